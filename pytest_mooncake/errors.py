@@ -1,0 +1,68 @@
+"""Every error this package raises for a user, in one tree.
+
+    MooncakeError                exit code 4: nothing could be measured
+    ├── UsageError               an option, ini value or flag that cannot be meant
+    │   └── PlanError            a YAML file that does not say what it should (carries file and line)
+    ├── EndpointError            an attached endpoint: unreachable, refused, no such model
+    ├── StackError               a provisioned stack that did not start or died
+    │   └── MissingPartError     a binary, library or extra that has to be installed first
+    ├── WorkloadError            prompts that cannot be made for this model
+    └── JournalError             a recorded run that cannot be read
+
+A message is one line: what was seen, what was expected, what to do. Nobody catches these but the edge
+(`plugin`, `cli`), which prints the line and exits with `exit_code`; no traceback reaches a user.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "EndpointError",
+    "JournalError",
+    "MissingPartError",
+    "MooncakeError",
+    "PlanError",
+    "StackError",
+    "UsageError",
+    "WorkloadError",
+]
+
+
+class MooncakeError(Exception):
+    """Root of all errors meant for a user; `exit_code` is what pytest or the command exits with."""
+
+    exit_code = 4
+
+
+class UsageError(MooncakeError):
+    """An option or ini value is unknown, contradictory or out of range."""
+
+
+class PlanError(UsageError):
+    """A YAML file is malformed or holds a key or value that does not belong; the message names file and line."""
+
+
+class EndpointError(MooncakeError):
+    """An endpoint that was to be measured cannot be reached, refuses us or does not serve the model."""
+
+
+class StackError(MooncakeError):
+    """A stack that we provision did not become ready, or a part of it died.
+
+    `details` holds the last useful log lines of the component, shown indented below the message.
+    """
+
+    def __init__(self, message: str, details: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class MissingPartError(StackError):
+    """A binary, system library or Python extra is not installed; the message says the command that installs it."""
+
+
+class WorkloadError(MooncakeError):
+    """The workload cannot be built for this model: context too short, vocabulary too small, no tokenizer."""
+
+
+class JournalError(MooncakeError):
+    """A recorded run is missing, incomplete or of an unknown version."""

@@ -1,0 +1,1 @@
+"""From YAML and options to a frozen, validated plan."""

@@ -1,0 +1,1 @@
+"""From a recorded run to what people read."""

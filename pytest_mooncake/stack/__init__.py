@@ -1,0 +1,1 @@
+"""Provision or attach: engines, connector and store, from the first process to the last."""

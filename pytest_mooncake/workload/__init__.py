@@ -1,0 +1,1 @@
+"""Prompts with exact token counts, and who sends which when."""
