@@ -1,0 +1,144 @@
+"""Request records as columns: what a million requests look like to numpy.
+
+Times stay integer nanoseconds until a difference has been taken, so that a long-running monotonic clock costs no
+precision. `-1` in an integer column and nan in a float column mean "not measured"; neither leaves this package.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from pytest_mooncake.records import RequestRecord
+
+MISSING = -1
+_INTEGERS = (
+    "round", "failed", "sent_ns", "first_token_ns", "last_token_ns", "planned_tokens",
+    "prompt_tokens", "cached_tokens", "output_tokens", "first_chunk_tokens",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Columns:
+    """Requests as arrays of shape (n,), and the gaps between their tokens as arrays of shape (gaps,).
+
+    `gap_ms[i]` is the time between two chunks of one successful request and `gap_tokens[i]` how many tokens arrived
+    at its end; a chunk without a token lengthens the next gap. Integer columns hold -1, float columns nan where a
+    request was not measured.
+    """
+
+    round: NDArray[Any]
+    failed: NDArray[Any]
+    sent_ns: NDArray[Any]
+    last_token_ns: NDArray[Any]
+    planned_tokens: NDArray[Any]
+    prompt_tokens: NDArray[Any]
+    cached_tokens: NDArray[Any]
+    output_tokens: NDArray[Any]
+    ttft_ms: NDArray[Any]
+    tpot_ms: NDArray[Any]
+    e2e_ms: NDArray[Any]
+    gap_ms: NDArray[Any]
+    gap_tokens: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.round)
+
+
+def columns_of(records: Iterable[RequestRecord]) -> Columns:
+    """Read `records`, which may be a stream, once.
+
+    Args:
+        records: requests of any number of rounds, in any order.
+
+    Returns:
+        Their columns; only the chunk times of successful requests are held beside ten integers a request.
+    """
+    import numpy as np
+
+    chunks = _Chunks()
+    rows = _rows(records, chunks)
+    table = np.fromiter(rows, dtype=np.dtype([(name, np.int64) for name in _INTEGERS]))
+    gap_ms, gap_tokens = chunks.gaps()
+    failed = table["failed"] == 1
+    first, last, sent = table["first_token_ns"], table["last_token_ns"], table["sent_ns"]
+    decoded = table["output_tokens"] - table["first_chunk_tokens"]
+    has_tokens = (first != MISSING) & (last != MISSING) & (table["output_tokens"] != MISSING) & (decoded > 0)
+    return Columns(
+        round=table["round"],
+        failed=failed,
+        sent_ns=sent,
+        last_token_ns=last,
+        planned_tokens=table["planned_tokens"],
+        prompt_tokens=table["prompt_tokens"],
+        cached_tokens=table["cached_tokens"],
+        output_tokens=table["output_tokens"],
+        ttft_ms=_milliseconds(first - sent, (first != MISSING) & (sent != MISSING)),
+        tpot_ms=_milliseconds(last - first, has_tokens) / np.where(has_tokens, decoded, 1),
+        e2e_ms=_milliseconds(last - sent, (last != MISSING) & (sent != MISSING)),
+        gap_ms=gap_ms,
+        gap_tokens=gap_tokens,
+    )
+
+
+def _milliseconds(difference_ns: NDArray[Any], measured: NDArray[Any]) -> NDArray[Any]:
+    import numpy as np
+
+    return np.where(measured, difference_ns / 1e6, np.nan)
+
+
+def _rows(records: Iterable[RequestRecord], chunks: _Chunks) -> Iterator[tuple[int, ...]]:
+    for record in records:
+        if record.error is None:
+            chunks.add(record)
+        yield (
+            record.round,
+            record.error is not None,
+            _known(record.sent_ns),
+            _known(record.first_token_ns),
+            _known(record.last_token_ns),
+            record.output_tokens_planned,
+            _known(record.prompt_tokens),
+            _known(record.cached_tokens),
+            _known(record.output_tokens),
+            record.chunk_tokens[0] if record.chunk_tokens else 1,
+        )
+
+
+def _known(value: int | None) -> int:
+    return MISSING if value is None else value
+
+
+class _Chunks:
+    """Arrival times and token counts of all chunks so far, flat, with the number of chunks of each request."""
+
+    def __init__(self) -> None:
+        self._ns = array("q")
+        self._tokens = array("q")
+        self._counts = array("q")
+
+    def add(self, record: RequestRecord) -> None:
+        self._ns.extend(record.chunk_ns)
+        self._tokens.extend(record.chunk_tokens)
+        self._counts.append(len(record.chunk_ns))
+
+    def gaps(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Gaps in ms and the tokens that ended them; the first chunk of a request ends no gap."""
+        import numpy as np
+
+        counts = np.frombuffer(self._counts, dtype=np.int64) if self._counts else np.zeros(0, dtype=np.int64)
+        if not self._ns:
+            return np.zeros(0), np.zeros(0, dtype=np.int64)
+        ns: NDArray[Any] = np.frombuffer(self._ns, dtype=np.int64)
+        tokens: NDArray[Any] = np.frombuffer(self._tokens, dtype=np.int64)
+        owner = np.repeat(np.arange(len(counts)), counts)
+        opens = np.ones(len(ns), dtype=bool)
+        opens[1:] = owner[1:] != owner[:-1]
+        kept = opens | (tokens > 0)
+        ends_gap = ~opens[kept][1:]
+        return np.diff(ns[kept])[ends_gap] / 1e6, tokens[kept][1:][ends_gap]
