@@ -1,0 +1,104 @@
+"""The nominal level of a set of looks: how strict each look must be, so that all of them together err in 5 %.
+
+One constant level per look set (Pocock's form). The Welch statistic is not pivotal, the level depends on the ratio of
+warm to cold noise; so it is computed for the worst ratio, which then bounds the rate of false PASS for all of them.
+
+Derivation of `TABLE`: `simulated_level(looks, alpha=0.05, runs=TABLE_RUNS, seed=0)`, which is the alpha quantile of
+the smallest one-sided p value over the looks, the least of it over `RATIOS`; both tails of every chain are used.
+`benchmarks/verdicts` computes it again and checks the rate at every ratio from 0.1 to 100.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from pytest_mooncake.analysis.chains import batches, statistics, sums
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ALPHA = 0.05
+RATIOS = (3.0, 4.0, 5.0, 6.0, 8.0, 11.0, 16.0, 30.0)
+"""σ_w/σ_c around those at which the rate of false PASS is largest: 4 to 6 for most look sets, about 10 with a look at
+two trials. Below and above them the rate falls (`tests/unit/analysis/test_levels.py`)."""
+RUNS = 200_000
+TABLE_RUNS = 2_000_000
+TABLE: dict[tuple[int, ...], float] = {
+    (3, 4, 5, 6, 8, 10): 0.01220,
+    (2, 3, 4, 5, 6, 8, 10): 0.00909,
+    (3, 5, 10): 0.01729,
+    (5, 10): 0.02732,
+    (3, 6, 10): 0.01757,
+    (2,): 0.04065,
+    (3,): 0.04253,
+    (4,): 0.04505,
+    (5,): 0.04645,
+    (6,): 0.04767,
+    (8,): 0.04874,
+    (10,): 0.04922,
+    (3, 4, 5, 6, 8, 10, 12, 15, 20): 0.00889,
+}
+_FLOOR = 1.6448536269514722
+"""No statistic below the 95 % point of the normal distribution has p < 0.05 at any df, so it needs no p value."""
+
+
+def nominal_level(looks: tuple[int, ...], alpha: float = ALPHA) -> float:
+    """One-sided level at which each look is tested.
+
+    Args:
+        looks: trials after which a verdict may fall, ascending, each at least 2.
+        alpha: largest rate of false PASS over all looks, at most 0.05.
+
+    Returns:
+        The stored level where there is one, else a simulated one (seeded, some seconds, remembered).
+    """
+    if alpha == ALPHA and looks in TABLE:
+        return TABLE[looks]
+    return simulated_level(looks, alpha=alpha)
+
+
+@functools.lru_cache(maxsize=64)
+def simulated_level(looks: tuple[int, ...], *, alpha: float = ALPHA, runs: int = RUNS, seed: int = 0) -> float:
+    """Level of `looks` from `runs` chains of normal noise (2·`runs` tails), the least over `RATIOS`."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    least: list[list[NDArray[Any]]] = [[] for _ in RATIOS]
+    for size in batches(runs):
+        for found, ratio in zip(least, smallest_p(generator, size, looks, RATIOS), strict=True):
+            found.append(ratio)
+    rank = int(alpha * 2 * runs)
+    return float(min(np.partition(np.concatenate(found), rank)[rank] for found in least))
+
+
+def smallest_p(
+    generator: np.random.Generator, size: int, looks: tuple[int, ...], ratios: tuple[float, ...]
+) -> list[NDArray[Any]]:
+    """Smallest one-sided p value over the looks, for both tails of `size` chains, one (2·size,) array a ratio."""
+    import numpy as np
+
+    noise = generator.standard_normal((size, 2 * max(looks) + 1))
+    at_looks = [sums(noise, look) for look in looks]
+    result: list[NDArray[Any]] = []
+    for ratio in ratios:
+        smallest = np.ones(2 * size)
+        for one in at_looks:
+            found = statistics(one, scale_w=ratio)
+            t = found.effect / found.se
+            p = np.concatenate([_tail(t, found.df), _tail(-t, found.df)])
+            np.minimum(smallest, p, out=smallest)
+        result.append(smallest)
+    return result
+
+
+def _tail(t: NDArray[Any], df: NDArray[Any]) -> NDArray[Any]:
+    """P(T > t) where it is below 0.05 or so, 1 elsewhere."""
+    import numpy as np
+    from scipy.special import stdtr
+
+    p = np.ones(len(t))
+    far = t > _FLOOR
+    p[far] = stdtr(df[far], -t[far])
+    return p
