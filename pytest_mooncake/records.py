@@ -74,6 +74,8 @@ class PlannedRequest:
     `prompt` is token ids (sent to `/v1/completions`) or text. `prompt_tokens` is the exact length the server must
     report, `None` where neither ids nor a tokenizer exist. `offset_ns` is the intended send time after the start of
     the round; `None` means closed loop: as soon as a slot is free. `body` holds further fields of the request.
+    A later turn of a conversation names the request it answers in `after`: it is sent no earlier than `think_ns` after
+    that one is done.
     """
 
     index: int
@@ -82,6 +84,8 @@ class PlannedRequest:
     prompt_tokens: int | None
     output_tokens: int
     offset_ns: int | None = None
+    after: int | None = None
+    think_ns: int = 0
     body: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from pytest_mooncake.records import Rung
 
 Loopback = Literal["127.0.0.1"]
+MOST_TRACE_REQUESTS = 10_000_000
 
 
 class Model(BaseModel):
@@ -72,14 +73,19 @@ class EngineSpec(Model):
 
 
 class SimulatedCost(Model):
-    """Cost model of the simulated engine: seconds a request spends per token in each step."""
+    """Cost model of the simulated engine: how long each step of a request takes, and what goes wrong on purpose."""
 
     prefill_us_per_token: PositiveFloat = 12.0
     cached_us_per_token: PositiveFloat = 0.6
     decode_ms_per_token: PositiveFloat = 1.0
+    decode_slowdown: Annotated[float, Field(ge=1)] = 2.0
+    """How many times slower the engine decodes while it prefills another request."""
     base_ms: PositiveFloat = 2.0
     noise: Annotated[float, Field(ge=0, lt=1)] = 0.02
     store_delay_ms: Annotated[float, Field(ge=0)] = 20.0
+    seed: int = 0
+    faults: tuple[str, ...] = ()
+    """What goes wrong on purpose, each `NAME` or `NAME:VALUE`; the names are in `stack.simulated.faults`."""
 
 
 class StackPlan(Model):
@@ -104,17 +110,90 @@ class StackPlan(Model):
     metrics_urls: tuple[str, ...] = ()
 
 
-class WorkloadPlan(Model):
-    """Which prompts, how long, how many in flight."""
+class Lengths(Model):
+    """How long prompts or outputs are, as multiples of the workload's `prompt_tokens` or `output_tokens`.
+
+    `spread` is the coefficient of variation (standard deviation / mean); draws are cut to `least`..`most` times the
+    mean. Relative, so that one option scales a whole scenario up or down.
+    """
+
+    shape: Literal["fixed", "uniform", "lognormal"] = "fixed"
+    scale: PositiveFloat = 1.0
+    spread: Annotated[float, Field(ge=0, le=2)] = 0.0
+    least: Annotated[float, Field(gt=0, le=1)] = 0.1
+    most: Annotated[float, Field(ge=1, le=20)] = 4.0
+
+
+class Traffic(Model):
+    """One kind of request in a scenario: what its prompts share, how they grow, how much of them is reused."""
 
     name: str
-    kind: Literal["long-document"] = "long-document"
+    weight: PositiveFloat = 1.0
+    """Share of the requests, against the weights of the other kinds."""
+    reuse: Annotated[float, Field(ge=0, lt=1)]
+    """Share of all whole cache chunks of the prompts that an earlier prompt of the same round has already had."""
+    shared_prefix_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """System prompt that every request starts with, as a share of the mean prompt."""
+    documents: PositiveInt | None = None
+    """Size of the pool that requests (or conversations) draw a document from; `None`: each has its own."""
+    zipf: Annotated[float, Field(ge=0, le=5)] = 1.0
+    """Popularity of the document of rank r is r ** -zipf; 0 is uniform."""
+    turns: PositiveInt = 1
+    think_time_s: Annotated[float, Field(ge=0)] = 0.0
+    prompt: Lengths = Lengths()
+    output: Lengths = Lengths()
+    reply: Literal["fixed", "real"] = "fixed"
+    """What later turns carry as the answer of earlier ones: text fixed by the seed, or what the server answered."""
+
+
+class TraceSpec(Model):
+    """A recorded trace in Mooncake's format: which part of it is replayed, and how fast."""
+
+    path: str
+    speed: PositiveFloat = 1.0
+    """2.0 sends in half the recorded time."""
+    start_s: Annotated[float, Field(ge=0)] = 0.0
+    duration_s: PositiveFloat | None = None
+    block_tokens: PositiveInt = 512
+    max_prompt_tokens: PositiveInt | None = None
+    """Longer prompts are cut to this (and always to the model's context)."""
+    max_output_tokens: PositiveInt | None = None
+
+
+class WorkloadPlan(Model):
+    """Which prompts, how long, how many in flight.
+
+    `kind` says which of the further blocks applies: `scenario` needs `traffic`, `trace` needs `trace`. In a trace the
+    lengths and arrival times are the recorded ones and `requests` is the most that are sent (all, unless given).
+    """
+
+    name: str
+    kind: Literal["long-document", "scenario", "trace"] = "long-document"
     description: str = ""
     requests: PositiveInt = 30
     concurrency: PositiveInt = 4
     prompt_tokens: PositiveInt = 16384
     output_tokens: PositiveInt = 128
     seed: int = 0
+    documents: str | None = None
+    """Own text instead of made-up tokens: a pattern like `docs/*.md`, or a JSONL file of texts or conversations."""
+    traffic: tuple[Traffic, ...] = ()
+    trace: TraceSpec | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _all_of_a_trace(cls, data: object) -> object:
+        if isinstance(data, dict) and data.get("kind") == "trace":
+            return {"requests": MOST_TRACE_REQUESTS, **data}
+        return data
+
+    @model_validator(mode="after")
+    def _blocks_fit_kind(self) -> WorkloadPlan:
+        if (self.kind == "scenario") != bool(self.traffic):
+            raise ValueError("kind 'scenario' and the key 'traffic' belong together: give both or neither")
+        if (self.kind == "trace") != (self.trace is not None):
+            raise ValueError("kind 'trace' and the key 'trace' belong together: give both or neither")
+        return self
 
 
 class Target(Model):
@@ -144,6 +223,38 @@ class TargetsPlan(Model):
     claims: tuple[Target, ...]
 
 
+class ReuseScenario(Model):
+    """A kind of use and the share of its prompt tokens that are cached when they arrive."""
+
+    id: str
+    title: str
+    reuse: Annotated[float, Field(ge=0, le=1)]
+
+
+class EconomicsPlan(Model):
+    """Costs from which the business case is computed; the spec's figures are the default, marked as an example."""
+
+    name: str = "default"
+    description: str = ""
+    servers: PositiveFloat = 10
+    server_cost_per_month: Annotated[float, Field(ge=0)] = 50000
+    currency: str = "CNY"
+    investment: Annotated[float, Field(ge=0)] = 200000
+    example: bool = False
+    """Whether these are the packed example figures, to be marked as such in every report."""
+    storage_cost_per_month: Annotated[float, Field(ge=0)] = 0.0
+    """Running cost of all storage nodes together."""
+    spare_servers: Annotated[int, Field(ge=0)] = 1
+    """The 1 of N + 1."""
+    store_bytes: PositiveInt | None = None
+    """Size of the store to be bought, for the number of documents that fit."""
+    scenarios: tuple[ReuseScenario, ...] = (
+        ReuseScenario(id="kb-qa", title="knowledge base questions", reuse=0.90),
+        ReuseScenario(id="customer-chat", title="customer service", reuse=0.85),
+        ReuseScenario(id="code-assistant", title="coding assistant", reuse=0.80),
+    )
+
+
 class Timeouts(Model):
     """Limits in seconds; what passes one is a failed record with its reason. The defaults fit a 72B model."""
 
@@ -162,8 +273,10 @@ class Plan(Model):
     stack: StackPlan
     workload: WorkloadPlan
     targets: TargetsPlan
+    economics: EconomicsPlan = EconomicsPlan(example=True)
     looks: tuple[PositiveInt, ...] = (3, 4, 5, 6, 8, 10)
     quick: bool = False
     evidence: Rung
     timeouts: Timeouts = Timeouts()
+    lang: Literal["en", "zh"] = "en"
     keep_stack: bool = False

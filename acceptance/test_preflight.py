@@ -1,0 +1,36 @@
+"""Before anything is measured: does the stack serve the model, and can its caches be watched?"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.records import Rung, StackView
+
+
+def test_the_stack_serves_a_model(stack: StackView) -> None:
+    """At least one engine answers, and we know what to ask it for."""
+    assert stack.engines
+    assert stack.model
+
+
+def test_the_model_takes_the_workloads_prompts(stack: StackView, mooncake_plan: Plan) -> None:
+    """A prompt and its answer fit the model's context window."""
+    if stack.max_model_len is None:
+        pytest.skip("the endpoint does not tell the model's context length")
+    needed = mooncake_plan.workload.prompt_tokens + mooncake_plan.workload.output_tokens
+    assert needed <= stack.max_model_len, f"{needed:,} tokens needed, the model takes {stack.max_model_len:,}"
+
+
+def test_the_counters_can_be_read(stack: StackView, mooncake_plan: Plan) -> None:
+    """The least rung of evidence that this run asks for can be reached."""
+    if mooncake_plan.evidence is Rung.STORE and stack.store is None:
+        pytest.fail(
+            "no store counters: give --mooncake-master http://HOST:9003, or accept less with --mooncake-evidence usage",
+            pytrace=False,
+        )
+    if mooncake_plan.evidence is Rung.ENGINE and not any(engine.metrics_url for engine in stack.engines):
+        pytest.fail(
+            "no engine counters: give --mooncake-metrics URL, or accept less with --mooncake-evidence usage",
+            pytrace=False,
+        )

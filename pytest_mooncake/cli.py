@@ -1,0 +1,142 @@
+"""`pytest-mooncake`: everything around the run that pytest does not do. Typer commands, nothing else.
+
+Exit codes: 0 done (PASS), 1 FAIL, 10 INCONCLUSIVE, 11 INVALID for `verdict` and `judge`; 4 for whatever could not be
+meant or done, with one line on standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pytest_mooncake import __version__
+from pytest_mooncake.console import Console
+from pytest_mooncake.errors import MooncakeError, UsageError
+from pytest_mooncake.options import Options
+from pytest_mooncake.records import StackView, Verdict
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+stack_app = typer.Typer(no_args_is_help=True, help="A stack that outlives a run: start, look at and stop it.")
+app.add_typer(stack_app, name="stack")
+
+EXIT_OF = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 10, Verdict.INVALID: 11}
+
+
+def main() -> None:
+    """Entry point of the console script: a user's mistake ends in one line and exit code 4."""
+    try:
+        app()
+    except MooncakeError as error:
+        details = "".join(f"\n    {line}" for line in getattr(error, "details", ()))
+        sys.stderr.write(f"ERROR: {error}{details}\n")
+        raise SystemExit(error.exit_code) from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pytest-mooncake {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print version.")
+    ] = False,
+) -> None:
+    """Prove that a KV cache pays, works and was not broken by this release."""
+
+
+@contextlib.contextmanager
+def _console() -> Iterator[Console]:
+    def write(text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+    yield Console(write, live=sys.stderr.isatty())
+
+
+@stack_app.command("up")
+def stack_up(
+    stack: Annotated[str, typer.Option(help="Name or YAML file of a local stack.")] = "local",
+) -> None:
+    """Start a stack and leave it running; `pytest acceptance/ --mooncake-keep-stack` uses it."""
+    from pytest_mooncake.plan.resolve import resolve
+    from pytest_mooncake.stack import kept
+
+    plan = resolve(Options(stack=stack), Path.cwd())
+    if plan.stack.kind != "local":
+        raise UsageError(f"--stack {stack}: only a local stack can be kept; this one is {plan.stack.kind}")
+    with _console() as console:
+        view = kept.up(plan.stack, console.tick)
+    _print_view(view)
+
+
+@stack_app.command("status")
+def stack_status() -> None:
+    """Show the stack that was left running; exit code 1 when there is none."""
+    from pytest_mooncake.stack import kept
+
+    view = kept.status()
+    if view is None:
+        typer.echo("no stack is running (start one: pytest-mooncake stack up)")
+        raise typer.Exit(1)
+    _print_view(view)
+
+
+@stack_app.command("down")
+def stack_down() -> None:
+    """Stop the stack that was left running."""
+    from pytest_mooncake.stack import kept
+
+    typer.echo("stopped" if kept.down() else "no stack was running")
+
+
+def _print_view(view: StackView) -> None:
+    for name, what in view.components.items():
+        typer.echo(f"{name:<12} {what}")
+    for engine in view.engines:
+        typer.echo(f"endpoint     {engine.url}  model {view.model}")
+    if view.store is not None:
+        typer.echo(f"master       {view.store.master_url}")
+        attach = f"--mooncake-url {view.engines[0].url} --mooncake-master {view.store.master_url}"
+        typer.echo(f"try          pytest acceptance/ {attach}")
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="Where to write acceptance/, fixtures/ and conftest.py.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+) -> None:
+    """Write the acceptance suite into a repository of your own."""
+    from pytest_mooncake.packing import write_suite
+
+    for path in write_suite(directory, force=force):
+        typer.echo(f"wrote {path}")
+    typer.echo("next: pytest acceptance/ --mooncake-stack simulated   (seconds; no model runs)")
+
+
+@app.command()
+def verdict(directory: Annotated[Path, typer.Argument(help="Directory of a recorded run.")]) -> None:
+    """Judge a recorded run again and exit 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID."""
+    from pytest_mooncake.errors import JournalError
+    from pytest_mooncake.journal import read
+    from pytest_mooncake.judging import judge
+
+    recorded = read(directory)
+    if recorded.view is None or not recorded.rounds:
+        raise JournalError(f"{directory}: not one round was finished; there is nothing to judge")
+    judgement = judge(recorded.plan, recorded.view, recorded.rounds, interrupted=not recorded.complete)
+    typer.echo(judgement.verdict)
+    for reason in judgement.reasons:
+        typer.echo(f"  {reason}")
+    raise typer.Exit(EXIT_OF[judgement.verdict])
+
+
+if __name__ == "__main__":
+    main()

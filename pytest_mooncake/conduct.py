@@ -1,0 +1,211 @@
+"""Conduct a run: open the stack, measure in a thread of its own, keep the record, judge it, write the reports.
+
+Judging and reporting read the journal, never what is left in memory: the report of a run and of its replay are made by
+the same call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from pytest_mooncake.environment import describe
+from pytest_mooncake.errors import JournalError, MooncakeError
+from pytest_mooncake.experiment import Experiment
+from pytest_mooncake.journal import Journal, Recorded, read
+from pytest_mooncake.judging import judge, rounds_of_valid_trials
+from pytest_mooncake.observer import Witness
+from pytest_mooncake.records import Judgement, Kind, RequestRecord, Round, StackView
+
+if TYPE_CHECKING:
+    from pytest_mooncake.analysis.summary import Summary
+    from pytest_mooncake.console import Progress
+    from pytest_mooncake.plan.models import Plan
+    from pytest_mooncake.report.document import Report
+
+
+@dataclass(frozen=True)
+class RoundsOf:
+    """All valid rounds of one kind."""
+
+    rounds: tuple[Round, ...]
+
+    @property
+    def requests(self) -> tuple[RequestRecord, ...]:
+        """Their requests, round by round."""
+        return tuple(request for one in self.rounds for request in one.requests)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Their pooled figures."""
+        from pytest_mooncake.analysis.summary import summarise
+
+        return summarise(self.rounds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run came to, and where its files are."""
+
+    recorded: Recorded
+    view: StackView
+    judgement: Judgement
+    report: Report
+    directory: Path
+    files: tuple[Path, ...]
+
+    @property
+    def cold(self) -> RoundsOf:
+        """The valid cold rounds."""
+        return self._of(Kind.COLD)
+
+    @property
+    def warm(self) -> RoundsOf:
+        """The valid warm rounds."""
+        return self._of(Kind.WARM)
+
+    def _of(self, kind: Kind) -> RoundsOf:
+        valid = rounds_of_valid_trials(self.recorded.rounds, self.judgement.trials)
+        return RoundsOf(tuple(r for r in valid if r.kind is kind))
+
+
+@contextlib.contextmanager
+def open_stack(plan: Plan, log_dir: Path, progress: Progress) -> Iterator[StackView]:
+    """The stack that the plan names: started here and stopped at the end, or attached to.
+
+    Raises:
+        StackError: it did not start.
+        EndpointError: there is nothing that can be measured.
+    """
+    if plan.stack.kind == "attached":
+        from pytest_mooncake.stack.attach import attach
+
+        yield asyncio.run(attach(plan.stack, environ=os.environ, progress=progress.tick))
+        return
+    if plan.stack.kind == "simulated":
+        from pytest_mooncake.stack.simulated import provision_simulated
+
+        with provision_simulated(plan.stack, log_dir=log_dir, progress=progress.tick) as view:
+            yield view
+        return
+    from pytest_mooncake.stack.local import provision_local
+
+    with provision_local(plan.stack, log_dir=log_dir, progress=progress.tick, keep=plan.keep_stack) as view:
+        yield view
+
+
+def conduct(plan: Plan, view: StackView, directory: Path, progress: Progress) -> Outcome:
+    """Measure `plan` on a running stack until it is decided; everything is kept in `directory`.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it (Ctrl-C or SIGTERM); the record and its report are written first.
+        MooncakeError: nothing could be measured.
+    """
+    reason = "failed"
+    with Journal(directory, plan) as journal:
+        journal.event("environment", environment=describe(Path.cwd()))
+        journal.event("stack", view=view)
+        try:
+            _measure(plan, view, Witness(journal, progress))
+            reason = "decided"
+        except KeyboardInterrupt:
+            reason = "interrupted"
+            raise
+        except TimeoutError:
+            reason = "run time limit reached"
+        finally:
+            journal.event("run_end", reason=reason)
+            if reason != "decided":
+                with contextlib.suppress(JournalError):
+                    conclude(read(directory), directory)
+    return conclude(read(directory), directory)
+
+
+def _measure(plan: Plan, view: StackView, witness: Witness) -> None:
+    from pytest_mooncake.instruments import instruments_for
+    from pytest_mooncake.load.loop import run_in_thread
+    from pytest_mooncake.stack.namespace import enter
+
+    async def protocol() -> None:
+        async with instruments_for(plan, view, os.environ) as use:
+            await asyncio.wait_for(Experiment(plan, view, use, witness).run(), plan.timeouts.run_s)
+
+    namespace = view.details.get("netns")
+    with _sigterm_as_interrupt():
+        run_in_thread(protocol, on_thread_start=partial(enter, namespace) if namespace else None)
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: what was measured is kept and everything started here is stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous: Callable[[int, FrameType | None], object] | int | None = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def conclude(recorded: Recorded, directory: Path) -> Outcome:
+    """Judge a recorded run and write its reports into `directory`.
+
+    Raises:
+        JournalError: the record holds no stack or no finished round.
+    """
+    from pytest_mooncake.report.document import build
+    from pytest_mooncake.report.files import write_reports
+
+    if recorded.view is None or not recorded.rounds:
+        raise JournalError(f"{recorded.directory}: not one round was finished; there is nothing to judge")
+    judgement = judge(recorded.plan, recorded.view, recorded.rounds, interrupted=not recorded.complete)
+    report = build(
+        recorded.plan,
+        recorded.view,
+        recorded.rounds,
+        judgement,
+        recorded.environment,
+        economics=recorded.plan.economics,
+    )
+    return Outcome(
+        recorded=recorded,
+        view=recorded.view,
+        judgement=judgement,
+        report=report,
+        directory=directory,
+        files=write_reports(report, directory, lang=recorded.plan.lang),
+    )
+
+
+def report_directory(given: str | None, run_id: str, invocation_dir: Path) -> Path:
+    """Where a run's files go; the default gets a link `mooncake-report/latest`."""
+    if given:
+        return invocation_dir / given
+    parent = invocation_dir / "mooncake-report"
+    parent.mkdir(exist_ok=True)
+    latest = parent / "latest"
+    with contextlib.suppress(OSError):
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(run_id, target_is_directory=True)
+    return parent / run_id
+
+
+def first_line(error: MooncakeError) -> str:
+    """An error as people read it: its message, then the log lines it brought, indented."""
+    details: Mapping[str, object] = getattr(error, "__dict__", {})
+    lines = details.get("details", ())
+    return "\n".join([str(error), *(f"    {line}" for line in lines if isinstance(lines, tuple))])

@@ -1,0 +1,189 @@
+"""The protocol of a run, readable as prose: one cold round left out, then chains C0 W1 C1 W2 … until it is decided.
+
+A cold round sends prompts that nobody has seen (a fresh nonce at the first token of each), then waits until every
+asynchronous store has finished; a warm round sends exactly the same requests again. Trial t is W_t with the cold
+rounds on both sides of it. After each trial the whole run so far is judged; the run ends at the first product fault,
+at the first look that decides, at the last look, or when more trials would have to be repeated than is allowed. An
+invalid trial ends its chain, and a new segment starts with a fresh cold round.
+
+Nothing here knows sockets, files or pytest: the world comes in as `Instruments`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from pytest_mooncake.judging import is_decided, judge_round
+from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.records import (
+    ClientHealth,
+    Judgement,
+    Kind,
+    Phase,
+    PlannedRequest,
+    RequestRecord,
+    Round,
+    Scrape,
+    Settle,
+    StackView,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What the client reports of a round it has sent. Times are monotonic ns."""
+
+    started_ns: int
+    ended_ns: int
+    client: ClientHealth
+    cut_short: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Which round comes next and with which prompts."""
+
+    round: int
+    kind: Kind
+    phase: Phase
+    segment: int
+    position: int
+    nonce: str
+
+    @property
+    def name(self) -> str:
+        """What people call it: left-out, C0, W1 and so on."""
+        if self.phase is Phase.LEFT_OUT:
+            return "left-out"
+        letter = "C" if self.kind is Kind.COLD else "W"
+        return f"{letter}{(self.position + 1) // 2}"
+
+
+class Send(Protocol):
+    """Send the requests of a round; each finished record is handed to `on_record` at once."""
+
+    def __call__(
+        self, step: Step, requests: Sequence[PlannedRequest], on_record: Callable[[RequestRecord], None]
+    ) -> Awaitable[Sent]:
+        """Send and wait for all of them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruments:
+    """All that the protocol needs of the world."""
+
+    requests: Callable[[str, Kind], Sequence[PlannedRequest]]
+    send: Send
+    scrape: Callable[[], Awaitable[tuple[Scrape, ...]]]
+    settle: Callable[[Step], Awaitable[Settle]]
+    judge: Callable[[tuple[Round, ...]], Judgement]
+    nonce: Callable[[int], str]
+
+
+class Observer(Protocol):
+    """Who is told as things happen: the journal and the progress display."""
+
+    def round_starts(self, step: Step, planned: int) -> None:
+        """A round is about to be sent."""
+
+    def request_done(self, record: RequestRecord) -> None:
+        """A request finished, well or not."""
+
+    def round_done(self, step: Step, measured: Round) -> None:
+        """A round has been sent and its counters read."""
+
+    def judged(self, judgement: Judgement) -> None:
+        """A trial is complete and the run so far was judged."""
+
+
+class Experiment:
+    """One run of the protocol. `rounds` holds what was measured so far, also after an interruption."""
+
+    def __init__(self, plan: Plan, view: StackView, instruments: Instruments, observer: Observer) -> None:
+        self._plan = plan
+        self._view = view
+        self._use = instruments
+        self._tell = observer
+        self.rounds: list[Round] = []
+
+    async def run(self) -> None:
+        """Measure until the run is decided."""
+        if self._plan.quick:
+            await self._spec_form()
+            return
+        if not await self._round(self._step(Kind.COLD, Phase.LEFT_OUT, segment=0, position=0)):
+            return
+        segment = 1
+        while not await self._chain(segment):
+            segment += 1
+
+    async def _spec_form(self) -> None:
+        """Two rounds once, as the spec does it: cold, warm."""
+        cold = self._step(Kind.COLD, Phase.CHAIN, segment=1, position=0)
+        if await self._round(cold):
+            await self._round(self._warm_after(cold))
+
+    async def _chain(self, segment: int) -> bool:
+        """One chain of rounds. True when the run is decided, False when an invalid trial broke the chain."""
+        cold = self._step(Kind.COLD, Phase.CHAIN, segment=segment, position=0)
+        if not await self._round(cold):
+            return True
+        while True:
+            warm = self._warm_after(cold)
+            if not await self._round(warm):
+                return True
+            cold = self._step(Kind.COLD, Phase.CHAIN, segment=segment, position=warm.position + 1)
+            if not await self._round(cold):
+                return True
+            judgement = self._use.judge(tuple(self.rounds))
+            self._tell.judged(judgement)
+            if is_decided(self._plan, judgement):
+                return True
+            if not judgement.trials[-1].valid:
+                return False
+
+    def _step(self, kind: Kind, phase: Phase, *, segment: int, position: int) -> Step:
+        number = len(self.rounds)
+        return Step(
+            round=number, kind=kind, phase=phase, segment=segment, position=position, nonce=self._use.nonce(number)
+        )
+
+    def _warm_after(self, cold: Step) -> Step:
+        return replace(cold, round=len(self.rounds), kind=Kind.WARM, position=cold.position + 1)
+
+    async def _round(self, step: Step) -> bool:
+        """Send one round and record it. False when it shows a product fault, which ends the run."""
+        requests = self._use.requests(step.nonce, step.kind)
+        self._tell.round_starts(step, len(requests))
+        before = await self._use.scrape()
+        records: list[RequestRecord] = []
+
+        def keep(record: RequestRecord) -> None:
+            records.append(record)
+            self._tell.request_done(record)
+
+        sent = await self._use.send(step, requests, keep)
+        settle = await self._use.settle(step)
+        after = await self._use.scrape()
+        measured = Round(
+            round=step.round,
+            kind=step.kind,
+            phase=step.phase,
+            segment=step.segment,
+            position=step.position,
+            nonce=step.nonce,
+            started_ns=sent.started_ns,
+            ended_ns=sent.ended_ns,
+            requests=tuple(sorted(records, key=lambda r: r.index)),
+            before=before,
+            after=after,
+            settle=settle,
+            client=sent.client,
+            cut_short=sent.cut_short,
+        )
+        self.rounds.append(measured)
+        self._tell.round_done(step, measured)
+        return not judge_round(measured, self.rounds, self._view, self._plan).product_faults

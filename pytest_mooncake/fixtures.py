@@ -1,0 +1,57 @@
+"""The pytest fixtures: the stack, the run and its two kinds of rounds. Synchronous, one per session.
+
+The measurement runs in a thread of its own with an event loop of its own, so synchronous and asynchronous tests may
+use these fixtures alike, with or without pytest-asyncio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_mooncake.conduct import Outcome, RoundsOf
+    from pytest_mooncake.plan.models import Plan
+    from pytest_mooncake.records import Claim, StackView
+    from pytest_mooncake.session import MooncakeSession
+
+__all__ = ["claim", "cold_round", "mooncake_plan", "run", "stack", "warm_round"]
+
+
+@pytest.fixture(scope="session")
+def mooncake_plan(mooncake_session: MooncakeSession) -> Plan:
+    """The plan of this session: stack, workload, targets, limits."""
+    return mooncake_session.plan
+
+
+@pytest.fixture(scope="session")
+def stack(mooncake_session: MooncakeSession) -> Iterator[StackView]:
+    """The stack under test, started here or attached to; stopped at the end of the session if started here."""
+    with mooncake_session.opened_stack() as view:
+        yield view
+
+
+@pytest.fixture(scope="session")
+def run(mooncake_session: MooncakeSession, stack: StackView) -> Outcome:
+    """The whole run: cold and warm rounds until a verdict. Measured once, at first use."""
+    return mooncake_session.measured(stack)
+
+
+@pytest.fixture(scope="session")
+def cold_round(run: Outcome) -> RoundsOf:
+    """All valid cold rounds of the chain: `.summary`, `.rounds`, `.requests`."""
+    return run.cold
+
+
+@pytest.fixture(scope="session")
+def warm_round(run: Outcome) -> RoundsOf:
+    """All valid warm rounds of the chain: `.summary`, `.rounds`, `.requests`."""
+    return run.warm
+
+
+@pytest.fixture
+def claim(request: pytest.FixtureRequest, run: Outcome) -> Claim:
+    """One claim of the run's targets; a test that asks for it runs once per claim."""
+    return next(c for c in run.judgement.claims if c.id == request.param)

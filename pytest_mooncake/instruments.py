@@ -1,0 +1,92 @@
+"""The world as the protocol sees it: prompts, client, counters and settle times of a running stack."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pytest_mooncake.cache.quiesce import quiesce
+from pytest_mooncake.cache.scrape import scrape, sources_of
+from pytest_mooncake.experiment import Instruments, Sent, Step
+from pytest_mooncake.judging import judge
+from pytest_mooncake.load.round import RoundSpec, run_round
+from pytest_mooncake.records import Kind, PlannedRequest, RequestRecord, Settle, StackView
+from pytest_mooncake.workload.registry import build
+
+if TYPE_CHECKING:
+    from pytest_mooncake.plan.models import Plan
+
+QUIESCE_LIMIT_S = 30.0
+
+
+@contextlib.asynccontextmanager
+async def instruments_for(plan: Plan, view: StackView, environ: Mapping[str, str]) -> AsyncIterator[Instruments]:
+    """Instruments for one run; connections are closed at the end.
+
+    Args:
+        plan: what will be run.
+        view: the stack that runs.
+        environ: where the API key is, by the name that the plan gives.
+
+    Raises:
+        WorkloadError: the prompts cannot be made for this model.
+    """
+    import aiohttp
+
+    headers = auth_headers(plan, environ)
+    async with aiohttp.ClientSession(trust_env=False) as http:
+        workload = await build(plan.workload, view, run_id=plan.run_id, http=http, headers=headers)
+        read = partial(scrape, http, sources_of(view))
+        yield Instruments(
+            requests=lambda nonce, kind: workload.requests(
+                nonce, engines=len(view.engines), shift=int(kind is Kind.WARM)
+            ),
+            send=partial(_send, plan, view, headers),
+            scrape=read,
+            settle=partial(_settle, plan, view, read),
+            judge=partial(judge, plan, view),
+            nonce=lambda number: f"{plan.run_id}/{number}",
+        )
+
+
+def auth_headers(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
+    """The bearer header, if the plan names a variable for the key; never recorded or printed."""
+    variable = plan.stack.api_key_env
+    return {"Authorization": f"Bearer {environ[variable]}"} if variable else {}
+
+
+async def _send(
+    plan: Plan,
+    view: StackView,
+    headers: Mapping[str, str],
+    step: Step,
+    requests: Sequence[PlannedRequest],
+    on_record: Callable[[RequestRecord], None],
+) -> Sent:
+    result = await run_round(
+        RoundSpec(
+            round=step.round,
+            kind=step.kind,
+            phase=step.phase,
+            requests=requests,
+            concurrency=plan.workload.concurrency,
+            timeouts=plan.timeouts,
+            engines=view.engines,
+            model=view.model,
+            headers=headers,
+        ),
+        on_record=on_record,
+    )
+    return Sent(
+        started_ns=result.started_ns, ended_ns=result.ended_ns, client=result.health, cut_short=result.cut_short
+    )
+
+
+async def _settle(plan: Plan, view: StackView, read: Callable[[], object], step: Step) -> Settle:
+    expected = None
+    if step.kind is Kind.COLD and view.kv is not None:
+        chunks = plan.workload.prompt_tokens // view.kv.chunk_tokens
+        expected = plan.workload.requests * chunks * view.kv.ranks
+    return await quiesce(read, expect_keys=expected, deadline_s=QUIESCE_LIMIT_S)

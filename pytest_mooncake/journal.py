@@ -1,0 +1,184 @@
+"""The journal: the only thing written while measuring, and all that judging and reporting read.
+
+A run's directory holds `plan.json` (the plan as it was run), `events.jsonl` (rounds, scrapes, settle times, stack
+events) and `requests.jsonl` (one request record a line). Both `.jsonl` files are append-only and handed to the
+operating system line by line, so that a killed run keeps every finished request.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from pytest_mooncake.errors import JournalError, UsageError
+from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.records import (
+    JOURNAL_SCHEMA,
+    ClientHealth,
+    Engine,
+    Kind,
+    KVGeometry,
+    Phase,
+    RequestRecord,
+    Round,
+    Scrape,
+    Settle,
+    StackView,
+    Store,
+)
+
+PLAN_FILE = "plan.json"
+EVENTS_FILE = "events.jsonl"
+REQUESTS_FILE = "requests.jsonl"
+
+
+class Journal:
+    """Append-only writer of one run. Use as a context manager; not safe for several threads at once.
+
+    Raises:
+        UsageError: the directory already holds a run.
+    """
+
+    def __init__(self, directory: Path, plan: Plan) -> None:
+        if (directory / PLAN_FILE).exists():
+            raise UsageError(
+                f"{directory} already holds a run: give --mooncake-report another directory, "
+                "or --mooncake-replay it to judge it again"
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        (directory / PLAN_FILE).write_bytes(
+            orjson.dumps({"schema": JOURNAL_SCHEMA, "plan": plan.model_dump(mode="json")}, option=orjson.OPT_INDENT_2)
+            + b"\n"
+        )
+        self._events = self._open(EVENTS_FILE)
+        self._requests = self._open(REQUESTS_FILE)
+
+    def _open(self, name: str) -> IO[bytes]:
+        return (self.directory / name).open("ab", buffering=0)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._events.close()
+        self._requests.close()
+
+    def event(self, name: str, **values: object) -> None:
+        """Append one event; `values` are anything orjson can write, dataclasses included."""
+        self._events.write(orjson.dumps({"event": name, **values}) + b"\n")
+
+    def request(self, record: RequestRecord) -> None:
+        """Append one request record."""
+        self._requests.write(orjson.dumps(record) + b"\n")
+
+    def round(self, measured: Round) -> None:
+        """Append what is known of a round beside its requests, which were appended one by one."""
+        values = {f.name: getattr(measured, f.name) for f in fields(measured) if f.name != "requests"}
+        self.event("round", **values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A run as read back. `complete` is False when it was interrupted before it was decided."""
+
+    directory: Path
+    plan: Plan
+    view: StackView | None
+    rounds: tuple[Round, ...]
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    end: str | None = None
+    orphans: tuple[RequestRecord, ...] = ()
+    """Requests of a round that was never finished."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run ended by itself."""
+        return self.end == "decided"
+
+
+def read(directory: Path) -> Recorded:
+    """Read a run back from its journal.
+
+    Raises:
+        JournalError: no run there, or a line that cannot be read (a torn last line is ignored: the run was killed).
+    """
+    plan = _read_plan(directory / PLAN_FILE)
+    requests: dict[int, list[RequestRecord]] = defaultdict(list)
+    for line in _lines(directory / REQUESTS_FILE):
+        record = _request(line)
+        requests[record.round].append(record)
+    events = tuple(_lines(directory / EVENTS_FILE))
+    rounds = tuple(_round(e, requests.pop(e["round"], [])) for e in events if e["event"] == "round")
+    return Recorded(
+        directory=directory,
+        plan=plan,
+        view=next((_view(e["view"]) for e in events if e["event"] == "stack"), None),
+        rounds=rounds,
+        environment=next((e["environment"] for e in events if e["event"] == "environment"), {}),
+        end=next((e["reason"] for e in reversed(events) if e["event"] == "run_end"), None),
+        orphans=tuple(r for left in requests.values() for r in left),
+    )
+
+
+def _read_plan(path: Path) -> Plan:
+    if not path.is_file():
+        raise JournalError(f"{path.parent} holds no run: {path.name} is missing; name a directory that a run wrote")
+    try:
+        stored = orjson.loads(path.read_bytes())
+        schema = stored["schema"]
+        if schema != JOURNAL_SCHEMA:
+            raise JournalError(f"{path}: schema {schema!r}, this version reads {JOURNAL_SCHEMA!r}")
+        return Plan.model_validate(stored["plan"])
+    except (ValueError, KeyError, TypeError) as error:
+        first = str(error).splitlines()[0]
+        raise JournalError(f"{path}: not a plan this version can read ({first})") from error
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.is_file():
+        raise JournalError(f"{path} is missing: the run's record is incomplete and cannot be judged")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return  # torn by a kill; everything before it is whole
+            try:
+                yield orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                raise JournalError(f"{path}:{number}: not a JSON line ({error})") from error
+
+
+def _request(values: dict[str, Any]) -> RequestRecord:
+    values["kind"] = Kind(values["kind"])
+    values["phase"] = Phase(values["phase"])
+    values["chunk_ns"] = tuple(values["chunk_ns"])
+    values["chunk_tokens"] = tuple(values["chunk_tokens"])
+    return RequestRecord(**values)
+
+
+def _round(event: Mapping[str, Any], requests: Sequence[RequestRecord]) -> Round:
+    values = {key: value for key, value in event.items() if key != "event"}
+    values["kind"] = Kind(values["kind"])
+    values["phase"] = Phase(values["phase"])
+    values["before"] = tuple(Scrape(**s) for s in values["before"])
+    values["after"] = tuple(Scrape(**s) for s in values["after"])
+    values["settle"] = Settle(**values["settle"]) if values["settle"] else None
+    values["client"] = ClientHealth(**values["client"])
+    return Round(**values, requests=tuple(sorted(requests, key=lambda r: r.index)))
+
+
+def _view(values: Mapping[str, Any]) -> StackView:
+    store, kv = values["store"], values["kv"]
+    rest = {k: v for k, v in values.items() if k not in {"engines", "store", "kv", "notes"}}
+    return StackView(
+        engines=tuple(Engine(**e) for e in values["engines"]),
+        store=Store(**{**store, "node_urls": tuple(store["node_urls"])}) if store else None,
+        kv=KVGeometry(**kv) if kv else None,
+        notes=tuple(values["notes"]),
+        **rest,
+    )

@@ -1,0 +1,173 @@
+"""What a run comes to: evidence of every round, validity of every trial, claims, audit, verdict.
+
+A pure function of plan, stack and rounds, used after each trial while measuring and again on any recorded run, so that
+the verdict of a run and of its replay cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_mooncake.analysis.audit import audit_rounds
+from pytest_mooncake.analysis.claims import combine, judge_claims
+from pytest_mooncake.cache.evidence import judge_rung, round_evidence
+from pytest_mooncake.load.health import saturation
+from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.records import (
+    Evidence,
+    Fault,
+    Judgement,
+    Kind,
+    Phase,
+    Round,
+    StackView,
+    Status,
+    Trial,
+    Verdict,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundFindings:
+    """One round's evidence and what is wrong with it, as sentences."""
+
+    evidence: tuple[Evidence, ...]
+    product_faults: tuple[str, ...]
+    instrument_faults: tuple[str, ...]
+
+
+def judge_round(measured: Round, rounds: Sequence[Round], view: StackView, plan: Plan) -> RoundFindings:
+    """Evidence of one round, and its product and instrument faults.
+
+    Args:
+        measured: the round.
+        rounds: the run so far; the cold round before a warm one is what its server times are compared with.
+        view: the stack it ran on.
+        plan: the run's plan; its targets say which share of warm hits is enough.
+    """
+    reference = _cold_before(measured, rounds)
+    evidence = round_evidence(
+        measured, view, reference=reference, least_share=plan.targets.warm_hit_share, planned=plan.workload.requests
+    )
+    return RoundFindings(
+        evidence=evidence,
+        product_faults=_broken(evidence, Fault.PRODUCT, measured),
+        instrument_faults=(*_broken(evidence, Fault.INSTRUMENT, measured), *_client_faults(measured)),
+    )
+
+
+def _cold_before(measured: Round, rounds: Sequence[Round]) -> Round | None:
+    before = [r for r in rounds if r.round < measured.round and r.kind is Kind.COLD]
+    return before[-1] if measured.kind is Kind.WARM and before else None
+
+
+def _broken(evidence: Sequence[Evidence], fault: Fault, measured: Round) -> tuple[str, ...]:
+    return tuple(
+        f"round {measured.round} ({measured.kind}): {e.id}: expected {e.expected}, observed {e.observed}"
+        + (f"; {e.detail}" if e.detail else "")
+        for e in evidence
+        if e.status is Status.BROKEN and e.fault is fault
+    )
+
+
+def _client_faults(measured: Round) -> tuple[str, ...]:
+    reason = saturation(measured)
+    return (f"round {measured.round} ({measured.kind}): {reason}",) if reason else ()
+
+
+def judge(plan: Plan, view: StackView, rounds: Sequence[Round], *, interrupted: bool = False) -> Judgement:
+    """Judge all rounds of a run, measured wholly or in part.
+
+    Args:
+        plan: the run's plan.
+        view: the stack it ran on.
+        rounds: in the order they were sent, the left-out one included.
+        interrupted: whether the run was stopped by somebody before it was decided.
+    """
+    findings = {r.round: judge_round(r, rounds, view, plan) for r in rounds}
+    trials = trials_of(rounds, findings, quick=plan.quick)
+    valid_rounds = rounds_of_valid_trials(rounds, trials)
+    valid = sum(t.valid for t in trials)
+    claims = judge_claims(plan.targets, valid_rounds, looks=plan.looks, trials=valid, quick=plan.quick)
+    evidence = tuple(e for f in findings.values() for e in f.evidence)
+    rung = judge_rung(plan.evidence, evidence)
+    audit = audit_rounds(valid_rounds, plan.workload.concurrency)
+    invalid = [*rung.reasons, *_too_many_repeats(plan, trials)]
+    invalid += [f"audit: {a.law}: {a.detail}" for a in audit if a.status == "broken"]
+    product = [fault for f in findings.values() for fault in f.product_faults]
+    verdict, reasons = combine(claims, product_faults=tuple(product), invalid=tuple(invalid))
+    return Judgement(
+        verdict=verdict,
+        reasons=(*reasons, *(("the run was interrupted before it was decided",) if interrupted else ()), *rung.notes),
+        claims=claims,
+        evidence=evidence,
+        trials=trials,
+        audit=audit,
+        details={
+            "valid_trials": valid,
+            "invalid_trials": sum(not t.valid for t in trials),
+            "product_fault": bool(product),
+            "rung": rung.reached,
+        },
+    )
+
+
+def trials_of(rounds: Sequence[Round], findings: dict[int, RoundFindings], *, quick: bool) -> tuple[Trial, ...]:
+    """The trials of all chains: each warm round with its neighbours.
+
+    A trial without its last cold round is left out (the run is still going on, or was interrupted there), except in a
+    quick run, whose form it is.
+    """
+    chain = [r for r in rounds if r.phase is Phase.CHAIN]
+    at = {(r.segment, r.position): r for r in chain}
+    trials: list[Trial] = []
+    for warm in (r for r in chain if r.kind is Kind.WARM):
+        before, after = at.get((warm.segment, warm.position - 1)), at.get((warm.segment, warm.position + 1))
+        if before is None or (after is None and not quick):
+            continue
+        members = [r for r in (before, warm, after) if r is not None]
+        reasons = tuple(fault for r in members for fault in findings[r.round].instrument_faults)
+        trials.append(
+            Trial(
+                index=len(trials) + 1,
+                segment=warm.segment,
+                cold=before.round,
+                warm=warm.round,
+                cold_after=after.round if after else None,
+                valid=not reasons,
+                reasons=reasons,
+            )
+        )
+    return tuple(trials)
+
+
+def rounds_of_valid_trials(rounds: Sequence[Round], trials: Sequence[Trial]) -> tuple[Round, ...]:
+    """The rounds that figures and statistics are made of: members of valid trials, in order of time."""
+    members = {number for t in trials if t.valid for number in (t.cold, t.warm, t.cold_after)}
+    return tuple(r for r in rounds if r.round in members)
+
+
+def repeats_allowed(plan: Plan) -> int:
+    """How many invalid trials a run may repeat: a third of the planned trials, rounded down."""
+    return max(plan.looks) // 3
+
+
+def _too_many_repeats(plan: Plan, trials: Sequence[Trial]) -> list[str]:
+    invalid = [t for t in trials if not t.valid]
+    if plan.quick:
+        return [reason for t in invalid for reason in t.reasons]
+    if len(invalid) <= repeats_allowed(plan):
+        return []
+    first = "; ".join(invalid[0].reasons[:1])
+    return [f"{len(invalid)} trials were invalid, {repeats_allowed(plan)} may be repeated (first: {first})"]
+
+
+def is_decided(plan: Plan, judgement: Judgement) -> bool:
+    """Whether more trials could not change the verdict, or may not be run."""
+    if judgement.details["product_fault"] or judgement.details["invalid_trials"] > repeats_allowed(plan):
+        return True
+    valid = judgement.details["valid_trials"]
+    if valid >= max(plan.looks):
+        return True
+    return valid in plan.looks and judgement.verdict in {Verdict.PASS, Verdict.FAIL, Verdict.INVALID}

@@ -1,0 +1,81 @@
+"""Who watches a run: every event goes into the journal first, then onto the progress display."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import fmean
+
+from pytest_mooncake.console import Progress
+from pytest_mooncake.experiment import Step
+from pytest_mooncake.journal import Journal
+from pytest_mooncake.records import Judgement, Kind, RequestRecord, Round
+
+
+class Witness:
+    """Writes the journal and tells people. Used from the measuring thread only."""
+
+    def __init__(self, journal: Journal, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
+        self._journal = journal
+        self._progress = progress
+        self._clock = clock
+        self._step: Step | None = None
+        self._planned = 0
+        self._ttft_ms: list[float] = []
+        self._done = 0
+        self._failed = 0
+        self._started_s = 0.0
+
+    def round_starts(self, step: Step, planned: int) -> None:
+        """A round is about to be sent."""
+        self._step, self._planned, self._done, self._failed = step, planned, 0, 0
+        self._ttft_ms = []
+        self._started_s = self._clock()
+        self._journal.event("round_start", round=step.round, kind=step.kind, phase=step.phase, nonce=step.nonce)
+        self._show()
+
+    def request_done(self, record: RequestRecord) -> None:
+        """Keep the record, then count it."""
+        self._journal.request(record)
+        self._done += 1
+        self._failed += record.error is not None
+        if record.sent_ns is not None and record.first_token_ns is not None:
+            self._ttft_ms.append((record.first_token_ns - record.sent_ns) / 1e6)
+        self._show()
+
+    def _show(self) -> None:
+        if self._step is None:
+            return
+        elapsed_s = self._clock() - self._started_s
+        left = ""
+        if self._done:
+            left = f", about {elapsed_s / self._done * (self._planned - self._done):.0f} s left"
+        ttft = f", TTFT {fmean(self._ttft_ms):.0f} ms" if self._ttft_ms else ""
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._progress.tick(
+            f"round {self._step.name} ({self._step.kind}): {self._done}/{self._planned} requests{ttft}{failed}, "
+            f"{elapsed_s:.0f} s{left}"
+        )
+
+    def round_done(self, step: Step, measured: Round) -> None:
+        """Keep what is known of the round, then print its line."""
+        self._journal.round(measured)
+        seconds = (measured.ended_ns - measured.started_ns) / 1e9
+        ttft = f"TTFT {fmean(self._ttft_ms):7.0f} ms" if self._ttft_ms else "no tokens"
+        cached = sum(r.cached_tokens or 0 for r in measured.requests)
+        prompt = sum(r.prompt_tokens or 0 for r in measured.requests)
+        line = f"round {step.name:<8} {step.kind:<4} {seconds:6.1f} s  {ttft}  cached {cached:,}/{prompt:,} tokens"
+        if measured.settle and step.kind is Kind.COLD:
+            line += f"  stored after {measured.settle.seconds:.1f} s"
+        if self._failed:
+            line += f"  {self._failed} FAILED"
+        self._progress.say(line)
+
+    def judged(self, judgement: Judgement) -> None:
+        """Say how the run stands after a trial."""
+        self._journal.event("look", verdict=judgement.verdict, trials=judgement.details["valid_trials"])
+        trial = judgement.trials[-1]
+        if not trial.valid:
+            self._progress.say(f"trial {trial.index} is invalid and will be repeated: {trial.reasons[0]}")
+            return
+        self._progress.say(f"after {judgement.details['valid_trials']} trials: {judgement.verdict}")

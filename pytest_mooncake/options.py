@@ -1,0 +1,170 @@
+"""The `--mooncake-*` options and their ini twins: declared once, parsed once into a frozen value.
+
+Imported at plugin load, so only the standard library is used here. Meaning and validation live in `plan.resolve`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+PREFIX = "mooncake"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the user asked for, as text; `None` or empty means not given. Nothing is validated yet."""
+
+    url: tuple[str, ...] = ()
+    stack: str | None = None
+    workload: str | None = None
+    requests: str | None = None
+    concurrency: str | None = None
+    prompt_tokens: str | None = None
+    output_tokens: str | None = None
+    seed: str | None = None
+    trials: str | None = None
+    quick: bool = False
+    targets: str | None = None
+    economics: str | None = None
+    timeout: str | None = None
+    model: str | None = None
+    api_key_env: str | None = None
+    master: str | None = None
+    metadata: str | None = None
+    metrics: tuple[str, ...] = ()
+    evidence: str | None = None
+    report: str | None = None
+    lang: str | None = None
+    label: str | None = None
+    replay: str | None = None
+    keep_stack: bool = False
+    dry_run: bool = False
+
+    @property
+    def any_given(self) -> bool:
+        """Whether at least one option or ini value was given."""
+        return any(getattr(self, f.name) for f in fields(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One option: its field in `Options`, what stands for its value in `--help`, and what it means."""
+
+    field: str
+    metavar: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag, e.g. `--mooncake-prompt-tokens`."""
+        return f"--{PREFIX}-{self.field.replace('_', '-')}"
+
+    @property
+    def ini(self) -> str:
+        """The ini key, e.g. `mooncake_prompt_tokens`."""
+        return f"{PREFIX}_{self.field}"
+
+
+DECLARED: tuple[Declared, ...] = (
+    Declared(
+        "url",
+        "URL",
+        "http(s)://… of an OpenAI-compatible endpoint that already runs (repeat for several engines on "
+        "one store). Absent: the stack is started here",
+    ),
+    Declared(
+        "stack",
+        "NAME|PATH",
+        "stack to start: 'local' (default: real vLLM + LMCache + Mooncake on this machine), "
+        "'simulated' (no model runs; to try things out), or a YAML file",
+    ),
+    Declared(
+        "workload",
+        "NAME|PATH",
+        "prompts to send (default 'long-document': 30 requests of 16,384 tokens, 128 output tokens, concurrency 4)",
+    ),
+    Declared("requests", "N", "requests in a round, instead of the workload's"),
+    Declared("concurrency", "N", "requests in flight, instead of the workload's"),
+    Declared("prompt_tokens", "N", "tokens in a prompt, instead of the workload's"),
+    Declared("output_tokens", "N", "tokens to generate, instead of the workload's"),
+    Declared("seed", "N", "seed of the documents' text; nonces come from the run, never from the seed"),
+    Declared("trials", "LOOKS", "after how many trials to look for a verdict (default 3,4,5,6,8,10), or one number"),
+    Declared("quick", "", "one trial, described; no verdict but INCONCLUSIVE: for trying things out"),
+    Declared("targets", "NAME|PATH", "claims to test (default: TTFT -60 %%, throughput +150 %%, TPOT stable)"),
+    Declared("economics", "NAME|PATH", "costs from which the business case is computed"),
+    Declared(
+        "timeout",
+        "first-token=S,between-chunks=S,request=S,run=S",
+        "limits in seconds; what passes one counts as failed",
+    ),
+    Declared("model", "NAME", "model to ask for, where the endpoint serves several"),
+    Declared("api_key_env", "VAR", "environment variable that holds the endpoint's API key"),
+    Declared("master", "URL", "admin port of the Mooncake master, for the store's own counters (http://host:9003)"),
+    Declared("metadata", "URL", "metadata server of the store (http://host:8080/metadata)"),
+    Declared(
+        "metrics", "URL", "where an engine's counters are, if not at URL/metrics (repeat as often as --mooncake-url)"
+    ),
+    Declared(
+        "evidence",
+        "RUNG",
+        "least evidence that counts: store (default for a stack started here), engine, usage "
+        "(default when attached), timing",
+    ),
+    Declared("report", "DIR", "where the record and the reports go (default: mooncake-report/<run>)"),
+    Declared("lang", "en|zh", "language of the reports (default en)"),
+    Declared("label", "TEXT", "name of this run in reports and history"),
+    Declared("replay", "DIR", "judge and report a recorded run again; sends nothing"),
+    Declared(
+        "keep_stack",
+        "",
+        "leave a stack that was started here running for the next run (pytest-mooncake stack down stops it)",
+    ),
+    Declared("dry_run", "", "print the plan: what would start, be sent and stored, and how long; send nothing"),
+)
+_BOOLEAN = {"quick", "keep_stack", "dry_run"}
+_REPEATED = {"url", "metrics"}
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option and ini value with pytest."""
+    group = parser.getgroup(PREFIX, "mooncake: accept or reject a KV cache (vLLM + LMCache + Mooncake)")
+    for declared in DECLARED:
+        dest = declared.ini
+        if declared.field in _BOOLEAN:
+            group.addoption(declared.flag, dest=dest, action="store_true", default=None, help=declared.help)
+            parser.addini(dest, f"see {declared.flag}", type="bool", default=False)
+        elif declared.field in _REPEATED:
+            group.addoption(
+                declared.flag, dest=dest, action="append", default=None, metavar=declared.metavar, help=declared.help
+            )
+            parser.addini(dest, f"see {declared.flag}", type="linelist", default=[])
+        else:
+            group.addoption(declared.flag, dest=dest, default=None, metavar=declared.metavar, help=declared.help)
+            parser.addini(dest, f"see {declared.flag}", default="")
+
+
+def options_of(config: pytest.Config) -> Options:
+    """What was given on the command line, else in the ini file."""
+
+    def value(declared: Declared) -> Any:
+        given = config.getoption(declared.ini)
+        return given if given is not None else config.getini(declared.ini)
+
+    convert: dict[bool, Callable[[Any], Any]] = {True: tuple, False: lambda v: v or None}
+    return Options(
+        **{
+            d.field: bool(value(d)) if d.field in _BOOLEAN else convert[d.field in _REPEATED](value(d))
+            for d in DECLARED
+        }
+    )
+
+
+def invocation_dir(config: pytest.Config) -> Path:
+    """The directory pytest was called in: relative paths and the default report directory start there."""
+    return config.invocation_params.dir

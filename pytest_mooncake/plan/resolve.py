@@ -1,0 +1,212 @@
+"""From what the user typed to a plan that makes sense, or one line that says why it does not."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from pytest_mooncake.errors import UsageError
+from pytest_mooncake.options import Options
+from pytest_mooncake.plan.files import find
+from pytest_mooncake.plan.models import (
+    EconomicsPlan,
+    Plan,
+    StackPlan,
+    TargetsPlan,
+    Timeouts,
+    WorkloadPlan,
+)
+from pytest_mooncake.plan.yaml_source import load
+from pytest_mooncake.records import Rung
+
+T = TypeVar("T")
+
+DEFAULT_LOOKS = (3, 4, 5, 6, 8, 10)
+MOST_TRIALS = 100
+_OVERRIDES = ("requests", "concurrency", "prompt_tokens", "output_tokens", "seed")
+_ATTACHED_ONLY = ("model", "api_key_env", "master", "metadata", "metrics")
+_TIMEOUTS = ("first-token", "between-chunks", "request", "run")
+
+
+def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None) -> Plan:
+    """The plan that `options` ask for.
+
+    Raises:
+        UsageError: an option is unknown, contradictory or out of range (PlanError: a YAML file is).
+    """
+    _refuse_contradictions(options)
+    stack = _stack(options, invocation_dir)
+    return Plan(
+        run_id=run_id or new_run_id(),
+        label=options.label,
+        stack=stack,
+        workload=_workload(options, invocation_dir),
+        targets=load(
+            find("targets", options.targets or "default", invocation_dir), TargetsPlan, name=_stem(options.targets)
+        ),
+        economics=_economics(options, invocation_dir),
+        looks=_looks(options.trials),
+        quick=options.quick,
+        evidence=_rung(options.evidence, stack),
+        timeouts=_timeouts(options.timeout),
+        lang=_lang(options.lang),
+        keep_stack=options.keep_stack,
+    )
+
+
+def new_run_id() -> str:
+    """A name for a run that sorts by time and is never given twice: `20261124-231501-4fa9c2`."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def _stem(value: str | None) -> str:
+    return Path(value).stem if value else "default"
+
+
+def _refuse_contradictions(options: Options) -> None:
+    if options.url and options.stack:
+        raise UsageError(
+            "--mooncake-url attaches to what already runs and --mooncake-stack starts one: give only one of them"
+        )
+    if options.url and options.keep_stack:
+        raise UsageError("--mooncake-keep-stack concerns a stack started here; with --mooncake-url nothing is started")
+    if options.quick and options.trials:
+        raise UsageError(
+            "--mooncake-quick is one trial without a verdict: leave out --mooncake-trials, or --mooncake-quick"
+        )
+    orphan = next((name for name in _ATTACHED_ONLY if getattr(options, name)), None)
+    if orphan and not options.url:
+        flag = f"--mooncake-{orphan.replace('_', '-')}"
+        raise UsageError(f"{flag} describes what already runs: give --mooncake-url as well")
+    if options.metrics and len(options.metrics) != len(options.url):
+        raise UsageError(
+            f"--mooncake-metrics was given {len(options.metrics)} times for {len(options.url)} --mooncake-url: "
+            "give it once for each, in the same order"
+        )
+
+
+def _stack(options: Options, invocation_dir: Path) -> StackPlan:
+    if not options.url:
+        name = options.stack or "local"
+        return load(find("stacks", name, invocation_dir), StackPlan, name=_stem(name))
+    for flag, urls in (("url", options.url), ("metrics", options.metrics)):
+        for url in urls:
+            _check_url(f"--mooncake-{flag}", url)
+    for flag, given in (("master", options.master), ("metadata", options.metadata)):
+        if given:
+            _check_url(f"--mooncake-{flag}", given)
+    return StackPlan(
+        name="attached",
+        kind="attached",
+        urls=options.url,
+        model_name=options.model,
+        api_key_env=options.api_key_env,
+        master_url=options.master,
+        metadata_url=options.metadata,
+        metrics_urls=options.metrics,
+    )
+
+
+def _check_url(flag: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        port_ok = parts.port is None or parts.port > 0
+    except ValueError as error:
+        raise UsageError(f"{flag} {url}: not a URL ({error}); write http://host:port") from None
+    if parts.scheme == "mooncakestore" and flag == "--mooncake-url":
+        raise UsageError(
+            f"{flag} {url}: starting engines against a running store is not built yet; "
+            "give the http:// address of an engine that uses it, and --mooncake-master for the store's counters"
+        )
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_ok:
+        raise UsageError(f"{flag} {url}: not an address; write http://host:port or https://host")
+    if parts.username or parts.password:
+        raise UsageError(f"{flag}: a URL with a password in it would end in logs; use --mooncake-api-key-env VAR")
+
+
+def _workload(options: Options, invocation_dir: Path) -> WorkloadPlan:
+    name = options.workload or "long-document"
+    plan = load(find("workloads", name, invocation_dir), WorkloadPlan, name=_stem(name))
+    changes: dict[str, object] = {}
+    for key in _OVERRIDES:
+        text = getattr(options, key)
+        if text is not None:
+            flag = f"--mooncake-{key.replace('_', '-')}"
+            changes[key] = _whole(flag, text, least=0 if key == "seed" else 1)
+    try:
+        return WorkloadPlan.model_validate({**plan.model_dump(exclude_unset=True), "name": plan.name, **changes})
+    except ValidationError as error:
+        found = error.errors()[0]
+        raise UsageError(f"--mooncake-workload {name}: {'.'.join(map(str, found['loc']))}: {found['msg']}") from None
+
+
+def _economics(options: Options, invocation_dir: Path) -> EconomicsPlan:
+    path = find("economics", options.economics or "default", invocation_dir)
+    return load(path, EconomicsPlan, name=_stem(options.economics))
+
+
+def _whole(flag: str, text: str, *, least: int) -> int:
+    cleaned = text.replace(",", "").replace("_", "")
+    if not re.fullmatch(r"-?\d+", cleaned) or int(cleaned) < least:
+        raise UsageError(f"{flag} {text}: expected a whole number, at least {least}")
+    return int(cleaned)
+
+
+def _looks(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return DEFAULT_LOOKS
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() for part in parts):
+        raise UsageError(f"--mooncake-trials {text}: expected numbers of trials like 3,4,5,6,8,10, or one number")
+    looks = tuple(int(part) for part in parts)
+    if looks != tuple(sorted(set(looks))) or looks[0] < 2 or looks[-1] > MOST_TRIALS:
+        raise UsageError(
+            f"--mooncake-trials {text}: looks must rise, start at 2 or more (one trial has no spread: "
+            f"--mooncake-quick) and end at {MOST_TRIALS} or less"
+        )
+    return looks
+
+
+def _rung(text: str | None, stack: StackPlan) -> Rung:
+    if text is None:
+        return Rung.USAGE if stack.kind == "attached" else Rung.STORE
+    return _choice("--mooncake-evidence", text, {rung.value: rung for rung in Rung})
+
+
+def _lang(text: str | None) -> str:
+    return _choice("--mooncake-lang", text or "en", {"en": "en", "zh": "zh"})
+
+
+def _choice(flag: str, text: str, known: Mapping[str, T]) -> T:
+    if text not in known:
+        raise UsageError(f"{flag} {text}: expected one of {', '.join(known)}")
+    return known[text]
+
+
+def _timeouts(text: str | None) -> Timeouts:
+    values: dict[str, float] = {}
+    for part in text.split(",") if text else ():
+        key, _, number = part.strip().partition("=")
+        flag = f"--mooncake-timeout {part.strip()}"
+        if key not in _TIMEOUTS:
+            raise UsageError(f"{flag}: expected {', '.join(f'{k}=S' for k in _TIMEOUTS)}")
+        values[f"{key.replace('-', '_')}_s"] = _seconds(flag, number)
+    return Timeouts(**values)
+
+
+def _seconds(flag: str, text: str) -> float:
+    parse: Callable[[str], float] = float
+    try:
+        seconds = parse(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"{flag}: expected seconds above 0")
+    return seconds

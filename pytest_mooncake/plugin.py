@@ -1,0 +1,120 @@
+"""pytest hooks, nothing else. Imported by every pytest run in an environment that has the package, so it stays light.
+
+The plugin wakes up only when a `--mooncake-*` option or ini value is given or a collected test asks for one of its
+fixtures. Everything heavy is imported then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_mooncake.options import add_options, options_of
+
+if TYPE_CHECKING:
+    from pytest_mooncake.session import MooncakeSession
+
+SESSION = pytest.StashKey["MooncakeSession"]()
+REFUSED_UNDER_XDIST = pytest.StashKey[bool]()
+RUN_FIXTURES = frozenset({"mooncake_plan", "stack", "run", "cold_round", "warm_round", "claim"})
+XDIST_LINE = (
+    "pytest-mooncake measures one stack with one clock and cannot be spread over xdist workers: "
+    "leave out -n (or run the acceptance with -n 0)"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the `--mooncake-*` options and their ini twins."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse what cannot be meant before anything is collected."""
+    options = options_of(config)
+    if options.any_given:
+        if getattr(config.option, "numprocesses", None):
+            raise pytest.UsageError(XDIST_LINE)
+        _session(config)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test that asks for `claim` one case per claim of the run's targets."""
+    if "claim" not in metafunc.fixturenames:
+        return
+    try:
+        ids = _session(metafunc.config).claim_ids()
+    except pytest.UsageError:
+        ids = ("unknown",)  # said by pytest_collection_finish, where pytest prints it as one line
+    metafunc.parametrize("claim", ids, indirect=True)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Say what is wrong with the plan, or print it (`--mooncake-dry-run`), before the first test runs."""
+    if not any(RUN_FIXTURES.intersection(getattr(item, "fixturenames", ())) for item in session.items):
+        return
+    if hasattr(session.config, "workerinput"):
+        session.config.workeroutput["mooncake_refused"] = True  # type: ignore[attr-defined] # set by xdist
+        session.items.clear()
+        return
+    _session(session.config).collected(session)
+
+
+def pytest_runtestloop(session: pytest.Session) -> object | None:
+    """Run no test when only the plan was asked for."""
+    mooncake = session.config.stash.get(SESSION, None)
+    return True if mooncake is not None and mooncake.options.dry_run else None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object, error: object) -> None:
+    """Notice that an xdist worker refused to measure."""
+    if getattr(node, "workeroutput", {}).get("mooncake_refused"):
+        node.config.stash[REFUSED_UNDER_XDIST] = True  # type: ignore[attr-defined] # xdist's node has a config
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """Let the verdict decide the exit code: 1 whenever it is not PASS, 4 when nothing could be measured."""
+    if session.config.stash.get(REFUSED_UNDER_XDIST, False):
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
+    mooncake = session.config.stash.get(SESSION, None)
+    if mooncake is not None:
+        session.exitstatus = mooncake.exit_status(int(session.exitstatus))
+    yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print the summary tables, the verdict and where the files are."""
+    if config.stash.get(REFUSED_UNDER_XDIST, False):
+        terminalreporter.write_line(f"ERROR: {XDIST_LINE}", red=True)
+    mooncake = config.stash.get(SESSION, None)
+    if mooncake is not None:
+        mooncake.summarise(terminalreporter)
+
+
+def _session(config: pytest.Config) -> MooncakeSession:
+    """The session's state, made at first use.
+
+    Raises:
+        pytest.UsageError: the options or a YAML file make no sense.
+    """
+    from pytest_mooncake.errors import MooncakeError
+    from pytest_mooncake.session import MooncakeSession
+
+    if SESSION not in config.stash:
+        try:
+            config.stash[SESSION] = MooncakeSession(config, options_of(config))
+        except MooncakeError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[SESSION]
+
+
+@pytest.fixture(scope="session")
+def mooncake_session(request: pytest.FixtureRequest) -> MooncakeSession:
+    """State of this session's run; the other fixtures are made from it."""
+    return _session(request.config)
+
+
+pytest_plugins = ("pytest_mooncake.fixtures",)

@@ -1,0 +1,153 @@
+"""What one pytest session knows of its run: options, plan, stack, outcome; and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+from pytest_mooncake.conduct import Outcome, conclude, conduct, first_line, open_stack, report_directory
+from pytest_mooncake.console import Console, Progress, Silent
+from pytest_mooncake.errors import MooncakeError
+from pytest_mooncake.journal import Recorded, read
+from pytest_mooncake.options import Options, invocation_dir
+from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.plan.resolve import new_run_id, resolve
+from pytest_mooncake.records import StackView, Verdict
+
+if TYPE_CHECKING:
+    from pytest_mooncake.records import Judgement
+
+NOTHING_MEASURED = 4
+
+
+class MooncakeSession:
+    """State of one session; made at first use, kept in `config.stash`.
+
+    Raises:
+        MooncakeError: the options or a YAML file make no sense (raised by the constructor, before anything starts).
+    """
+
+    def __init__(self, config: pytest.Config, options: Options) -> None:
+        self.options = options
+        self._config = config
+        self._here = invocation_dir(config)
+        self._replayed: Recorded | None = read(self._here / options.replay) if options.replay else None
+        self.plan: Plan = self._replayed.plan if self._replayed else resolve(options, self._here)
+        self._outcome: Outcome | None = None
+        self._error: MooncakeError | None = None
+        self._interrupted: Path | None = None
+
+    def claim_ids(self) -> tuple[str, ...]:
+        """Ids of the claims of this run's targets, in their order."""
+        return tuple(claim.metric for claim in self.plan.targets.claims)
+
+    def collected(self, session: pytest.Session) -> None:
+        """Print the plan and let no test run, when only the plan was asked for."""
+        if self.options.dry_run:
+            from pytest_mooncake.dry_run import plan_lines
+
+            reporter = self._reporter()
+            for line in plan_lines(self.plan):
+                if reporter is not None:
+                    reporter.write_line(line)
+
+    @contextlib.contextmanager
+    def opened_stack(self) -> Iterator[StackView]:
+        """The stack under test for the length of the session (of a replay: as it was recorded)."""
+        if self._replayed is not None:
+            if self._replayed.view is None:
+                self._give_up(MooncakeError(f"{self._replayed.directory}: the record says nothing of its stack"))
+            yield self._replayed.view
+            return
+        with contextlib.ExitStack() as opened:
+            with self._uncaptured() as progress:
+                try:
+                    log_dir = self._directory() / "logs"
+                    view = opened.enter_context(open_stack(self.plan, log_dir, progress))
+                except MooncakeError as error:
+                    self._give_up(error)
+                for note in view.notes:
+                    progress.say(note)
+            yield view
+
+    def measured(self, view: StackView) -> Outcome:
+        """Measure once, or judge the recorded run again."""
+        if self._outcome is None:
+            with self._uncaptured() as progress:
+                try:
+                    self._outcome = self._conduct(view, progress)
+                except MooncakeError as error:
+                    self._give_up(error)
+                except KeyboardInterrupt:
+                    self._interrupted = self._directory()
+                    raise
+        return self._outcome
+
+    def _conduct(self, view: StackView, progress: Progress) -> Outcome:
+        if self._replayed is None:
+            return conduct(self.plan, view, self._directory(), progress)
+        directory = report_directory(self.options.report, f"replay-{new_run_id()}", self._here)
+        directory.mkdir(parents=True, exist_ok=True)
+        return conclude(self._replayed, directory)
+
+    def _directory(self) -> Path:
+        return report_directory(self.options.report, self.plan.run_id, self._here)
+
+    def _give_up(self, error: MooncakeError) -> NoReturn:
+        self._error = error
+        pytest.exit("nothing could be measured, see the last lines", returncode=error.exit_code)
+
+    def _reporter(self) -> pytest.TerminalReporter | None:
+        reporter: pytest.TerminalReporter | None = self._config.pluginmanager.get_plugin("terminalreporter")
+        return reporter
+
+    @contextlib.contextmanager
+    def _uncaptured(self) -> Iterator[Progress]:
+        """Progress that reaches the terminal although pytest captures output."""
+        reporter = self._reporter()
+        if reporter is None or self._config.get_verbosity() < 0:
+            yield Silent()
+            return
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        silence = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
+        with silence:
+            reporter.ensure_newline()
+            live = reporter.isatty and not os.environ.get("CI")
+            yield Console(lambda text: reporter.write(text, flush=True), live=live)
+
+    def exit_status(self, status: int) -> int:
+        """Pytest's exit code, corrected by the verdict: it is 0 only when the run was accepted."""
+        if self._error is not None:
+            return self._error.exit_code
+        judgement = self._judgement()
+        if status in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED} and self.options.dry_run:
+            return pytest.ExitCode.OK
+        if status == pytest.ExitCode.OK and judgement is not None and judgement.verdict is not Verdict.PASS:
+            return pytest.ExitCode.TESTS_FAILED
+        return status
+
+    def _judgement(self) -> Judgement | None:
+        return self._outcome.judgement if self._outcome is not None else None
+
+    def summarise(self, reporter: pytest.TerminalReporter) -> None:
+        """Print what the run came to, or in one line why there was none."""
+        if self._error is not None:
+            reporter.section("mooncake", sep="=", red=True)
+            reporter.write_line(f"ERROR: nothing could be measured: {first_line(self._error)}", red=True)
+        elif self._interrupted is not None:
+            reporter.section("mooncake", sep="=", yellow=True)
+            reporter.write_line(f"interrupted; what was measured is kept in {self._interrupted}")
+        elif self._outcome is not None:
+            from pytest_mooncake.report.terminal import summary_lines
+
+            reporter.section("mooncake", sep="=")
+            outcome = self._outcome
+            for line in summary_lines(
+                outcome.report, files=outcome.files, lang=self.plan.lang, color=reporter.hasmarkup
+            ):
+                reporter.write_line(line)
