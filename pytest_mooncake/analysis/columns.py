@@ -7,8 +7,8 @@ precision. `-1` in an integer column and nan in a float column mean "not measure
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MISSING = -1
 _INTEGERS = (
-    "round", "failed", "sent_ns", "first_token_ns", "last_token_ns", "planned_tokens",
+    "round", "engine", "failed", "sent_ns", "first_token_ns", "last_token_ns", "done_ns", "planned_tokens",
     "prompt_tokens", "cached_tokens", "output_tokens", "first_chunk_tokens",
 )  # fmt: skip
 
@@ -33,9 +33,12 @@ class Columns:
     """
 
     round: NDArray[Any]
+    engine: NDArray[Any]
     failed: NDArray[Any]
     sent_ns: NDArray[Any]
+    first_token_ns: NDArray[Any]
     last_token_ns: NDArray[Any]
+    done_ns: NDArray[Any]
     planned_tokens: NDArray[Any]
     prompt_tokens: NDArray[Any]
     cached_tokens: NDArray[Any]
@@ -57,7 +60,7 @@ def columns_of(records: Iterable[RequestRecord]) -> Columns:
         records: requests of any number of rounds, in any order.
 
     Returns:
-        Their columns; only the chunk times of successful requests are held beside ten integers a request.
+        Their columns; only the chunk times of successful requests are held beside twelve integers a request.
     """
     import numpy as np
 
@@ -70,20 +73,21 @@ def columns_of(records: Iterable[RequestRecord]) -> Columns:
     decoded = table["output_tokens"] - table["first_chunk_tokens"]
     has_tokens = (first != MISSING) & (last != MISSING) & (table["output_tokens"] != MISSING) & (decoded > 0)
     return Columns(
-        round=table["round"],
         failed=failed,
-        sent_ns=sent,
-        last_token_ns=last,
-        planned_tokens=table["planned_tokens"],
-        prompt_tokens=table["prompt_tokens"],
-        cached_tokens=table["cached_tokens"],
-        output_tokens=table["output_tokens"],
+        **{name: table[name] for name in _INTEGERS if name not in ("failed", "first_chunk_tokens")},
         ttft_ms=_milliseconds(first - sent, (first != MISSING) & (sent != MISSING)),
         tpot_ms=_milliseconds(last - first, has_tokens) / np.where(has_tokens, decoded, 1),
         e2e_ms=_milliseconds(last - sent, (last != MISSING) & (sent != MISSING)),
         gap_ms=gap_ms,
         gap_tokens=gap_tokens,
     )
+
+
+def pooled(parts: Sequence[Columns]) -> Columns:
+    """Put the requests of several rounds into one set of columns; at least one part."""
+    import numpy as np
+
+    return Columns(**{one.name: np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Columns)})
 
 
 def _milliseconds(difference_ns: NDArray[Any], measured: NDArray[Any]) -> NDArray[Any]:
@@ -98,10 +102,12 @@ def _rows(records: Iterable[RequestRecord], chunks: _Chunks) -> Iterator[tuple[i
             chunks.add(record)
         yield (
             record.round,
+            record.engine,
             record.error is not None,
             _known(record.sent_ns),
             _known(record.first_token_ns),
             _known(record.last_token_ns),
+            _known(record.done_ns),
             record.output_tokens_planned,
             _known(record.prompt_tokens),
             _known(record.cached_tokens),

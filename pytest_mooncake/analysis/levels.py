@@ -40,8 +40,6 @@ TABLE: dict[tuple[int, ...], float] = {
     (10,): 0.04922,
     (3, 4, 5, 6, 8, 10, 12, 15, 20): 0.00889,
 }
-_FLOOR = 1.6448536269514722
-"""No statistic below the 95 % point of the normal distribution has p < 0.05 at any df, so it needs no p value."""
 
 
 def nominal_level(looks: tuple[int, ...], alpha: float = ALPHA) -> float:
@@ -49,7 +47,7 @@ def nominal_level(looks: tuple[int, ...], alpha: float = ALPHA) -> float:
 
     Args:
         looks: trials after which a verdict may fall, ascending, each at least 2.
-        alpha: largest rate of false PASS over all looks, at most 0.05.
+        alpha: largest rate of false PASS over all looks.
 
     Returns:
         The stored level where there is one, else a simulated one (seeded, some seconds, remembered).
@@ -67,18 +65,23 @@ def simulated_level(looks: tuple[int, ...], *, alpha: float = ALPHA, runs: int =
     generator = np.random.default_rng(seed)
     least: list[list[NDArray[Any]]] = [[] for _ in RATIOS]
     for size in batches(runs):
-        for found, ratio in zip(least, smallest_p(generator, size, looks, RATIOS), strict=True):
+        for found, ratio in zip(least, smallest_p(generator, size, looks, RATIOS, alpha), strict=True):
             found.append(ratio)
     rank = int(alpha * 2 * runs)
     return float(min(np.partition(np.concatenate(found), rank)[rank] for found in least))
 
 
 def smallest_p(
-    generator: np.random.Generator, size: int, looks: tuple[int, ...], ratios: tuple[float, ...]
+    generator: np.random.Generator, size: int, looks: tuple[int, ...], ratios: tuple[float, ...], alpha: float = ALPHA
 ) -> list[NDArray[Any]]:
-    """Smallest one-sided p value over the looks, for both tails of `size` chains, one (2·size,) array a ratio."""
-    import numpy as np
+    """Smallest one-sided p value over the looks, for both tails of `size` chains, one (2·size,) array a ratio.
 
+    P values above `alpha` are not computed: no statistic below the normal distribution's point has p < alpha at any df.
+    """
+    import numpy as np
+    from scipy.special import ndtri
+
+    floor = float(ndtri(1 - alpha))
     noise = generator.standard_normal((size, 2 * max(looks) + 1))
     at_looks = [sums(noise, look) for look in looks]
     result: list[NDArray[Any]] = []
@@ -87,18 +90,18 @@ def smallest_p(
         for one in at_looks:
             found = statistics(one, scale_w=ratio)
             t = found.effect / found.se
-            p = np.concatenate([_tail(t, found.df), _tail(-t, found.df)])
+            p = np.concatenate([_tail(t, found.df, floor), _tail(-t, found.df, floor)])
             np.minimum(smallest, p, out=smallest)
         result.append(smallest)
     return result
 
 
-def _tail(t: NDArray[Any], df: NDArray[Any]) -> NDArray[Any]:
-    """P(T > t) where it is below 0.05 or so, 1 elsewhere."""
+def _tail(t: NDArray[Any], df: NDArray[Any], floor: float) -> NDArray[Any]:
+    """P(T > t) where t exceeds `floor`, 1 elsewhere."""
     import numpy as np
     from scipy.special import stdtr
 
     p = np.ones(len(t))
-    far = t > _FLOOR
+    far = t > floor
     p[far] = stdtr(df[far], -t[far])
     return p

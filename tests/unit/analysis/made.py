@@ -82,5 +82,5 @@ def chain(
 
 def serial(ttft_ms: float, tpot_ms: float, requests: int) -> list[RequestRecord]:
     """`requests` equal requests, each sent when the one before it is done."""
-    latency_ms = ttft_ms + 4 * tpot_ms
+    latency_ms = ttft_ms + 4 * tpot_ms + 0.001
     return [request(i, sent_ms=i * latency_ms, ttft_ms=ttft_ms, tpot_ms=tpot_ms) for i in range(requests)]

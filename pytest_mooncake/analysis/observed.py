@@ -1,0 +1,95 @@
+"""Rounds as the statistics see them: place in the chain and figures, without the requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_mooncake.analysis.columns import Columns, columns_of
+from pytest_mooncake.analysis.contrast import Point
+from pytest_mooncake.analysis.interference import CalmDecode, calm_decode
+from pytest_mooncake.analysis.summary import Summary, summarise_columns
+from pytest_mooncake.records import Kind
+
+if TYPE_CHECKING:
+    from pytest_mooncake.analysis.metrics import Metric
+    from pytest_mooncake.records import Round
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One round of the chain: its place and what its requests come to."""
+
+    round: int
+    kind: Kind
+    segment: int
+    position: int
+    summary: Summary
+    calm: CalmDecode
+
+
+def observe(one: Round) -> Observed:
+    """Figures of a round."""
+    return observe_columns(
+        columns_of(one.requests), number=one.round, kind=one.kind, segment=one.segment, position=one.position
+    )
+
+
+def observe_columns(columns: Columns, *, number: int, kind: Kind, segment: int, position: int) -> Observed:
+    """Figures of a round whose requests are held as columns."""
+    return Observed(
+        round=number,
+        kind=kind,
+        segment=segment,
+        position=position,
+        summary=summarise_columns(columns),
+        calm=calm_decode(columns),
+    )
+
+
+def up_to_trial(chain: Sequence[Observed], trials: int) -> tuple[Observed, ...]:
+    """The rounds of the first `trials` trials: up to the cold round that follows the last of their warm rounds."""
+    kept: list[Observed] = []
+    warm = 0
+    for one in sorted(chain, key=lambda held: held.round):
+        if one.kind is Kind.WARM:
+            warm += 1
+        if warm > trials:
+            break
+        kept.append(one)
+        if warm == trials and one.kind is Kind.COLD and trials:
+            break
+    return tuple(kept)
+
+
+def points_of(chain: Sequence[Observed], metric: Metric) -> tuple[Point, ...]:
+    """One metric of every round, placed in its chain."""
+    return tuple(
+        Point(kind=one.kind, position=one.position, segment=one.segment, value=metric.of(one.summary)) for one in chain
+    )
+
+
+def trial_ratios(chain: Sequence[Observed], metric: Metric) -> tuple[float | None, ...]:
+    """Per trial: the warm round's metric over the geometric mean of its cold neighbours. For people, never tested.
+
+    Neighbouring trials share a cold round, so these values are correlated and a t-test on them errs.
+    """
+    place = {(one.segment, one.position): one for one in chain}
+    ratios = []
+    for one in sorted(chain, key=lambda held: held.round):
+        if one.kind is Kind.WARM:
+            beside = [place.get((one.segment, one.position + step)) for step in (-1, 1)]
+            cold = [metric.of(held.summary) for held in beside if held is not None]
+            ratios.append(_over(metric.of(one.summary), cold))
+    return tuple(ratios)
+
+
+def _over(warm: float | None, cold: Sequence[float | None]) -> float | None:
+    known = [value for value in cold if value]
+    if warm is None or not known or len(known) < len(cold):
+        return None
+    product = 1.0
+    for value in known:
+        product *= value
+    return float(warm / product ** (1 / len(known)))
