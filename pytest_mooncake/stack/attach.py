@@ -1,0 +1,246 @@
+"""Attaching to engines that already run: what they serve, where their counters are, and what is wrong in one line.
+
+Nothing is generated and nothing is cleared here: only `GET`s, and one empty `POST` (which every server refuses) where
+an endpoint lists no models. Redirects are not followed and proxies not used, so that what is measured is the address
+that was given, and a key never reaches another host.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_mooncake.errors import EndpointError, UsageError
+from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
+from pytest_mooncake.stack.addresses import admin_url, engine_url, metrics_url, origin
+from pytest_mooncake.stack.probe import Answer, Prober, api_key, printable
+
+if TYPE_CHECKING:
+    from pytest_mooncake.plan.models import StackPlan
+
+SIMULATED_OWNER = "pytest-mooncake-simulated"
+"""`owned_by` of a simulated engine's model card (`stack.simulated.api.OWNER`)."""
+_SHOWN_MODELS = 8
+_ABSENT = (404, 405, 501)
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Served:
+    """What one engine said about itself."""
+
+    engine: Engine
+    card: Mapping[str, Any]
+    listed: tuple[str, ...]
+    version: str | None
+    note: str | None
+
+
+async def attach(
+    plan: StackPlan, *, environ: Mapping[str, str], progress: Progress, timeout_s: float = 15.0
+) -> StackView:
+    """Look at every engine of `plan.urls` and at the store's admin port.
+
+    Args:
+        plan: stack plan of kind `attached`.
+        environ: where the variable named by `plan.api_key_env` is looked up.
+        progress: called with one line for each thing that is waited for.
+        timeout_s: limit of each single probe.
+
+    Returns:
+        The stack; `kv` only where the endpoint tells it, `store` only where `plan.master_url` is given.
+
+    Raises:
+        EndpointError: whatever an endpoint does that keeps it from being measured; one line.
+        UsageError: addresses that cannot be meant, or options that contradict each other; one line.
+    """
+    urls = tuple(engine_url(url) for url in plan.urls)
+    _check(plan, urls)
+    async with Prober(api_key(plan.api_key_env, environ), plan.api_key_env, timeout_s) as prober:
+        served: list[_Served] = []
+        for place, url in enumerate(urls):
+            progress(f"asking {url} what it serves")
+            name = plan.model_name or (served[0].card["id"] if served else None)
+            given = metrics_url(plan.metrics_urls[place]) if plan.metrics_urls else None
+            served.append(await _look(prober, url, name, given))
+        store = await _store(plan, prober, progress)
+    return _view(plan, tuple(served), store)
+
+
+def _check(plan: StackPlan, urls: Sequence[str]) -> None:
+    if not urls:
+        raise UsageError("nothing to attach to: give --mooncake-url http(s)://host:port")
+    repeated = next((url for url in urls if urls.count(url) > 1), None)
+    if repeated:
+        raise UsageError(f"--mooncake-url {repeated} is given twice; name each engine once")
+    if plan.metrics_urls and len(plan.metrics_urls) != len(urls):
+        raise UsageError(
+            f"{len(plan.metrics_urls)} --mooncake-metrics for {len(urls)} --mooncake-url: "
+            "give one for each engine, in the same order"
+        )
+    if plan.metadata_url and not plan.master_url:
+        raise UsageError("--mooncake-metadata is of no use without --mooncake-master http://host:9003")
+
+
+async def _look(prober: Prober, url: str, name: str | None, given_metrics: str | None) -> _Served:
+    answer = await prober.get(f"{url}/v1/models", key=True)
+    if answer.status in _ABSENT and name is not None:
+        card: Mapping[str, Any] = {"id": name}
+        listed: tuple[str, ...] = ()
+        await _require_generation(prober, url, answer)
+        note = f"{url} lists no models; the name {name!r} is taken from --mooncake-model unchecked."
+    else:
+        answer.require_ok(hint=_models_hint(url, answer, named=name is not None))
+        cards = _cards(answer)
+        card, listed, note = _choose(cards, name, url), tuple(str(entry["id"]) for entry in cards), None
+    metrics = await _metrics(prober, url, given_metrics)
+    version = await _version(prober, url)
+    return _Served(engine=Engine(url=url, metrics_url=metrics), card=card, listed=listed, version=version, note=note)
+
+
+def _models_hint(url: str, answer: Answer, *, named: bool) -> str:
+    if answer.status not in _ABSENT:
+        return ""
+    hint = f"is {url} the base of an OpenAI-compatible API? `/v1` is appended to it by itself"
+    return hint if named else hint + "; where a gateway lists no models, name one with --mooncake-model"
+
+
+async def _require_generation(prober: Prober, url: str, models: Answer) -> None:
+    """Tell a gateway without a model list from an address where there is no API at all."""
+    for path in ("/v1/completions", "/v1/chat/completions"):
+        answer = await prober.post_nothing(f"{url}{path}", key=True)
+        answer.require_welcome()
+        if answer.status not in _ABSENT:
+            return
+    models.require_ok(
+        hint=_models_hint(url, models, named=True) + "; /v1/completions and /v1/chat/completions: 404 too"
+    )
+
+
+def _cards(answer: Answer) -> list[Mapping[str, Any]]:
+    body = answer.json(expected="an OpenAI-compatible model list")
+    cards = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(cards, list):
+        raise answer.error('answers JSON, but no OpenAI-compatible model list ({"data": [...]}); is the port right?')
+    good: list[Mapping[str, Any]] = [card for card in cards if isinstance(card, dict) and card.get("id")]
+    if not good:
+        raise answer.error("lists no model: is the server still loading, or is a gateway without a back end?")
+    return good
+
+
+def _choose(cards: Sequence[Mapping[str, Any]], name: str | None, url: str) -> Mapping[str, Any]:
+    ids = [str(card["id"]) for card in cards]
+    if name is None:
+        if len(cards) == 1:
+            return cards[0]
+        raise EndpointError(f"{url} serves {len(ids)} models ({_some(ids)}): choose one with --mooncake-model NAME")
+    if name in ids:
+        return cards[ids.index(name)]
+    near = difflib.get_close_matches(name, ids, n=3, cutoff=0.4)
+    shown = "nearest: " + _some(near) if near else "it serves: " + _some(ids)
+    raise EndpointError(f"{url} has no model {name!r}; {shown}; choose with --mooncake-model NAME")
+
+
+def _some(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - _SHOWN_MODELS} more" if len(ids) > _SHOWN_MODELS else ""
+    return ", ".join(repr(printable(name)) for name in ids[:_SHOWN_MODELS]) + more
+
+
+async def _metrics(prober: Prober, url: str, given: str | None) -> str | None:
+    """Return where vLLM's counters are; a place that was named must show them, the usual one may."""
+    if given is None:
+        answer = await prober.try_get(f"{url}/metrics", key=True)
+        return answer.url if answer is not None and answer.status == 200 and "vllm:" in answer.text else None
+    answer = await prober.get(given, key=origin(given) == origin(url))
+    answer.require_ok(hint="does --mooncake-metrics name an engine's metrics address?")
+    if "vllm:" not in answer.text:
+        raise answer.error("shows no counters of vLLM (vllm:…): does --mooncake-metrics name the engine?")
+    return answer.url
+
+
+async def _version(prober: Prober, url: str) -> str | None:
+    answer = await prober.try_get(f"{url}/version", key=True)
+    if answer is None or answer.status != 200:
+        return None
+    try:
+        body = answer.json(expected="a version")
+    except EndpointError:
+        return None
+    version = body.get("version") if isinstance(body, dict) else None
+    return printable(version)[:60] if isinstance(version, str) else None
+
+
+async def _store(plan: StackPlan, prober: Prober, progress: Progress) -> Store | None:
+    if plan.master_url is None:
+        return None
+    master = admin_url(plan.master_url)
+    progress(f"asking the Mooncake master at {master} for its counters")
+    answer = await prober.get(f"{master}/metrics")
+    hint = "--mooncake-master wants the master's admin port (--metrics_port, 9003 by default), not its RPC port"
+    answer.require_ok(hint=hint)
+    if "master_key_count" not in answer.text:
+        raise answer.error(f"shows no counters of a Mooncake master (master_key_count); {hint}")
+    if plan.metadata_url is not None:
+        progress(f"asking for the metadata server at {plan.metadata_url}")
+        await prober.get(admin_url(plan.metadata_url))
+    return Store(master_url=master, metadata_url=plan.metadata_url)
+
+
+def _view(plan: StackPlan, served: tuple[_Served, ...], store: Store | None) -> StackView:
+    first = served[0]
+    simulated = any(one.card.get("owned_by") == SIMULATED_OWNER for one in served)
+    lengths = [length for one in served if isinstance(length := one.card.get("max_model_len"), int)]
+    versions = {f"engine-{place}": one.version for place, one in enumerate(served) if one.version}
+    components = {
+        f"engine-{place}": f"{one.engine.url}" + (f" ({one.version})" if one.version else "")
+        for place, one in enumerate(served)
+    }
+    if store:
+        components["master"] = f"Mooncake master at {store.master_url}"
+    return StackView(
+        name=plan.name,
+        provisioned=False,
+        simulated=simulated,
+        engines=tuple(one.engine for one in served),
+        model=str(first.card["id"]),
+        max_model_len=min(lengths) if lengths else None,
+        store=store,
+        kv=_geometry(first.card),
+        versions=versions,
+        components=components,
+        notes=_notes(served, simulated=simulated),
+        details={"models": list(first.listed)},
+    )
+
+
+def _notes(served: tuple[_Served, ...], *, simulated: bool) -> tuple[str, ...]:
+    notes = []
+    if simulated:
+        from pytest_mooncake.stack.simulated.provision import SIMULATED_NOTE
+
+        notes.append(SIMULATED_NOTE)
+    notes += [one.note for one in served if one.note]
+    blind = [one.engine.url for one in served if one.engine.metrics_url is None]
+    if blind:
+        notes.append(
+            f"No counters of vLLM at {', '.join(f'{url}/metrics' for url in blind)}: "
+            "what the cache served is known from usage alone there (--mooncake-metrics names another place)."
+        )
+    return tuple(notes)
+
+
+def _geometry(card: Mapping[str, Any]) -> KVGeometry | None:
+    """Return the KV geometry where the model card tells it (only simulated engines do); never a guess.
+
+    Ranks, chunk size and dtype decide how many objects a prompt becomes. None of them can be read from a name, and a
+    wrong one would condemn a healthy cache.
+    """
+    kv = card.get("kv")
+    if not isinstance(kv, dict):
+        return None
+    sizes = (kv.get("bytes_per_token"), kv.get("chunk_tokens"))
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        return None
+    return KVGeometry(bytes_per_token=kv["bytes_per_token"], chunk_tokens=kv["chunk_tokens"])
