@@ -1,0 +1,237 @@
+"""Which processes a local stack consists of, as values: arguments, environment and configuration files, no I/O.
+
+Loopback throughout. What cannot be told to bind loopback (the metadata server, the nodes' HTTP ports, two data ports of
+every Mooncake client) is why a stack gets a network namespace of its own where that is possible.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_mooncake.plan.models import ConnectorSpec, StackPlan
+from pytest_mooncake.stack.local.parts import Parts
+from pytest_mooncake.stack.local.paths import PACKAGE_PARENT
+from pytest_mooncake.stack.process import Command
+
+HOST = "127.0.0.1"
+MODEL_NAME = "pytest-mooncake-tiny"
+INSIDE = "pytest_mooncake.stack.local.inside"
+KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+"""All that a component inherits: a stray LMCACHE_*, VLLM_*, MC_* or proxy variable would change what is measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Who listens where."""
+
+    rpc: int
+    admin: int
+    metadata: int
+    nodes: tuple[int, ...]
+    node_http: tuple[int, ...]
+    engines: tuple[int, ...]
+
+    @classmethod
+    def count(cls, plan: StackPlan) -> int:
+        """How many ports a stack needs."""
+        return 3 + 2 * plan.store.nodes + plan.engine.count
+
+    @classmethod
+    def assign(cls, plan: StackPlan, free: tuple[int, ...]) -> Ports:
+        """Give `count` free ports out."""
+        nodes = plan.store.nodes
+        return cls(
+            rpc=free[0],
+            admin=free[1],
+            metadata=free[2],
+            nodes=free[3 : 3 + nodes],
+            node_http=free[3 + nodes : 3 + 2 * nodes],
+            engines=free[3 + 2 * nodes :],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where a stack is set up: what from, which directories, which model, which ports."""
+
+    parts: Parts
+    run_dir: Path
+    log_dir: Path
+    cache_dir: Path
+    model: Path
+    ports: Ports
+    environ: Mapping[str, str]
+
+    @property
+    def metadata_url(self) -> str:
+        """Mooncake's HTTP metadata server."""
+        return f"http://{HOST}:{self.ports.metadata}/metadata"
+
+    @property
+    def master_address(self) -> str:
+        """The master's RPC address."""
+        return f"{HOST}:{self.ports.rpc}"
+
+
+def base_env(site: Site) -> dict[str, str]:
+    """What every component gets."""
+    kept = {name: site.environ[name] for name in KEPT_VARIABLES if name in site.environ}
+    return {
+        **kept,
+        "TMPDIR": str(site.run_dir),
+        "NO_PROXY": f"{HOST},localhost",
+        "no_proxy": f"{HOST},localhost",
+        "MC_TCP_BIND_ADDRESS": HOST,
+    }
+
+
+def master(plan: StackPlan, site: Site) -> Command:
+    """The Mooncake master with its HTTP metadata server."""
+    argv = (
+        str(site.parts.master),
+        f"-rpc_address={HOST}",
+        f"-rpc_port={site.ports.rpc}",
+        f"-metrics_host={HOST}",
+        f"-metrics_port={site.ports.admin}",
+        "-enable_http_metadata_server=true",
+        f"-http_metadata_server_host={HOST}",
+        f"-http_metadata_server_port={site.ports.metadata}",
+        f"-default_kv_lease_ttl={plan.store.lease_ttl_ms}",
+        "-logtostderr",
+    )
+    return Command(name="master", argv=argv, env=base_env(site), log=site.log_dir / "master.log", cwd=site.run_dir)
+
+
+def node(plan: StackPlan, site: Site, index: int) -> Command:
+    """One storage node: it lends its memory to the store and does nothing else."""
+    argv = (
+        str(site.parts.node),
+        f"-host={HOST}",
+        f"-port={site.ports.nodes[index]}",
+        f"-global_segment_size={plan.store.segment_bytes}",
+        f"-local_buffer_size={plan.store.local_buffer_bytes}",
+        f"-master_server_address={site.master_address}",
+        f"-metadata_server={site.metadata_url}",
+        f"-protocol={plan.store.protocol}",
+        "-enable_http_server=true",
+        f"-http_port={site.ports.node_http[index]}",
+        "-logtostderr",
+    )
+    name = f"node-{index}"
+    return Command(name=name, argv=argv, env=base_env(site), log=site.log_dir / f"{name}.log", cwd=site.run_dir)
+
+
+def lmcache_settings(plan: StackPlan, site: Site) -> dict[str, Any]:
+    """LMCache's configuration file.
+
+    The master and the NICs are spelled twice: LMCache >= 0.4.5 with Mooncake >= 0.3.9 ignores the documented names
+    (`master_server_address`, `device_name`) without a word, older ones know no others.
+    """
+    spec = plan.connector
+    return {
+        "chunk_size": spec.chunk_tokens,
+        "local_cpu": spec.local_cpu,
+        "max_local_cpu_size": spec.max_local_cpu_gb,
+        "save_unfull_chunk": False,
+        "remote_url": f"mooncakestore://{site.master_address}/",
+        "remote_serde": "naive",
+        "extra_config": {
+            "local_hostname": HOST,
+            "metadata_server": site.metadata_url,
+            "protocol": plan.store.protocol,
+            "device_name": "",
+            "mooncake_rdma_devices": "",
+            "master_server_address": site.master_address,
+            "mooncake_master_server_addr": site.master_address,
+            "global_segment_size": 0,
+            "local_buffer_size": spec.local_buffer_bytes,
+            "transfer_timeout": spec.transfer_timeout_s,
+            "save_chunk_meta": False,
+        },
+    }
+
+
+def kv_transfer(spec: ConnectorSpec) -> dict[str, str] | None:
+    """`--kv-transfer-config`, None for an engine without a cache.
+
+    The failure policy is spelled out because its default has changed twice. "fail": a load that fails has to be seen
+    as a failed request, not as a slow one.
+    """
+    if spec.kind != "lmcache":
+        return None
+    return {
+        "kv_connector": "LMCacheCPUConnector",
+        "kv_connector_module_path": f"{INSIDE}.connector",
+        "kv_role": "kv_both",
+        "kv_load_failure_policy": "fail",
+    }
+
+
+def engine(plan: StackPlan, site: Site, index: int, *, fork: bool) -> Command:
+    """One vLLM engine, started by the fork launcher or plainly."""
+    name = f"vllm-{index}"
+    module = f"{INSIDE}.serve" if fork else "vllm.entrypoints.cli.main"
+    argv = (str(site.parts.python), "-m", module, "serve", str(site.model), *engine_arguments(plan, site, index))
+    env = engine_env(plan, site, index, fork=fork)
+    return Command(name=name, argv=argv, env=env, log=site.log_dir / f"{name}.log", cwd=site.run_dir)
+
+
+def engine_arguments(plan: StackPlan, site: Site, index: int) -> tuple[str, ...]:
+    """What follows `vllm serve MODEL`."""
+    spec = plan.engine
+    transfer = kv_transfer(plan.connector)
+    return (
+        *("--served-model-name", MODEL_NAME),
+        *("--host", HOST, "--port", str(site.ports.engines[index])),
+        *("--dtype", "bfloat16", "--enforce-eager"),
+        *("--max-model-len", str(spec.max_model_len), "--max-num-seqs", str(spec.max_num_seqs)),
+        "--enable-prefix-caching" if spec.prefix_caching else "--no-enable-prefix-caching",
+        "--enable-prompt-tokens-details",
+        *(("--kv-transfer-config", json.dumps(transfer)) if transfer else ()),
+        *spec.extra_args,
+    )
+
+
+def engine_env(plan: StackPlan, site: Site, index: int, *, fork: bool) -> dict[str, str]:
+    """The engine's whole environment."""
+    spec, run = plan.engine, engine_dir(site, index)
+    python_path = (site.run_dir / "python", PACKAGE_PARENT)
+    env = base_env(site) | {
+        "PYTHONPATH": os.pathsep.join(str(path) for path in python_path),
+        "PYTHONHASHSEED": str(spec.hash_seed),  # enters LMCache's keys: equal in all processes that share a store
+        "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(run),
+        "VLLM_RPC_BASE_PATH": str(run),
+        "PROMETHEUS_MULTIPROC_DIR": str(run / "prometheus"),
+        "VLLM_CACHE_ROOT": str(site.cache_dir / "vllm"),
+        "VLLM_CONFIG_ROOT": str(site.cache_dir / "vllm-config"),
+        "VLLM_CPU_KVCACHE_SPACE": str(spec.kv_space_gb),
+        "VLLM_HOST_IP": HOST,
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "LMCACHE_TRACK_USAGE": "false",
+        "LMCACHE_CONFIG_FILE": str(site.run_dir / "lmcache.yaml"),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(engine_threads(len(os.sched_getaffinity(0)), spec.count)),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "LD_PRELOAD": os.pathsep.join(str(path) for path in site.parts.preload),
+    }
+    if fork and plan.connector.kind == "lmcache":
+        env["PYTEST_MOONCAKE_PRELOAD"] = f"{INSIDE}.connector lmcache.integration.vllm.vllm_v1_adapter"
+    return env | spec.extra_env
+
+
+def engine_dir(site: Site, index: int) -> Path:
+    """An engine's own temporary directory; short, for a socket's path may have 107 characters."""
+    return site.run_dir / f"v{index}"
+
+
+def engine_threads(cores: int, engines: int) -> int:
+    """OpenMP threads of one engine: its share of the cores, one left to the measuring client where there are many."""
+    return max(1, min(16, (cores if cores <= 2 else cores - 1) // engines)) if cores > engines else 1

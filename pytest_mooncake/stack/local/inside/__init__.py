@@ -1,0 +1,1 @@
+"""Code that runs in processes of the stack, next to vLLM, LMCache and torch, never in pytest's."""
