@@ -1,0 +1,85 @@
+"""From a workload plan to a workload, by its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pytest_mooncake.plan.models import WorkloadPlan
+from pytest_mooncake.records import StackView
+from pytest_mooncake.workload.layout import Layout
+from pytest_mooncake.workload.long_document import document_layout
+from pytest_mooncake.workload.prompts import Workload
+from pytest_mooncake.workload.server_tokenizer import ServerTokenizer, fetch_token_pool, fetch_word_pool
+from pytest_mooncake.workload.tokens import Pool, WordPool
+
+if TYPE_CHECKING:
+    import aiohttp
+
+CHUNK_TOKENS = 256
+"""LMCache's default, where the stack does not say."""
+
+
+async def build(
+    plan: WorkloadPlan,
+    view: StackView,
+    *,
+    http: aiohttp.ClientSession,
+    headers: Mapping[str, str] | None = None,
+    run_id: str = "",
+    api: Literal["completions", "chat"] = "completions",
+    base: Path | None = None,
+) -> Workload:
+    """The workload of `plan` for the model that `view` serves; asks the first engine's `/tokenize` for tokens.
+
+    Args:
+        plan: what was asked for.
+        view: the running stack.
+        http: an open session.
+        headers: sent with every question; may hold secrets.
+        run_id: goes into every nonce.
+        api: `completions` sends token ids where it can, `chat` text.
+        base: directory that relative paths in the plan start from.
+
+    Raises:
+        EndpointError: the engine cannot be reached or refuses us.
+        WorkloadError: the workload cannot be made for this model.
+        PlanError: a trace or a text file is missing or malformed.
+    """
+    chunk_tokens = view.kv.chunk_tokens if view.kv else CHUNK_TOKENS
+    layout = layout_of(plan, max_model_len=view.max_model_len, chunk_tokens=chunk_tokens, base=base)
+    tokenizer = ServerTokenizer(
+        session=http, url=view.engines[0].url, model=view.model, headers=headers, chat=api == "chat"
+    )
+    pool = await fetch_pool(tokenizer)
+    return Workload(plan, layout, pool, run_id=run_id, max_model_len=view.max_model_len)
+
+
+async def fetch_pool(tokenizer: ServerTokenizer) -> Pool:
+    """The best that the server lets prompts be made of, see `workload.tokens`.
+
+    Raises:
+        EndpointError: the server cannot be reached or refuses us.
+        WorkloadError: the vocabulary is too small.
+    """
+    pool = await (fetch_word_pool(tokenizer) if tokenizer.chat else fetch_token_pool(tokenizer))
+    return pool or WordPool()
+
+
+def layout_of(
+    plan: WorkloadPlan, *, max_model_len: int | None = None, chunk_tokens: int = CHUNK_TOKENS, base: Path | None = None
+) -> Layout:
+    """How the prompts of `plan` are composed, without making any.
+
+    Args:
+        plan: what was asked for.
+        max_model_len: context of the model; traces are clipped to it.
+        chunk_tokens: tokens in a cache chunk: the unit in which a scenario's reuse is planned.
+        base: directory that relative paths in the plan start from.
+
+    Raises:
+        WorkloadError: the reuse asked for cannot be had from so many requests.
+        PlanError: a trace holds a malformed line.
+    """
+    return document_layout(plan)
