@@ -13,6 +13,7 @@ from pytest_mooncake.workload.long_document import document_layout
 from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.server_tokenizer import ServerTokenizer, fetch_token_pool, fetch_word_pool
 from pytest_mooncake.workload.tokens import Pool, WordPool
+from pytest_mooncake.workload.trace import trace_layout
 
 if TYPE_CHECKING:
     import aiohttp
@@ -82,4 +83,6 @@ def layout_of(
         WorkloadError: the reuse asked for cannot be had from so many requests.
         PlanError: a trace holds a malformed line.
     """
+    if plan.trace is not None:
+        return trace_layout(plan.trace, requests=plan.requests, max_model_len=max_model_len, base=base)
     return document_layout(plan)
