@@ -13,16 +13,11 @@ from pytest_mooncake.analysis.claims import Look, judge_claims, settling_trials,
 from pytest_mooncake.analysis.contrast import Contrast
 from pytest_mooncake.analysis.levels import nominal_level
 from pytest_mooncake.errors import PlanError
-from pytest_mooncake.plan.models import Target, TargetsPlan
 from pytest_mooncake.records import Claim, Round, Verdict
 from tests.unit.analysis.made import a_round, chain, request
+from tests.unit.analysis.spec import SPEC, TPOT, TTFT
 
 LOOKS = (3, 4, 5, 6, 8, 10)
-TTFT = Target(metric="ttft_mean", title="mean TTFT", direction="lower", ratio=0.40, stated="-60 %")
-RATE = Target(metric="request_throughput", title="throughput", direction="higher", ratio=2.5, stated="+150 %")
-TPOT = Target(metric="tpot_mean", title="mean TPOT", direction="lower", ratio=1.10, stated="stable")
-P90 = Target(metric="ttft_p90", title="P90 TTFT", direction="lower", ratio=0.40, gating=False, stated="-")
-SPEC = TargetsPlan(name="spec", claims=(TTFT, RATE, TPOT, P90))
 
 
 def noisy(trials: int, ttft: float, tpot: float = 1.0, sigma: float = 0.02, seed: int = 0) -> tuple[Round, ...]:

@@ -1,0 +1,192 @@
+"""Figures of a pair of rounds from anywhere: measured here, a vendor's table, a report. Absent means `None`.
+
+The mapping is the format of `pytest-mooncake judge FIGURES.yaml`; `rows_to_mapping` reads the same from a table of
+`dotted.key,value` rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from pytest_mooncake.analysis.geometry import Geometry, geometry_of
+from pytest_mooncake.analysis.limits import Hardware
+from pytest_mooncake.analysis.summary import Spread, Summary
+from pytest_mooncake.errors import PlanError
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """A latency in milliseconds."""
+
+    mean: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+    min: float | None = None
+    max: float | None = None
+
+    @classmethod
+    def of(cls, spread: Spread) -> Distribution:
+        """From a summary's spread."""
+        return cls(mean=spread.mean, p50=spread.p50, p90=spread.p90, p99=spread.p99)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundFigures:
+    """One round, or rounds of one kind pooled. Token counts are totals of successful requests."""
+
+    requests: int | None = None
+    failed: int | None = None
+    ttft_ms: Distribution = Distribution()
+    tpot_ms: Distribution = Distribution()
+    e2e_ms: Distribution = Distribution()
+    request_throughput: float | None = None
+    output_token_throughput: float | None = None
+    makespan_s: float | None = None
+    latency_sum_s: float | None = None
+    """Sum of end-to-end latencies."""
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    server_prompt_tokens: int | None = None
+    server_output_tokens: int | None = None
+    engine_in_flight: float | None = None
+    """Mean of running plus waiting requests by the engine's own gauges."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Cold and warm figures with what is known of workload, model and hardware. `concurrency`: of a closed loop."""
+
+    requests: int | None = None
+    concurrency: int | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    cold: RoundFigures
+    warm: RoundFigures
+    model: Geometry = field(default_factory=Geometry)
+    hardware: Hardware = field(default_factory=Hardware)
+
+
+def round_figures(summary: Summary) -> RoundFigures:
+    """Figures of measured rounds; counters of the servers are not among them."""
+    successes = summary.requests - summary.failed
+    e2e_ms = summary.e2e_ms.mean
+    return RoundFigures(
+        requests=summary.requests,
+        failed=summary.failed,
+        ttft_ms=Distribution.of(summary.ttft_ms),
+        tpot_ms=Distribution.of(summary.tpot_ms),
+        e2e_ms=Distribution.of(summary.e2e_ms),
+        request_throughput=summary.request_throughput,
+        output_token_throughput=summary.output_token_throughput,
+        makespan_s=summary.makespan_s,
+        latency_sum_s=None if e2e_ms is None else e2e_ms * successes / 1e3,
+        prompt_tokens=summary.prompt_tokens,
+        cached_tokens=summary.cached_tokens,
+        output_tokens=summary.output_tokens,
+    )
+
+
+def figures_from_mapping(mapping: Mapping[str, Any]) -> Figures:
+    """Read figures that were loaded from YAML.
+
+    Args:
+        mapping: as in the reference; `model.config` holds the loaded mapping of a `config.json`, not its path.
+
+    Returns:
+        The figures; what is absent is `None`.
+
+    Raises:
+        PlanError: a key does not belong, a value is no positive number, or cold or warm is missing.
+    """
+    held = dict(mapping)
+    for side in ("cold", "warm"):
+        if not isinstance(held.get(side), Mapping):
+            raise PlanError(f"{side}: missing; figures need a mapping of {side} figures, e.g. {side}: {{ttft_ms: …}}")
+    network_gbps = _number("network_gbps", held.pop("network_gbps", None), float)
+    return Figures(
+        cold=_round(held.pop("cold"), "cold"),
+        warm=_round(held.pop("warm"), "warm"),
+        model=_model(held.pop("model", {})),
+        hardware=_plain(Hardware, {"network_gbps": network_gbps, **held.pop("hardware", {})}, "hardware"),
+        **_numbers(held, Figures, "", skip=("cold", "warm", "model", "hardware")),
+    )
+
+
+def _round(mapping: Mapping[str, Any], where: str) -> RoundFigures:
+    held = dict(mapping)
+    latencies = {name: held.pop(name, {}) for name in ("ttft_ms", "tpot_ms", "e2e_ms")}
+    return RoundFigures(
+        ttft_ms=_plain(Distribution, latencies["ttft_ms"], f"{where}.ttft_ms"),
+        tpot_ms=_plain(Distribution, latencies["tpot_ms"], f"{where}.tpot_ms"),
+        e2e_ms=_plain(Distribution, latencies["e2e_ms"], f"{where}.e2e_ms"),
+        **_numbers(held, RoundFigures, where, skip=tuple(latencies)),
+    )
+
+
+def _model(mapping: Mapping[str, Any]) -> Geometry:
+    held = dict(mapping)
+    config = held.pop("config", None)
+    given = _numbers(held, Geometry, "model")
+    if config is None:
+        return Geometry(**given)
+    if not isinstance(config, Mapping):
+        raise PlanError(f"model.config: {config!r} was not read; give the path of a Hugging Face config.json")
+    read = geometry_of(config)
+    return Geometry(**({one.name: getattr(read, one.name) for one in fields(Geometry)} | given))
+
+
+def _plain(kind: type[Value], mapping: Any, where: str) -> Value:
+    if not isinstance(mapping, Mapping):
+        raise PlanError(f"{where}: {mapping!r} is no mapping")
+    return kind(**_numbers(mapping, kind, where))
+
+
+def _numbers(mapping: Mapping[str, Any], kind: type[Any], where: str, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    known = {one.name: one for one in fields(kind) if one.name not in skip}
+    read = {}
+    for key, value in mapping.items():
+        name = f"{where}.{key}" if where else str(key)
+        if key not in known:
+            raise PlanError(f"{name}: unknown; known here are {', '.join(known)}")
+        whole = str(known[key].type).startswith("int")
+        read[key] = _number(name, value, int if whole else float)
+    return read
+
+
+def _number(where: str, value: Any, kind: type[int] | type[float]) -> Any:
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number) or number < 0 or (kind is int and number % 1):
+        raise PlanError(
+            f"{where}: {value!r}; {'a whole number' if kind is int else 'a number'} of at least 0 is needed"
+        )
+    return kind(number)
+
+
+def rows_to_mapping(rows: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Nest rows of a table such as `cold.ttft_ms.mean,1200` into the mapping of `figures_from_mapping`.
+
+    >>> rows_to_mapping([("requests", "30"), ("cold.ttft_ms.mean", "1200")])
+    {'requests': 30.0, 'cold': {'ttft_ms': {'mean': 1200.0}}}
+    """
+    nested: dict[str, Any] = {}
+    for key, value in rows:
+        place = nested
+        *path, last = key.strip().split(".")
+        for part in path:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise PlanError(f"{key}: {part} is a number already")
+        place[last] = _number(key, value.strip(), float)
+    return nested
