@@ -8,8 +8,8 @@ everything that shows them says so (`SIMULATED_NOTE`).
     chunks      chained hashes, keys                  masterstore keys, leases, eviction, Mooncake's counters
     metrics     vLLM's counters                       engine      the queue: one prefill at a time, shared decoding
     protocol    request bodies, checked               stream      server-sent events, as bytes
-    api, admin  the two HTTP surfaces                 __main__    the process
-    provision   starting and stopping it
+    api, admin  the two HTTP surfaces                 serving     all of it, listening
+    __main__    the process                           provision   starting and stopping it
 """
 
 from __future__ import annotations

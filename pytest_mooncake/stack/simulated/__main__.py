@@ -1,7 +1,7 @@
 """The process of a simulated stack: `python -m pytest_mooncake.stack.simulated [--engines N] [--fault NAME]…`.
 
 When every port listens it prints one line of JSON, `{"pid": …, "engines": [port, …], "master": port}`, and serves
-until SIGTERM or SIGINT. With `--follow-parent` it also ends when its standard input closes or its parent is gone;
+until SIGTERM or SIGINT. With `--follow-parent PID` it also ends when its standard input closes or its parent is gone;
 both are watched, because a pipe's other end may be held open by children of the parent, and a parent-death signal
 (PR_SET_PDEATHSIG) comes already when the *thread* that started us ends.
 """
@@ -13,49 +13,30 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
-from aiohttp import web
 
-from pytest_mooncake import __version__
 from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.plan.models import StackPlan
-from pytest_mooncake.stack.simulated.admin import MasterApi
-from pytest_mooncake.stack.simulated.api import EngineApi
-from pytest_mooncake.stack.simulated.engine import SimulatedEngine
-from pytest_mooncake.stack.simulated.faults import Faults, fault_names, parse_faults
-from pytest_mooncake.stack.simulated.geometry import bytes_per_token, served_name
-from pytest_mooncake.stack.simulated.masterstore import SimulatedStore, StoreShape
-from pytest_mooncake.stack.simulated.protocol import ServedModel
-from pytest_mooncake.stack.simulated.vocabulary import Vocabulary
+from pytest_mooncake.stack.simulated.faults import fault_names
+from pytest_mooncake.stack.simulated.serving import serving
 
 _PARENT_POLL_S = 0.25
-LOOPBACK = "127.0.0.1"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the process; return its exit code."""
+    """Run the process; return its exit code: 0 when it was stopped, 4 when it could not start."""
     options = _parse(arguments)
     try:
         plan = _plan(options)
-        faults = parse_faults(plan.simulated.faults)
-    except (MooncakeError, ValueError) as error:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(plan, options))
+    except (MooncakeError, OSError, ValueError) as error:
         print(f"simulated stack: {error}", file=sys.stderr)
         return 4
-    try:
-        import uvloop
-
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    except ImportError:  # slower, and timers are coarser
-        runner = asyncio.Runner()
-    gc.freeze()
-    with runner:
-        runner.run(_serve(plan, faults, options))
     return 0
 
 
@@ -85,57 +66,28 @@ def _plan(options: argparse.Namespace) -> StackPlan:
     return StackPlan.model_validate(given)
 
 
-async def _serve(plan: StackPlan, faults: Faults, options: argparse.Namespace) -> None:
-    store = _store(plan, faults)
-    served = ServedModel(
-        name=served_name(plan), max_model_len=plan.engine.max_model_len, vocabulary=Vocabulary(plan.model.vocab)
-    )
-    engines = [SimulatedEngine(plan, store, faults, index) for index in range(plan.engine.count)]
-    ports = []
-    for place, engine in enumerate(engines):
-        api = EngineApi(engine, served, faults, kv=_kv(plan), version=f"{__version__}+simulated")
-        ports.append(await _listen(api.application(), options.port + place if options.port else 0))
-    master = await _listen(MasterApi(store, faults).application(), options.master_port)
-    stop = _stop_event()
-    print(orjson.dumps({"pid": os.getpid(), "engines": ports, "master": master}).decode(), flush=True)
-    if options.follow_parent is not None:
-        _follow(options.follow_parent, stop)
-    workers = [asyncio.create_task(engine.run()) for engine in engines]
-    stopped = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait([*workers, stopped], return_when=asyncio.FIRST_COMPLETED)
-    for worker in done:
-        worker.result()
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # slower, and its timers are coarser
+        return None
+    return uvloop.new_event_loop
 
 
-def _store(plan: StackPlan, faults: Faults) -> SimulatedStore:
-    shape = StoreShape(
-        nodes=plan.store.nodes,
-        segment_bytes=plan.store.segment_bytes,
-        object_bytes=plan.connector.chunk_tokens * bytes_per_token(plan),
-        lease_ttl_s=plan.store.lease_ttl_ms * 1e-3,
-    )
-    return SimulatedStore(shape, faults, time.monotonic)
-
-
-def _kv(plan: StackPlan) -> dict[str, int]:
-    return {"bytes_per_token": bytes_per_token(plan), "chunk_tokens": plan.connector.chunk_tokens}
-
-
-async def _listen(app: web.Application, port: int) -> int:
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((LOOPBACK, port))
-    await web.SockSite(runner, listener).start()
-    return int(listener.getsockname()[1])
-
-
-def _stop_event() -> asyncio.Event:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    return stop
+async def _serve(plan: StackPlan, options: argparse.Namespace) -> None:
+    async with serving(plan, port=options.port, master_port=options.master_port) as listening:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        if options.follow_parent is not None:
+            _follow(options.follow_parent, stop)
+        gc.freeze()
+        ports = {"pid": os.getpid(), "engines": listening.engine_ports, "master": listening.master_port}
+        print(orjson.dumps(ports).decode(), flush=True)
+        stopped = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([*listening.workers, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for worker in done:
+            worker.result()
 
 
 def _follow(parent: int, stop: asyncio.Event) -> None:
