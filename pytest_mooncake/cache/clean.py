@@ -1,0 +1,250 @@
+"""Checks of any round: did all requests succeed, was the stack left alone, do the counters agree with each other."""
+
+from __future__ import annotations
+
+from pytest_mooncake.cache.counters import deltas
+from pytest_mooncake.cache.facts import Coverage, Facts, checked, unavailable
+from pytest_mooncake.cache.scrape import MASTER, TIMED_OUT
+from pytest_mooncake.records import Evidence, Fault, Rung
+
+__all__ = ["clean_checks"]
+
+
+def clean_checks(facts: Facts) -> tuple[Evidence, ...]:
+    """Return the checks that hold for cold and warm rounds alike."""
+    return (
+        _requests_served(facts),
+        *_sources_answer(facts),
+        *_no_restart(facts),
+        *_settled(facts),
+        _only_our_requests(facts),
+        _no_preemptions(facts),
+        _tokens_add_up(facts),
+        _cached_tokens_agree(facts),
+        _no_evictions(facts),
+        _segments_unchanged(facts),
+        _nothing_removed(facts),
+    )
+
+
+def _requests_served(facts: Facts) -> Evidence:
+    failed = [record for record in facts.round.requests if record.error is not None]
+    missing = facts.planned - len(facts.round.requests)
+    reasons = dict.fromkeys(record.error or "" for record in failed)
+    cut = facts.round.cut_short
+    return checked(
+        facts,
+        "requests_served",
+        Rung.TIMING,
+        Fault.PRODUCT if failed or cut else Fault.INSTRUMENT,
+        held=not failed and not missing and cut is None,
+        expected=f"{facts.planned} requests served",
+        observed=f"{len(facts.succeeded)} served, {len(failed)} failed"
+        + (f", {missing} not sent" if missing > 0 else ""),
+        detail="; ".join([*([cut] if cut else []), *list(reasons)[:3]]),
+    )
+
+
+def _sources_answer(facts: Facts) -> tuple[Evidence, ...]:
+    """Broken when a source that answered before refuses now; one that is only slow takes away its rung, no more."""
+    earlier = (*(facts.reference.after if facts.reference else ()), *facts.round.before)
+    answered = {scrape.source for scrape in earlier if scrape.error is None}
+    now = {scrape.source: scrape.error for scrape in (*facts.round.before, *facts.round.after)}
+    gone = {
+        source: error
+        for source, error in now.items()
+        if source in answered and error is not None and not error.startswith(TIMED_OUT)
+    }
+    if not now:
+        return ()
+    return (
+        checked(
+            facts,
+            "sources_answer",
+            Rung.STORE if MASTER in now else Rung.ENGINE,
+            Fault.PRODUCT,
+            held=not gone,
+            expected=f"all {len(now)} processes that answered before still do",
+            observed="all answer" if not gone else f"no answer any more from {', '.join(gone)}",
+            detail="; ".join(gone.values()),
+        ),
+    )
+
+
+def _no_restart(facts: Facts) -> tuple[Evidence, ...]:
+    if not facts.round.before:
+        return ()
+    between = deltas(facts.reference.after, facts.round.before).restarted if facts.reference else ()
+    restarted = tuple(dict.fromkeys((*between, *facts.deltas.restarted)))
+    return (
+        checked(
+            facts,
+            "no_restart",
+            Rung.STORE if MASTER in {scrape.source for scrape in facts.round.before} else Rung.ENGINE,
+            Fault.PRODUCT,
+            held=not restarted,
+            expected="no process restarted",
+            observed="none did" if not restarted else f"restarted: {', '.join(restarted)}",
+            detail="" if not restarted else "its counters fell or its start time changed; see its log for why it ended",
+        ),
+    )
+
+
+def _settled(facts: Facts) -> tuple[Evidence, ...]:
+    settle = facts.round.settle
+    if settle is None:
+        return ()
+    return (
+        checked(
+            facts,
+            "settled",
+            Rung.TIMING,
+            Fault.INSTRUMENT,
+            held=settle.settled,
+            expected=f"stores finished ({settle.how})",
+            observed=f"{'settled' if settle.settled else 'not settled'} after {settle.seconds:.1f} s",
+            detail=settle.detail,
+        ),
+    )
+
+
+def _only_our_requests(facts: Facts) -> Evidence:
+    check, expected = "only_our_requests", f"{len(facts.round.requests)} requests served, all of them ours"
+    counted = facts.deltas.get("requests_succeeded")
+    if counted is None or facts.coverage is Coverage.PARTIAL:
+        why = facts.engine_problem or "the engines do not count requests"
+        return unavailable(facts, check, Rung.ENGINE, Fault.INSTRUMENT, expected=expected, why=why)
+    reasons = ", ".join(f"{reason} {n:g}" for reason, n in facts.deltas.requests_by_reason.items() if n)
+    return checked(
+        facts,
+        check,
+        Rung.ENGINE,
+        Fault.INSTRUMENT,
+        held=facts.coverage is Coverage.OURS,
+        expected=expected,
+        observed=f"{counted:g} requests served" + (f" ({reasons})" if reasons else ""),
+        detail=""
+        if facts.coverage is Coverage.OURS
+        else "somebody else used the engines during the round: keep them to this run, or measure another time",
+    )
+
+
+def _counter_is_zero(
+    facts: Facts, check: str, fault: Fault, *, rung: Rung, names: tuple[str, ...], unit: str, detail: str
+) -> Evidence:
+    """Check that counters which exist stood still; those that this version lacks are left out."""
+    known = {name: value for name in names if (value := facts.deltas.get(name)) is not None}
+    problem = facts.store_problem if rung is Rung.STORE else facts.engine_problem
+    if not known:
+        why = problem or f"this version does not count {unit}"
+        return unavailable(facts, check, rung, fault, expected=f"0 {unit}", why=why)
+    moved = sum(known.values())
+    parts = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in known.items() if value)
+    return checked(
+        facts,
+        check,
+        rung,
+        fault,
+        held=moved == 0,
+        expected=f"0 {unit}",
+        observed=f"{moved:,.0f} {unit}" + (f" ({parts})" if len(names) > 1 and parts else ""),
+        detail=detail if moved else "",
+    )
+
+
+def _no_preemptions(facts: Facts) -> Evidence:
+    return _counter_is_zero(
+        facts,
+        "no_preemptions",
+        Fault.INSTRUMENT,
+        rung=Rung.ENGINE,
+        names=("preemptions",),
+        unit="preempted requests",
+        detail="the engine ran out of KV cache and asked the store again for preempted requests: "
+        "lower --mooncake-concurrency or give the engine more KV cache memory",
+    )
+
+
+def _no_evictions(facts: Facts) -> Evidence:
+    return _counter_is_zero(
+        facts,
+        "no_evictions",
+        Fault.PRODUCT,
+        rung=Rung.STORE,
+        names=("evicted_keys",),
+        unit="evicted keys",
+        detail="the segments are too small for what this round stores: raise global_segment_size or lower the "
+        "workload's requests or prompt tokens",
+    )
+
+
+def _segments_unchanged(facts: Facts) -> Evidence:
+    lost = bool(facts.deltas.get("unmount_requests"))
+    return _counter_is_zero(
+        facts,
+        "segments_unchanged",
+        Fault.PRODUCT if lost and facts.view.provisioned else Fault.INSTRUMENT,
+        rung=Rung.STORE,
+        names=("mount_requests", "unmount_requests", "remount_requests"),
+        unit="segment changes",
+        detail="a storage node or engine joined or left the pool; what lay on a segment that left is gone",
+    )
+
+
+def _nothing_removed(facts: Facts) -> Evidence:
+    return _counter_is_zero(
+        facts,
+        "nothing_removed",
+        Fault.INSTRUMENT,
+        rung=Rung.STORE,
+        names=("remove_requests", "remove_all_requests", "remove_by_regex_requests"),
+        unit="removal requests",
+        detail="somebody cleared the store during the round",
+    )
+
+
+def _tokens_add_up(facts: Facts) -> Evidence:
+    """Compare the attribution's total with the engine's own counter and with what the requests reported."""
+    table, check = facts.attribution, "tokens_add_up"
+    ours = facts.prompt_tokens
+    unexplained = table.unexplained_tokens
+    expected = f"GPU + external + computed = {ours:,} prompt tokens" if ours is not None else "all tokens explained"
+    if facts.engine_problem or unexplained is None or table.prompt_tokens is None:
+        why = facts.engine_problem or "this engine does not count its prompt tokens by source"
+        return unavailable(facts, check, Rung.ENGINE, Fault.INSTRUMENT, expected=expected, why=why)
+    explained = table.prompt_tokens - unexplained
+    exact = unexplained == 0 and ours in (None, table.prompt_tokens)
+    return checked(
+        facts,
+        check,
+        Rung.ENGINE,
+        Fault.INSTRUMENT,
+        held=exact,
+        expected=expected,
+        observed=f"{table.gpu_prefix_tokens:,} + {table.external_tokens:,} + {table.computed_tokens:,} = {explained:,}"
+        f" of {table.prompt_tokens:,} that the engine counted",
+        detail="" if exact else "the engine's counters contradict each other or count somebody else's prompts",
+    )
+
+
+def _cached_tokens_agree(facts: Facts) -> Evidence:
+    table, check = facts.attribution, "cached_tokens_agree"
+    expected = "Σ cached_tokens of the replies = GPU + external tokens of the engine"
+    missing = facts.cached_tokens is None or table.external_tokens is None or table.gpu_prefix_tokens is None
+    if facts.engine_problem or missing:
+        why = (
+            facts.engine_problem or "the replies carry no cached_tokens: start vLLM with --enable-prompt-tokens-details"
+        )
+        return unavailable(facts, check, Rung.ENGINE, Fault.INSTRUMENT, expected=expected, why=why)
+    counted = (table.external_tokens or 0) + (table.gpu_prefix_tokens or 0)
+    agree = facts.cached_tokens == counted
+    return checked(
+        facts,
+        check,
+        Rung.ENGINE,
+        Fault.INSTRUMENT,
+        held=agree,
+        expected=expected,
+        observed=f"{facts.cached_tokens:,} in the replies, {counted:,} in the counters",
+        detail="" if agree else "the replies and the counters are not about the same requests",
+    )

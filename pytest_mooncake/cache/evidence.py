@@ -1,0 +1,52 @@
+"""What proves a round cold or warm, as values: a pure function of the round, the stack and the cold round before."""
+
+from __future__ import annotations
+
+from pytest_mooncake.cache.clean import clean_checks
+from pytest_mooncake.cache.cold import cold_checks
+from pytest_mooncake.cache.expect import Expected
+from pytest_mooncake.cache.facts import facts_of
+from pytest_mooncake.cache.rungs import RungJudgement, judge_rung, reachable_rung
+from pytest_mooncake.cache.warm import warm_checks
+from pytest_mooncake.records import Evidence, Kind, Round, StackView
+
+__all__ = ["RungJudgement", "judge_rung", "reachable_rung", "round_evidence"]
+
+
+def round_evidence(
+    this: Round,
+    view: StackView,
+    *,
+    reference: Round | None,
+    warm_hit_share: float = 0.99,
+    planned: int | None = None,
+    expected: Expected | None = None,
+) -> tuple[Evidence, ...]:
+    """Check where the tokens of one round came from.
+
+    Args:
+        this: the round.
+        view: the stack it ran on.
+        reference: of a warm round, the cold round whose requests it repeats; of a cold round, any round of the same
+            run (it only tells whether the server shows `cached_tokens` at all), or None.
+        warm_hit_share: least share of the cacheable tokens that a warm round must be served (0-1]; a shortage within
+            it does not break the exact checks.
+        planned: how many requests the round was to send; None means those that were.
+        expected: sums to expect, where prompts share chunks; None works them out from the prompt lengths.
+
+    Returns:
+        One `Evidence` per check, the decisive ones first. A check whose counters are missing is unavailable with the
+        reason; sums that are spoiled by failed requests or other traffic are unavailable too, and the fault itself is
+        an evidence of its own.
+    """
+    facts = facts_of(
+        this,
+        view,
+        reference=reference if this.kind is Kind.WARM else None,
+        warm_hit_share=warm_hit_share,
+        planned=planned,
+        expected=expected,
+        shown_in=reference,
+    )
+    specific = warm_checks(facts) if this.kind is Kind.WARM else cold_checks(facts)
+    return (*specific, *clean_checks(facts))

@@ -1,0 +1,202 @@
+"""Everything that the checks of one round look at, worked out once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pytest_mooncake.cache.attribution import Attribution, attribute
+from pytest_mooncake.cache.counters import CounterDeltas, deltas
+from pytest_mooncake.cache.expect import Expected, HitRule, expect
+from pytest_mooncake.cache.scrape import MASTER
+from pytest_mooncake.records import Evidence, Fault, KVGeometry, RequestRecord, Round, Rung, StackView, Status
+
+__all__ = ["Coverage", "Facts", "checked", "facts_of", "unavailable"]
+
+
+class Coverage(StrEnum):
+    """Whether the engines' counters counted our requests, all of them and nobody else's."""
+
+    OURS = "ours"
+    FOREIGN = "foreign"
+    PARTIAL = "partial"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One round, its counters and what they were expected to do.
+
+    `expected` is over the requests that succeeded; None where the geometry or a prompt length is not known.
+    `cached_tokens` is Σ of what the server reported per request; None where it reports none. `store_problem` and
+    `engine_problem` say why sums of those counters prove nothing here; None when they do.
+    """
+
+    round: Round
+    view: StackView
+    reference: Round | None
+    deltas: CounterDeltas
+    reference_deltas: CounterDeltas | None
+    expected: Expected | None
+    succeeded: tuple[RequestRecord, ...]
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    coverage: Coverage
+    store_problem: str | None
+    engine_problem: str | None
+    warm_hit_share: float
+    planned: int
+
+    @property
+    def expected_keys(self) -> int | None:
+        """Keys this round should store (cold) or read (warm): by geometry, else what the cold round stored."""
+        if self.expected is not None:
+            return self.expected.objects
+        stored = self.reference_deltas.get("keys") if self.reference_deltas else None
+        return round(stored) if stored and stored > 0 else None
+
+    @property
+    def attribution(self) -> Attribution:
+        """Where the prompt tokens came from."""
+        return attribute(self.deltas, self.view.kv, expected_keys=self.expected_keys)
+
+
+def facts_of(
+    this: Round,
+    view: StackView,
+    *,
+    reference: Round | None,
+    warm_hit_share: float,
+    planned: int | None = None,
+    expected: Expected | None = None,
+    shown_in: Round | None = None,
+) -> Facts:
+    """Work out the facts of a round.
+
+    `expected` overrides the sums (workloads whose prompts share chunks); `shown_in` is a further round whose replies
+    tell whether this server shows `cached_tokens`.
+    """
+    moved = deltas(this.before, this.after)
+    succeeded = tuple(record for record in this.requests if record.error is None)
+    lengths = tuple(record.prompt_tokens or record.prompt_tokens_planned for record in succeeded)
+    known = tuple(length for length in lengths if length is not None)
+    complete = len(known) == len(lengths) > 0
+    coverage = _coverage(moved, sent=len(this.requests), succeeded=len(succeeded))
+    shared = _shared_problem(this, coverage, moved)
+    return Facts(
+        round=this,
+        view=view,
+        reference=reference,
+        deltas=moved,
+        reference_deltas=deltas(reference.before, reference.after) if reference else None,
+        expected=expected or (_expect(known, view.kv, view) if complete and view.kv else None),
+        succeeded=succeeded,
+        prompt_tokens=sum(known) if complete else None,
+        cached_tokens=_cached_tokens(succeeded, shown_in or reference),
+        coverage=coverage,
+        store_problem=_store_problem(this, view, moved) or shared,
+        engine_problem=_engine_problem(this, view, moved) or shared,
+        warm_hit_share=warm_hit_share,
+        planned=len(this.requests) if planned is None else planned,
+    )
+
+
+def _expect(lengths: tuple[int, ...], kv: KVGeometry, view: StackView) -> Expected:
+    own_connector = view.details.get("connector") == "mooncakestore"
+    return expect(lengths, kv, rule=HitRule.LAST_CHUNK if own_connector else HitRule.LAST_TOKEN)
+
+
+def _cached_tokens(succeeded: tuple[RequestRecord, ...], other: Round | None) -> int | None:
+    """Add up `cached_tokens`. Older servers leave the field out when it is 0: absent is 0 once it was seen anywhere."""
+    seen = (*succeeded, *(other.requests if other else ()))
+    if not succeeded or all(record.cached_tokens is None for record in seen):
+        return None
+    return sum(record.cached_tokens or 0 for record in succeeded)
+
+
+def _coverage(moved: CounterDeltas, *, sent: int, succeeded: int) -> Coverage:
+    counted = moved.get("requests_succeeded")
+    if counted is None:
+        return Coverage.UNKNOWN
+    if counted > sent:
+        return Coverage.FOREIGN
+    return Coverage.PARTIAL if counted < succeeded else Coverage.OURS
+
+
+def _shared_problem(this: Round, coverage: Coverage, moved: CounterDeltas) -> str | None:
+    failed = sum(record.error is not None for record in this.requests)
+    counted = moved.get("requests_succeeded")
+    if failed:
+        return f"{failed} requests failed: what they stored and read cannot be told apart"
+    if coverage is Coverage.FOREIGN:
+        return f"the engines served {counted:g} requests in this round and only {len(this.requests)} were ours"
+    return None
+
+
+def _store_problem(this: Round, view: StackView, moved: CounterDeltas) -> str | None:
+    if view.store is None:
+        return "no Mooncake master is known: name its admin port by --mooncake-master URL"
+    if MASTER in moved.failed:
+        return f"the master's counters could not be read ({moved.failed[MASTER]})"
+    if MASTER in moved.restarted:
+        return "the master restarted during the round"
+    if not any(scrape.source == MASTER for scrape in this.after):
+        return "the master's counters were not read"
+    return None
+
+
+def _engine_problem(this: Round, view: StackView, moved: CounterDeltas) -> str | None:
+    engines = [scrape.source for scrape in this.after if scrape.source.startswith("engine:")]
+    if not engines:
+        return "the engines show no counters: name them by --mooncake-metrics URL"
+    for source in engines:
+        if source in moved.failed:
+            return f"the counters of {source} could not be read ({moved.failed[source]})"
+    broken = next((source for source in engines if source in moved.restarted), None)
+    if broken:
+        return f"{broken} restarted during the round"
+    counted = moved.get("requests_succeeded")
+    if counted is not None and counted < sum(record.error is None for record in this.requests):
+        return (
+            f"the counters saw only {counted:g} of our {len(this.requests)} requests: "
+            f"engines are missing ({len(engines)} of them read, {len(view.engines)} known)"
+        )
+    return None
+
+
+def checked(
+    facts: Facts,
+    check: str,
+    rung: Rung,
+    fault: Fault,
+    *,
+    held: bool,
+    expected: str,
+    observed: str,
+    detail: str = "",
+) -> Evidence:
+    """Build the evidence of a check that could be made."""
+    return Evidence(
+        id=check,
+        status=Status.HELD if held else Status.BROKEN,
+        rung=rung,
+        expected=expected,
+        observed=observed,
+        fault=fault,
+        round=facts.round.round,
+        detail=detail,
+    )
+
+
+def unavailable(facts: Facts, check: str, rung: Rung, fault: Fault, *, expected: str, why: str) -> Evidence:
+    """Build the evidence of a check that could not be made, and why."""
+    return Evidence(
+        id=check,
+        status=Status.UNAVAILABLE,
+        rung=rung,
+        expected=expected,
+        observed="not measured",
+        fault=fault,
+        round=facts.round.round,
+        detail=why,
+    )

@@ -1,0 +1,70 @@
+"""What a run will put into the store, before anything is sent: for the dry run and the store budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_mooncake.cache.expect import chunks_stored, object_bytes
+from pytest_mooncake.errors import UsageError
+from pytest_mooncake.records import KVGeometry
+
+__all__ = ["BUDGET_SHARE", "StoreCost", "check_budget", "store_cost"]
+
+BUDGET_SHARE = 0.2
+"""Share of an attached store's free segments that a run may use unless `--mooncake-store-budget` says otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreCost:
+    """Objects and bytes that one cold round stores; a warm round stores nothing and reads as much."""
+
+    requests: int
+    chunks_per_request: int
+    objects: int
+    bytes_per_round: int
+
+
+def store_cost(requests: int, prompt_tokens: int, kv: KVGeometry) -> StoreCost:
+    """Return what a cold round of `requests` distinct prompts of `prompt_tokens` stores.
+
+    >>> cost = store_cost(30, 16384, KVGeometry(bytes_per_token=327680, ranks=8))
+    >>> cost.objects, round(cost.bytes_per_round / 1e9)
+    (15360, 161)
+    """
+    chunks = chunks_stored(prompt_tokens, kv.chunk_tokens)
+    objects = requests * chunks * kv.ranks
+    return StoreCost(
+        requests=requests,
+        chunks_per_request=chunks,
+        objects=objects,
+        bytes_per_round=objects * object_bytes(kv),
+    )
+
+
+def check_budget(
+    need_bytes: int | None, *, free_bytes: float | None, budget_bytes: int | None, provisioned: bool
+) -> str:
+    """Compare the need with the budget and return a sentence for the plan.
+
+    Args:
+        need_bytes: what lies in the store at once, at most; None when the geometry is not known.
+        free_bytes: free bytes of the segments; None when not known.
+        budget_bytes: `--mooncake-store-budget`; None means 20 % of what is free.
+        provisioned: the store is ours alone, so all of it may be used.
+
+    Raises:
+        UsageError: the need is above the budget.
+    """
+    if need_bytes is None:
+        return "how many bytes the run will store is not known: the model's KV bytes per token are not"
+    if budget_bytes is None and free_bytes is not None:
+        budget_bytes = int(free_bytes * (1.0 if provisioned else BUDGET_SHARE))
+    need = f"{need_bytes / 1e9:,.3g} GB"
+    if budget_bytes is None:
+        return f"the run will store {need}; how much is free in the store is not known"
+    if need_bytes > budget_bytes:
+        raise UsageError(
+            f"the run would store {need}, the budget is {budget_bytes / 1e9:,.3g} GB: "
+            "lower --mooncake-requests or --mooncake-prompt-tokens, or raise --mooncake-store-budget"
+        )
+    return f"the run will store {need} of at most {budget_bytes / 1e9:,.3g} GB"

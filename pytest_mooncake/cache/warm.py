@@ -1,0 +1,281 @@
+"""Checks of a warm round: all that could be cached was served, by Mooncake and by nothing nearer."""
+
+from __future__ import annotations
+
+from pytest_mooncake.cache.causes import likely_cause
+from pytest_mooncake.cache.counters import read
+from pytest_mooncake.cache.expect import object_bytes
+from pytest_mooncake.cache.facts import Facts, checked, unavailable
+from pytest_mooncake.records import Evidence, Fault, RequestRecord, Rung
+
+__all__ = ["warm_checks"]
+
+
+def warm_checks(facts: Facts) -> tuple[Evidence, ...]:
+    """Return the checks of a warm round. A miss or a wrong tier is a product fault."""
+    return (
+        _external_tokens(facts),
+        _no_local_hits(facts),
+        _cached_tokens(facts),
+        _hit_share(facts),
+        _store_hits(facts),
+        _store_bytes(facts),
+        _no_lmcache_cpu(facts),
+        _store_kept(facts),
+        _prefill_fell(facts),
+        _ttft_fell(facts),
+    )
+
+
+def _wanted_tokens(facts: Facts) -> tuple[int | None, str]:
+    """Return the tokens that could be cached and how they are called; all prompt tokens where chunks are unknown."""
+    if facts.expected is not None:
+        return facts.expected.external_tokens, "cacheable tokens"
+    return facts.prompt_tokens, "prompt tokens"
+
+
+def _floor(facts: Facts, wanted: int) -> float:
+    return facts.warm_hit_share * wanted
+
+
+def _short(facts: Facts, observed: float, wanted: int, unit: str) -> str:
+    """Say how much is missing: the likely cause when it is too much, else that it is within what is allowed."""
+    if observed < _floor(facts, wanted):
+        return likely_cause(facts)
+    if observed < wanted and facts.expected is not None:
+        return f"{wanted - observed:,.0f} {unit} short, within the {1 - facts.warm_hit_share:.0%} allowed"
+    return ""
+
+
+def _external_tokens(facts: Facts) -> Evidence:
+    check = "warm_external_tokens"
+    wanted, unit = _wanted_tokens(facts)
+    observed = facts.deltas.get("external_hit_tokens")
+    exact = facts.expected is not None
+    expected = f"{'' if exact else 'nearly '}{wanted:,} {unit} from outside" if wanted else "tokens from outside"
+    if facts.engine_problem or observed is None or wanted is None:
+        why = facts.engine_problem or "this engine does not count external tokens"
+        return unavailable(facts, check, Rung.ENGINE, Fault.PRODUCT, expected=expected, why=why)
+    surplus = observed > wanted
+    return checked(
+        facts,
+        check,
+        Rung.ENGINE,
+        Fault.INSTRUMENT if surplus else Fault.PRODUCT,
+        held=_floor(facts, wanted) <= observed <= wanted,
+        expected=expected,
+        observed=f"{observed:,.0f} tokens",
+        detail="more than these prompts can be served: somebody else's prompts are counted"
+        if surplus
+        else _short(facts, observed, wanted, "tokens"),
+    )
+
+
+def _no_local_hits(facts: Facts) -> Evidence:
+    check, expected = "warm_no_local_hits", "0 tokens from the engine's own prefix cache"
+    hits = facts.deltas.get("local_hit_tokens")
+    if facts.engine_problem or hits is None:
+        why = facts.engine_problem or "this engine does not count hits of its own prefix cache"
+        return unavailable(facts, check, Rung.ENGINE, Fault.PRODUCT, expected=expected, why=why)
+    return checked(
+        facts,
+        check,
+        Rung.ENGINE,
+        Fault.PRODUCT,
+        held=hits == 0,
+        expected=expected,
+        observed=f"{hits:,.0f} tokens",
+        detail="the wrong tier answered: start vLLM with --no-enable-prefix-caching, or reset it between the rounds"
+        if hits
+        else "",
+    )
+
+
+def _cached_tokens(facts: Facts) -> Evidence:
+    check = "warm_cached_tokens"
+    wanted, unit = _wanted_tokens(facts)
+    expected = f"{wanted:,} {unit} cached according to the replies" if wanted else "cached tokens in the replies"
+    observed = facts.cached_tokens
+    if observed is None or wanted is None:
+        why = "the replies carry no cached_tokens: start vLLM with --enable-prompt-tokens-details"
+        return unavailable(facts, check, Rung.USAGE, Fault.PRODUCT, expected=expected, why=why)
+    missed = sum(1 for record in facts.succeeded if not record.cached_tokens)
+    return checked(
+        facts,
+        check,
+        Rung.USAGE,
+        Fault.PRODUCT,
+        held=observed >= _floor(facts, wanted),
+        expected=expected,
+        observed=f"{observed:,} tokens; {missed} of {len(facts.succeeded)} replies had none",
+        detail=_short(facts, observed, wanted, "tokens"),
+    )
+
+
+def _hit_share(facts: Facts) -> Evidence:
+    """The target of the plan, from the strongest source there is."""
+    check, expected = "warm_hit_share", f"at least {facts.warm_hit_share:.1%} of what could be cached"
+    wanted, unit = _wanted_tokens(facts)
+    external = None if facts.engine_problem else facts.deltas.get("external_hit_tokens")
+    observed, rung = (external, Rung.ENGINE) if external is not None else (facts.cached_tokens, Rung.USAGE)
+    if observed is None or not wanted:
+        why = facts.engine_problem or "neither counters nor replies tell cached tokens"
+        if wanted == 0:
+            why = "the prompts are shorter than one chunk: nothing of them is ever cached"
+        return unavailable(facts, check, rung, Fault.PRODUCT, expected=expected, why=why)
+    share = observed / wanted
+    return checked(
+        facts,
+        check,
+        rung,
+        Fault.PRODUCT,
+        held=share >= facts.warm_hit_share,
+        expected=expected,
+        observed=f"{share:.2%} ({observed:,.0f} of {wanted:,} {unit})",
+        detail="" if share >= facts.warm_hit_share else likely_cause(facts),
+    )
+
+
+def _store_hits(facts: Facts) -> Evidence:
+    check, wanted = "warm_store_hits", facts.expected_keys
+    expected = f"{wanted:,} keys handed out by Mooncake" if wanted is not None else "keys handed out by Mooncake"
+    hits = facts.deltas.get("store_hit_keys")
+    if facts.store_problem or hits is None or wanted is None:
+        why = facts.store_problem or "neither chunk size nor the keys of the cold round are known"
+        return unavailable(facts, check, Rung.STORE, Fault.PRODUCT, expected=expected, why=why)
+    surplus = hits > wanted
+    return checked(
+        facts,
+        check,
+        Rung.STORE,
+        Fault.INSTRUMENT if surplus else Fault.PRODUCT,
+        held=_floor(facts, wanted) <= hits <= wanted,
+        expected=expected,
+        observed=f"{hits:,.0f} keys",
+        detail="somebody else read from the store, or reads were repeated"
+        if surplus
+        else _short(facts, hits, wanted, "keys"),
+    )
+
+
+def _store_bytes(facts: Facts) -> Evidence:
+    """Compare the bytes handed out with keys × object size; a wrong size means that the geometry is not this one."""
+    check, kv = "warm_store_bytes", facts.view.kv
+    hits, observed = facts.deltas.get("store_hit_keys"), facts.deltas.get("store_hit_bytes")
+    if facts.store_problem or kv is None or hits is None or observed is None:
+        why = facts.store_problem or "KV bytes per token are not known, or this master does not count bytes"
+        return unavailable(facts, check, Rung.STORE, Fault.INSTRUMENT, expected="keys × bytes per key", why=why)
+    wanted = hits * object_bytes(kv)
+    return checked(
+        facts,
+        check,
+        Rung.STORE,
+        Fault.INSTRUMENT,
+        held=observed == wanted,
+        expected=f"{wanted:,.0f} bytes ({hits:,.0f} keys of {object_bytes(kv):,})",
+        observed=f"{observed:,.0f} bytes",
+        detail=""
+        if observed == wanted
+        else "objects have another size than model, data type, chunk size and ranks say: compressed or foreign",
+    )
+
+
+def _no_lmcache_cpu(facts: Facts) -> Evidence:
+    """Find external tokens that Mooncake did not hand out. LMCache's own gauge comes late and only corroborates."""
+    check, expected = "warm_no_lmcache_cpu", "0 tokens from LMCache's CPU memory"
+    tokens = facts.attribution.lmcache_cpu_tokens
+    problem = facts.store_problem or facts.engine_problem or _too_many_external(facts)
+    if problem or tokens is None:
+        why = problem or "the counters do not tell Mooncake and LMCache apart"
+        return unavailable(facts, check, Rung.STORE, Fault.PRODUCT, expected=expected, why=why)
+    gauge = facts.deltas.at_end("lmcache_local_cpu_hot_cache_count")
+    corroboration = f"LMCache itself reports {gauge:g} chunks in CPU memory" if gauge else ""
+    advice = "the wrong tier answered: set local_cpu: false in LMCache's configuration"
+    return checked(
+        facts,
+        check,
+        Rung.STORE,
+        Fault.PRODUCT,
+        held=tokens == 0,
+        expected=expected,
+        observed=f"{tokens:,} tokens",
+        detail="; ".join(part for part in (advice if tokens else "", corroboration) if part),
+    )
+
+
+def _too_many_external(facts: Facts) -> str | None:
+    external = facts.deltas.get("external_hit_tokens")
+    if external is None or facts.expected is None or external <= facts.expected.external_tokens:
+        return None
+    return "more external tokens were counted than our prompts can have"
+
+
+def _store_kept(facts: Facts) -> Evidence:
+    check, expected = "store_kept", "as many keys at the start as after the cold round"
+    start = read(facts.round.before, "keys")
+    end = read(facts.reference.after, "keys") if facts.reference else None
+    if start is None or end is None:
+        why = facts.store_problem or "the keys of the cold round before were not counted"
+        return unavailable(facts, check, Rung.STORE, Fault.PRODUCT, expected=expected, why=why)
+    return checked(
+        facts,
+        check,
+        Rung.STORE,
+        Fault.PRODUCT,
+        held=start >= end,
+        expected=f"{expected}: {end:,.0f}",
+        observed=f"{start:,.0f} keys",
+        detail="" if start >= end else likely_cause(facts),
+    )
+
+
+def _prefill_fell(facts: Facts) -> Evidence:
+    check = "warm_prefill_fell"
+    cold = facts.reference_deltas.mean("prefill") if facts.reference_deltas else None
+    warm = facts.deltas.mean("prefill")
+    expected = f"mean prefill below the cold round's {cold:.3g} s" if cold else "mean prefill below the cold round's"
+    if facts.engine_problem or cold is None or warm is None:
+        why = facts.engine_problem or "the engine's prefill times of both rounds are not known"
+        return unavailable(facts, check, Rung.ENGINE, Fault.PRODUCT, expected=expected, why=why)
+    return checked(
+        facts,
+        check,
+        Rung.ENGINE,
+        Fault.PRODUCT,
+        held=warm < cold,
+        expected=expected,
+        observed=f"{warm:.3g} s",
+        detail="" if warm < cold else "loading from the store takes longer than computing: network or copies are slow",
+    )
+
+
+def _ttft_fell(facts: Facts) -> Evidence:
+    """Judge by time alone, only where nothing better is known: where counters speak, the claims judge the times."""
+    check, expected = "warm_ttft_fell", "mean TTFT below the cold round's"
+    if facts.cached_tokens is not None or facts.deltas.get("external_hit_tokens") is not None:
+        why = "better evidence exists"
+        return unavailable(facts, check, Rung.TIMING, Fault.PRODUCT, expected=expected, why=why)
+    cold = _mean_ttft_ms(facts.reference.requests) if facts.reference else None
+    warm = _mean_ttft_ms(facts.round.requests)
+    if cold is None or warm is None:
+        why = "there is no cold round to compare with"
+        return unavailable(facts, check, Rung.TIMING, Fault.PRODUCT, expected=expected, why=why)
+    return checked(
+        facts,
+        check,
+        Rung.TIMING,
+        Fault.PRODUCT,
+        held=warm < cold,
+        expected=f"{expected}: {cold:,.0f} ms",
+        observed=f"{warm:,.0f} ms",
+        detail="" if warm < cold else "no sign of a cache at all",
+    )
+
+
+def _mean_ttft_ms(requests: tuple[RequestRecord, ...]) -> float | None:
+    times = [
+        (record.first_token_ns - record.sent_ns) / 1e6
+        for record in requests
+        if record.error is None and record.first_token_ns is not None and record.sent_ns is not None
+    ]
+    return sum(times) / len(times) if times else None

@@ -1,0 +1,71 @@
+"""Every prompt token is attributed to exactly one tier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_mooncake.cache.attribution import Attribution, attribute
+from pytest_mooncake.cache.counters import deltas
+from pytest_mooncake.records import Kind, KVGeometry, Round
+from tests.unit.cache.world import CHUNKS, EXTERNAL, KV, PROMPTS, Tier, World, play
+
+
+def table(measured: Round, kv: KVGeometry | None = KV, expected_keys: int | None = None) -> Attribution:
+    return attribute(deltas(measured.before, measured.after), kv, expected_keys=expected_keys)
+
+
+@pytest.mark.parametrize(
+    ("tier", "row"), [("gpu", 0), ("lmcache_cpu", 1), ("mooncake", 2), ("none", 3)], ids=lambda value: str(value)
+)
+@pytest.mark.parametrize("engines", [1, 2])
+def test_tokens_go_to_the_tier_that_served_them(tier: Tier, row: int, engines: int) -> None:
+    rows = table(play(World(engines=engines), Kind.WARM, tier=tier)).rows()
+    rest = sum(PROMPTS) - EXTERNAL
+
+    tokens = [0, 0, 0, rest]
+    tokens[row] = EXTERNAL if tier != "none" else sum(PROMPTS)
+    assert [count for _, count in rows] == tokens
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(min_value=1, max_value=5000), st.sampled_from(("gpu", "mooncake", "none"))),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_the_rows_add_up_to_the_engines_own_total(served: Sequence[tuple[int, Tier]]) -> None:
+    world = World(engines=2)
+    before = world.scrapes()
+    for i, (prompt, tier) in enumerate(served):
+        world.serve(i % 2, prompt, tier)
+    found = attribute(deltas(before, world.scrapes()), KV)
+
+    assert found.unexplained_tokens == 0
+    assert sum(count or 0 for _, count in found.rows()) == sum(prompt for prompt, _ in served)
+
+
+def test_without_store_counters_external_tokens_are_not_split() -> None:
+    found = table(play(World(hidden={"master"}), Kind.WARM, tier="mooncake"))
+
+    assert (found.external_tokens, found.mooncake_tokens, found.lmcache_cpu_tokens) == (EXTERNAL, None, None)
+    assert found.unexplained_tokens == 0
+
+
+def test_without_chunk_size_the_share_of_keys_splits_external_tokens() -> None:
+    measured = play(World(), Kind.WARM)
+
+    assert table(measured, kv=None, expected_keys=CHUNKS).mooncake_tokens == EXTERNAL
+    assert table(measured, kv=None, expected_keys=2 * CHUNKS).lmcache_cpu_tokens == EXTERNAL // 2
+    assert table(measured, kv=None).mooncake_tokens is None
+
+
+def test_without_any_counters_nothing_is_known() -> None:
+    found = table(play(World(hidden={"master", "engine:0"}), Kind.WARM))
+
+    assert [count for _, count in found.rows()] == [None] * 4
+    assert found.unexplained_tokens is None

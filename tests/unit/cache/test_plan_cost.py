@@ -1,0 +1,45 @@
+"""What a run will put into the store is known, and refused, before anything is sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_mooncake.cache.plan_cost import check_budget, store_cost
+from pytest_mooncake.errors import UsageError
+from pytest_mooncake.records import KVGeometry
+
+GB = 10**9
+QWEN_72B = KVGeometry(bytes_per_token=327_680, ranks=8)
+
+
+def test_the_specifications_workload_on_a_72b_model_costs_161_gb_a_cold_round() -> None:
+    cost = store_cost(30, 16_384, QWEN_72B)
+
+    assert (cost.requests, cost.chunks_per_request, cost.objects) == (30, 64, 15_360)
+    assert round(cost.bytes_per_round / GB) == 161
+
+
+def test_the_tail_of_a_prompt_and_short_prompts_cost_nothing() -> None:
+    assert store_cost(10, 16_384 + 255, QWEN_72B) == store_cost(10, 16_384, QWEN_72B)
+    assert store_cost(10, 255, QWEN_72B).bytes_per_round == 0
+
+
+def test_a_need_above_the_budget_is_refused_with_the_options_that_help() -> None:
+    with pytest.raises(UsageError, match=r"would store 161 GB, the budget is 160 GB.*--mooncake-store-budget"):
+        check_budget(161 * GB, free_bytes=None, budget_bytes=160 * GB, provisioned=False)
+
+
+@pytest.mark.parametrize(("provisioned", "limit"), [(False, 20), (True, 100)])
+def test_a_fifth_of_what_is_free_may_be_used_in_a_store_that_is_not_ours(provisioned: bool, limit: int) -> None:
+    fits = check_budget(limit * GB, free_bytes=100 * GB, budget_bytes=None, provisioned=provisioned)
+
+    assert fits == f"the run will store {limit} GB of at most {limit} GB"
+    with pytest.raises(UsageError):
+        check_budget(limit * GB + 1, free_bytes=100 * GB, budget_bytes=None, provisioned=provisioned)
+
+
+def test_what_is_not_known_is_said_and_the_run_goes_on() -> None:
+    assert "not known" in check_budget(None, free_bytes=None, budget_bytes=1, provisioned=False)
+    assert check_budget(GB, free_bytes=None, budget_bytes=None, provisioned=False) == (
+        "the run will store 1 GB; how much is free in the store is not known"
+    )
