@@ -1,0 +1,269 @@
+"""One request: send it, note everything, and read what came back."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from pytest_mooncake.load.bodies import Prepared
+from pytest_mooncake.load.failures import count_fault, describe, one_line
+from pytest_mooncake.load.reading import StreamReading
+from pytest_mooncake.load.spec import RoundSpec
+from pytest_mooncake.load.sse import Mark, SSEParser
+from pytest_mooncake.load.transport import Transport, drain
+from pytest_mooncake.records import RequestRecord
+
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+
+    from pytest_mooncake.plan.models import Timeouts
+
+__all__ = ["Exchange", "max_body_bytes"]
+
+_BYTES_PER_STREAM = 4 * 2**20
+_BYTES_PER_TOKEN = 4 * 2**10
+_ROOM_BYTES = 2**20
+_READS_PER_STREAM = 2**16
+_READS_PER_TOKEN = 2**6
+_SLICE = 32
+"""Events read between two turns of the event loop (about 0.1 ms): reading one response must not delay other stamps."""
+_ERROR_BODY_BYTES = 4096
+_PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
+
+
+def max_body_bytes(output_tokens: int) -> int:
+    """Largest response body that is read: 4 MiB and 4 KiB a token; a longer one is a failed request.
+
+    Together with the bound on reads this is the memory that one open stream can take (about 90 bytes a read).
+    """
+    return _BYTES_PER_STREAM + _BYTES_PER_TOKEN * output_tokens
+
+
+def endpoint_of(spec: RoundSpec, engine: int) -> URL:
+    """Where requests for `engine` go."""
+    return URL(spec.engines[engine].url + _PATHS[spec.api])
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Exchange:
+    """One request on its way. Times are written by the transport, limits are enforced by `watch`."""
+
+    spec: RoundSpec
+    prepared: Prepared
+    request_id: str
+    intended_ns: int
+    ready_ns: int | None
+    started_ns: int
+    marks: list[Mark] = field(default_factory=list)
+    connected_ns: int | None = None
+    sent_ns: int | None = None
+    stamped_by: ResponseHandler | None = None
+    read_late: bool = False
+    """Whether reads were stamped when this task got them, for want of aiohttp internals that we know."""
+    http_status: int | None = None
+    ended_ns: int | None = None
+    error: str | None = None
+    expired: str | None = None
+    reading: StreamReading = field(init=False)
+    _parser: SSEParser = field(init=False)
+    _held: list[bytes] = field(default_factory=list)
+    _head: bytes = b""
+    _pulled_bytes: int = 0
+    _content: aiohttp.StreamReader | None = None
+    _deadline: asyncio.Timeout | None = None
+
+    def __post_init__(self) -> None:
+        self.reading = StreamReading(chat=self.spec.api == "chat")
+        self._parser = SSEParser(self.marks)
+
+    async def perform(self, transport: Transport) -> None:
+        """Send the request and wait for the end of the response; what goes wrong ends up in `error`."""
+        try:
+            async with asyncio.timeout(None) as self._deadline:
+                await self._converse(transport)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
+            expired = self._deadline is not None and self._deadline.expired()
+            self.error = self.expired if expired else self._describe(error)
+        self._deadline = None
+        self.ended_ns = transport.clock()
+
+    def _describe(self, error: BaseException) -> str:
+        return describe(error, sent=self.sent_ns is not None, output=self._arrived_bytes > 0)
+
+    async def _converse(self, transport: Transport) -> None:
+        url = endpoint_of(self.spec, self.prepared.engine)
+        async with transport.post(url, self.prepared.body, self, request_id=self.request_id) as response:
+            self.http_status = response.status
+            if response.status == 200:
+                await self._receive(response, transport)
+            else:
+                self.error = await _refusal(response)
+
+    async def _receive(self, response: aiohttp.ClientResponse, transport: Transport) -> None:
+        content = response.content
+        if self.stamped_by is not None and getattr(self.stamped_by, "_payload", None) is content:
+            self._content = content
+            await _end_of(content)
+            return
+        self.read_late = True
+        self.marks.clear()
+        total = 0
+        async for data in content.iter_any():
+            total += len(data)
+            self.marks.append((transport.clock(), total))
+            self._held.append(data)
+
+    def expire(self, reason: str | None) -> None:
+        """Give up waiting, now; `reason` becomes the request's error."""
+        self.expired = reason
+        if self._deadline is not None:
+            self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    def overdue(self, now_ns: int) -> str | None:
+        """Say which limit the request has passed; `None` while it is within all of them."""
+        limits = self.spec.timeouts
+        self._make_room()
+        excess = self._excess()
+        if excess is not None:
+            return excess
+        if _passed(now_ns, self.started_ns, limits.request_s):
+            return f"not complete within {limits.request_s:g} s (limit request)"
+        if self._is_silent(now_ns, limits):
+            self.advance()
+            return self._silence(now_ns, limits)
+        return None
+
+    def _make_room(self) -> None:
+        """Empty the reader long before flow control would stop the connection: nobody else reads from it."""
+        if self._content is not None and self._arrived_bytes - self._pulled_bytes > _ROOM_BYTES:
+            self._hold(drain(self._content))
+
+    def _hold(self, data: bytes) -> None:
+        self._pulled_bytes += len(data)
+        self._held.append(data)
+
+    def _excess(self) -> str | None:
+        tokens = self.prepared.output_tokens
+        if self._arrived_bytes > max_body_bytes(tokens):
+            return f"the response is longer than {max_body_bytes(tokens)} bytes: no completion of {tokens} tokens"
+        if len(self.marks) > _READS_PER_STREAM + _READS_PER_TOKEN * tokens:
+            return f"the response came in more than {len(self.marks) - 1} pieces: no completion of {tokens} tokens"
+        return None
+
+    @property
+    def _arrived_bytes(self) -> int:
+        return self.marks[-1][1] if self.marks else 0
+
+    def _is_silent(self, now_ns: int, limits: Timeouts) -> bool:
+        return self._silence(now_ns, limits) is not None
+
+    def _silence(self, now_ns: int, limits: Timeouts) -> str | None:
+        last_ns = self.reading.last_token_ns
+        if last_ns is None:
+            since_ns = self.started_ns if self.sent_ns is None else self.sent_ns
+            late = _passed(now_ns, since_ns, limits.first_token_s)
+            return f"no output within {limits.first_token_s:g} s (limit first-token)" if late else None
+        late = _passed(now_ns, last_ns, limits.between_chunks_s)
+        return f"no further output within {limits.between_chunks_s:g} s (limit between-chunks)" if late else None
+
+    def advance(self) -> None:
+        """Read what has arrived so far. Late by design: the marks, not this moment, say when."""
+        for event in self._parser.feed(self._pull()):
+            self.reading.take(event)
+
+    async def read_rest(self) -> None:
+        """Read what has not been read yet, in slices that leave the loop free for other requests' bytes."""
+        events = self._parser.feed(self._pull())
+        if self.error is None:
+            # What a broken connection leaves of its last event is no fault of its own.
+            events += self._parser.finish()
+        if not (events or self.reading.began or self.error):
+            self.error = f"HTTP {self.http_status}, but no event stream: {one_line(self._head) or 'an empty body'!r}"
+        for start in range(0, len(events), _SLICE):
+            for event in events[start : start + _SLICE]:
+                self.reading.take(event)
+            await asyncio.sleep(0)
+        self._content = None
+
+    def _pull(self) -> bytes:
+        if self._content is not None:
+            self._hold(drain(self._content))
+        data = b"".join(self._held)
+        self._held.clear()
+        self._head = self._head or data[:_ERROR_BODY_BYTES]
+        return data
+
+    @property
+    def free_ns(self) -> int:
+        """When the slot that this request held became free: its last byte, or when it was given up."""
+        return self.marks[-1][0] if self.marks and self.error is None else self.ended_ns or self.started_ns
+
+    def fault(self) -> str | None:
+        """Say why the request failed, `None` when it did not. What the server said explains best, so it goes first."""
+        reading = self.reading
+        if reading.error or self.error:
+            return reading.error or self.error
+        return count_fault(
+            prompt_planned=self.prepared.prompt_tokens,
+            prompt=reading.prompt_tokens,
+            output_planned=self.prepared.output_tokens,
+            output=reading.output_tokens,
+        )
+
+    def record(self) -> RequestRecord:
+        """Everything measured, as the journal keeps it."""
+        reading, prepared = self.reading, self.prepared
+        return RequestRecord(
+            round=self.spec.round,
+            kind=self.spec.kind,
+            phase=self.spec.phase,
+            index=prepared.index,
+            engine=prepared.engine,
+            request_id=self.request_id,
+            prompt_tokens_planned=prepared.prompt_tokens,
+            output_tokens_planned=prepared.output_tokens,
+            intended_ns=self.intended_ns,
+            ready_ns=self.ready_ns,
+            connected_ns=self.connected_ns,
+            sent_ns=self.sent_ns,
+            first_byte_ns=self.marks[0][0] if self.marks else None,
+            first_role_ns=reading.first_role_ns,
+            first_token_ns=reading.first_token_ns,
+            last_token_ns=reading.last_token_ns,
+            usage_ns=reading.usage_ns,
+            done_ns=self.marks[-1][0] if self.marks else self.ended_ns,
+            prompt_tokens=reading.prompt_tokens,
+            output_tokens=reading.output_tokens,
+            cached_tokens=reading.cached_tokens,
+            chunk_ns=tuple(reading.chunk_ns),
+            chunk_tokens=reading.chunk_tokens,
+            finish_reason=reading.finish_reason,
+            output_sha256=reading.output_sha256,
+            http_status=self.http_status,
+            error=self.fault(),
+        )
+
+
+def _passed(now_ns: int, since_ns: int, limit_s: float) -> bool:
+    return now_ns - since_ns > limit_s * 1e9
+
+
+async def _end_of(content: aiohttp.StreamReader) -> None:
+    """Wait for the end of a body without being woken in between; `wait_eof` alone would miss an error already there."""
+    error = content.exception()
+    if error is not None:
+        raise error
+    await content.wait_eof()
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> str:
+    if 300 <= response.status < 400:
+        target = one_line(response.headers.get("Location", "nowhere"))
+        return f"HTTP {response.status}: a redirect to {target!r}, not followed"
+    body = one_line(await response.content.read(_ERROR_BODY_BYTES))
+    return f"HTTP {response.status}: {body or one_line(response.reason or 'no message')}"

@@ -1,0 +1,123 @@
+"""Server-sent events out of raw bytes, each with the arrival time of the read that completed it.
+
+The reader never waits for this parser: a connection keeps the bytes of a response together with one *mark* per read
+(`(at_ns, total_bytes)`: when it arrived and how many body bytes there were then), and the parser maps every event's
+last byte back to the read that brought it. So parsing may happen at any later time without moving a timestamp, and
+any way of cutting the same bytes into reads gives the same events.
+
+Source: WHATWG HTML, "Server-sent events", 9.2.6 (parsing and interpreting an event stream).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+__all__ = ["Event", "Mark", "SSEParser"]
+
+Mark = tuple[int, int]
+"""Arrival of one read: `(at_ns, total_bytes)`, the second counting all body bytes up to and including this read."""
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class Event(NamedTuple):
+    """One event: when its last byte arrived, and its `data` lines joined by newlines."""
+
+    at_ns: int
+    data: bytes
+
+
+class SSEParser:
+    r"""Incremental parser of one response body.
+
+    Args:
+        marks: The arrivals of this body's reads, in order. The list may grow while parsing goes on, but must cover
+            all bytes that were fed.
+
+    >>> parser = SSEParser([(10, 9), (20, 17)])
+    >>> parser.feed(b"data: 1\n") + parser.feed(b"\ndata: 2") + parser.finish()
+    [Event(at_ns=10, data=b'1'), Event(at_ns=20, data=b'2')]
+    """
+
+    def __init__(self, marks: Sequence[Mark]) -> None:
+        self._marks = marks
+        self._mark = 0
+        self._tail = b""
+        self._tail_at = 0
+        """Offset in the body of the first byte of `_tail`, which always begins an event."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the event that is not complete yet."""
+        return len(self._tail)
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take the next bytes of the body and return the events which they complete, oldest first."""
+        buffer = self._tail + data if self._tail else data
+        # A CR at the very end may be half of a CRLF: only the next byte can tell, so no line ends there yet.
+        ends = _ends_with_cr(buffer[:-1] if buffer.endswith(b"\r") else buffer) if b"\r" in buffer else _ends(buffer)
+        events: list[Event] = []
+        start = 0
+        for end in ends:
+            self._append(events, buffer[start:end], self._tail_at + start)
+            start = end
+        self._tail = buffer[start:]
+        self._tail_at += start
+        return events
+
+    def finish(self) -> list[Event]:
+        """Return what a body without a final blank line left behind: at most one event.
+
+        The standard drops it. Servers that omit the last blank line exist, and a cut event shows itself as broken
+        JSON, so the reader above decides.
+        """
+        events: list[Event] = []
+        self._append(events, self._tail, self._tail_at)
+        self._tail_at += len(self._tail)
+        self._tail = b""
+        return events
+
+    def _append(self, events: list[Event], block: bytes, begin: int) -> None:
+        end = begin + len(block)
+        if begin == 0 and block.startswith(_BYTE_ORDER_MARK):
+            block = block[3:]
+        data = _data_of(block)
+        if data:
+            events.append(Event(self._arrival(end), data))
+
+    def _arrival(self, end: int) -> int:
+        """Arrival of the read that brought the byte before offset `end`. Offsets only grow, so a pointer suffices."""
+        marks = self._marks
+        while marks[self._mark][1] < end:
+            self._mark += 1
+        return marks[self._mark][0]
+
+
+def _ends(buffer: bytes) -> list[int]:
+    ends: list[int] = []
+    at = buffer.find(b"\n\n")
+    while at >= 0:
+        ends.append(at + 2)
+        at = buffer.find(b"\n\n", at + 2)
+    return ends
+
+
+def _ends_with_cr(buffer: bytes) -> list[int]:
+    return [match.end() for match in _BLANK_LINE.finditer(buffer)]
+
+
+def _data_of(block: bytes) -> bytes:
+    """Join the `data` lines of one event; empty when there is none (comments, `event:`, `retry:` only)."""
+    block = block.strip(b"\r\n")
+    if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
+        return block[6:]
+    values = [_value(line) for line in _LINE_END.split(block) if line.startswith(b"data:")]
+    return b"\n".join(values)
+
+
+def _value(line: bytes) -> bytes:
+    return line[6:] if line.startswith(b"data: ") else line[5:]

@@ -1,0 +1,186 @@
+"""HTTP through aiohttp, with the clock in the two places where it belongs.
+
+Arrival. aiohttp hands bytes to a reader, wakes a task, and only then can the task look at the clock: under load that
+is milliseconds late, and every wake-up costs CPU. `StampingProtocol` looks at the clock when the event loop delivers
+the bytes, notes it with the body's byte count, and wakes nobody until the response has ended.
+
+Sending. `StampedBody` looks at the clock when the last byte of the request has been handed to the socket: write buffers
+are set to 0, so `drain` returns no earlier than that.
+
+Of aiohttp's internals this leans on `BaseConnector._factory`, `ResponseHandler._payload` and `StreamWriter.protocol`.
+All are checked when a connection is used; where one is missing, reads are stamped when the task gets them
+(`Stamping` "read"), which costs accuracy under load and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self, cast
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.payload import Payload
+from yarl import URL
+
+if TYPE_CHECKING:
+    from pytest_mooncake.load.sse import Mark
+
+__all__ = ["Clock", "StampedBody", "StampingProtocol", "Stamps", "Transport", "drain"]
+
+Clock = Callable[[], int]
+
+KEEPALIVE_S = 4.0
+"""Idle connections are dropped before the server drops them (uvicorn, hence vLLM: 5 s). A request sent into a
+connection that is just being closed would fail, and would be counted against the product."""
+
+_READ_BUFFER_BYTES = 4 * 2**20
+_CONNECT_TIMEOUT_S = 10.0
+
+
+class Stamps(Protocol):
+    """Where one request's times are written."""
+
+    marks: list[Mark]
+    connected_ns: int | None
+    sent_ns: int | None
+    stamped_by: ResponseHandler | None
+
+
+class StampingProtocol(ResponseHandler):
+    """A connection that notes every read in `marks`: `(at_ns, body bytes so far)`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+        super().__init__(loop=loop)
+        self._clock = clock
+        self._marks: list[Mark] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Let `drain` wait until the socket has taken everything."""
+        super().connection_made(transport)
+        cast("asyncio.WriteTransport", transport).set_write_buffer_limits(high=0)  # uvloop's is none by inheritance
+
+    def begin(self, marks: list[Mark]) -> None:
+        """Note reads in `marks` from now on; the body of the response before is over."""
+        self._payload = None
+        self._marks = marks
+
+    def data_received(self, data: bytes) -> None:
+        """Stamp first, then parse."""
+        now = self._clock()
+        super().data_received(data)
+        if data:  # emptying the reader makes aiohttp call this with nothing
+            payload = self._payload
+            self._marks.append((now, payload.total_bytes if payload is not None else 0))
+
+
+class StampedBody(Payload):
+    """A request body that notes when the connection was there and when the socket had taken its last byte."""
+
+    def __init__(self, body: bytes, stamps: Stamps, clock: Clock) -> None:
+        super().__init__(body, content_type="application/json")
+        self._size = len(body)
+        self._stamps = stamps
+        self._clock = clock
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the body as text (aiohttp's interface asks for it)."""
+        return bytes(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send the body and stamp."""
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Send the body and stamp. aiohttp coalesces the headers into the same write."""
+        stamps = self._stamps
+        stamps.connected_ns = self._clock()
+        protocol = getattr(writer, "protocol", None)
+        if isinstance(protocol, StampingProtocol):
+            protocol.begin(stamps.marks)
+            stamps.stamped_by = protocol
+        await writer.write(self._value)
+        await writer.drain()
+        stamps.sent_ns = self._clock()
+
+
+class Transport:
+    """The connections of one round: no pool limit, no proxy, no cookies, no redirects, no retries.
+
+    Args:
+        headers: Sent with every request.
+        clock: Nanoseconds, monotonic.
+        stamp_on_arrival: False takes the public API only (what happens anyway when aiohttp's internals differ).
+    """
+
+    def __init__(self, *, headers: Mapping[str, str], clock: Clock, stamp_on_arrival: bool = True) -> None:
+        self._headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", **headers}
+        self.clock = clock
+        self._stamp_on_arrival = stamp_on_arrival
+        self.connections_opened = 0
+
+    async def __aenter__(self) -> Self:
+        self._connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=KEEPALIVE_S)
+        self._install_protocol()
+        self._session = aiohttp.ClientSession(
+            connector=self._connector,
+            headers=self._headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            read_bufsize=_READ_BUFFER_BYTES,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    def _install_protocol(self) -> None:
+        factory = getattr(self._connector, "_factory", None)
+        known = isinstance(factory, functools.partial) and factory.func is ResponseHandler
+        loop = asyncio.get_running_loop()
+        if self._stamp_on_arrival and known and hasattr(ResponseHandler(loop), "_payload"):
+            self._connector._factory = self._new_protocol  # type: ignore[assignment]  # a factory is all it has to be
+
+    def _new_protocol(self) -> StampingProtocol:
+        self.connections_opened += 1
+        return StampingProtocol(asyncio.get_running_loop(), self.clock)
+
+    async def open_connections(self, urls: Mapping[URL, int]) -> None:
+        """Open so many connections to each of `urls` and keep them. What fails here fails again later, on record."""
+        opening = [self._connect(url) for url, count in urls.items() for _ in range(count)]
+        opened = await asyncio.gather(*opening, return_exceptions=True)
+        for connection in opened:
+            if isinstance(connection, aiohttp.connector.Connection):
+                connection.release()
+        self.connections_opened = 0
+
+    async def _connect(self, url: URL) -> aiohttp.connector.Connection:
+        request = aiohttp.ClientRequest("GET", url, loop=asyncio.get_running_loop(), session=self._session)
+        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_TIMEOUT_S)
+        return await self._connector.connect(request, traces=[], timeout=timeout)
+
+    def post(
+        self, url: URL, body: bytes, stamps: Stamps, *, request_id: str
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Send one request; the context gives the response once its headers are there."""
+        payload = StampedBody(body, stamps, self.clock)
+        return self._session.post(url, data=payload, headers={"X-Request-Id": request_id}, allow_redirects=False)
+
+
+def drain(content: aiohttp.StreamReader) -> bytes:
+    """Take all bytes that a reader holds, also from one that ended in an error."""
+    error = content.exception()
+    if error is not None:
+        # The reader would raise instead of giving what arrived before; whoever waits for its end has the error by now.
+        content.set_exception(None)  # type: ignore[arg-type]  # "no error" is what it starts with
+    data = content.read_nowait(-1)
+    if error is not None:
+        content.set_exception(error)
+    return data
