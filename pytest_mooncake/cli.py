@@ -32,8 +32,9 @@ def main() -> None:
     try:
         app()
     except MooncakeError as error:
-        details = "".join(f"\n    {line}" for line in getattr(error, "details", ()))
-        sys.stderr.write(f"ERROR: {error}{details}\n")
+        from pytest_mooncake.conduct import message_of
+
+        sys.stderr.write(f"ERROR: {message_of(error)}\n")
         raise SystemExit(error.exit_code) from None
 
 

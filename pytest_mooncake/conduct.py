@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from pytest_mooncake.environment import describe
-from pytest_mooncake.errors import JournalError, MooncakeError
+from pytest_mooncake.errors import JournalError, MooncakeError, StackError
 from pytest_mooncake.experiment import Experiment
 from pytest_mooncake.journal import Journal, Recorded, read
 from pytest_mooncake.judging import judge, rounds_of_valid_trials
@@ -204,8 +204,7 @@ def report_directory(given: str | None, run_id: str, invocation_dir: Path) -> Pa
     return parent / run_id
 
 
-def first_line(error: MooncakeError) -> str:
+def message_of(error: MooncakeError) -> str:
     """An error as people read it: its message, then the log lines it brought, indented."""
-    details: Mapping[str, object] = getattr(error, "__dict__", {})
-    lines = details.get("details", ())
-    return "\n".join([str(error), *(f"    {line}" for line in lines if isinstance(lines, tuple))])
+    details = error.details if isinstance(error, StackError) else ()
+    return "\n".join([str(error), *(f"    {line}" for line in details)])

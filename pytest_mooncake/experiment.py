@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pytest_mooncake.judging import is_decided, judge_round
+from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
-    ClientHealth,
     Judgement,
     Kind,
     Phase,
@@ -29,16 +29,6 @@ from pytest_mooncake.records import (
     Settle,
     StackView,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """What the client reports of a round it has sent. Times are monotonic ns."""
-
-    started_ns: int
-    ended_ns: int
-    client: ClientHealth
-    cut_short: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +56,7 @@ class Send(Protocol):
 
     def __call__(
         self, step: Step, requests: Sequence[PlannedRequest], on_record: Callable[[RequestRecord], None]
-    ) -> Awaitable[Sent]:
+    ) -> Awaitable[RoundResult]:
         """Send and wait for all of them."""
         ...
 
@@ -78,7 +68,7 @@ class Instruments:
     requests: Callable[[str, Kind], Sequence[PlannedRequest]]
     send: Send
     scrape: Callable[[], Awaitable[tuple[Scrape, ...]]]
-    settle: Callable[[Step], Awaitable[Settle]]
+    settle: Callable[[Step, tuple[Scrape, ...]], Awaitable[Settle]]
     judge: Callable[[tuple[Round, ...]], Judgement]
     nonce: Callable[[int], str]
 
@@ -166,7 +156,7 @@ class Experiment:
             self._tell.request_done(record)
 
         sent = await self._use.send(step, requests, keep)
-        settle = await self._use.settle(step)
+        settle = await self._use.settle(step, before)
         after = await self._use.scrape()
         measured = Round(
             round=step.round,
@@ -181,7 +171,7 @@ class Experiment:
             before=before,
             after=after,
             settle=settle,
-            client=sent.client,
+            client=sent.health,
             cut_short=sent.cut_short,
         )
         self.rounds.append(measured)

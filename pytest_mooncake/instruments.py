@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_mooncake.cache.quiesce import quiesce
 from pytest_mooncake.cache.scrape import scrape, sources_of
-from pytest_mooncake.experiment import Instruments, Sent, Step
+from pytest_mooncake.experiment import Instruments, Step
 from pytest_mooncake.judging import judge
-from pytest_mooncake.load.round import RoundSpec, run_round
-from pytest_mooncake.records import Kind, PlannedRequest, RequestRecord, Settle, StackView
+from pytest_mooncake.load.round import RoundResult, RoundSpec, run_round
+from pytest_mooncake.records import Kind, PlannedRequest, RequestRecord, Scrape, Settle, StackView
+from pytest_mooncake.workload.nonce import round_nonce
 from pytest_mooncake.workload.registry import build
 
 if TYPE_CHECKING:
@@ -37,17 +38,19 @@ async def instruments_for(plan: Plan, view: StackView, environ: Mapping[str, str
 
     headers = auth_headers(plan, environ)
     async with aiohttp.ClientSession(trust_env=False) as http:
-        workload = await build(plan.workload, view, run_id=plan.run_id, http=http, headers=headers)
+        workload = await build(plan.workload, view, http=http, headers=headers, run_id=plan.run_id)
         read = partial(scrape, http, sources_of(view))
+
+        def requests(nonce: str, kind: Kind) -> Sequence[PlannedRequest]:
+            return workload.requests(nonce, engines=len(view.engines), shift=int(kind is Kind.WARM))
+
         yield Instruments(
-            requests=lambda nonce, kind: workload.requests(
-                nonce, engines=len(view.engines), shift=int(kind is Kind.WARM)
-            ),
+            requests=requests,
             send=partial(_send, plan, view, headers),
             scrape=read,
             settle=partial(_settle, plan, view, read),
             judge=partial(judge, plan, view),
-            nonce=lambda number: f"{plan.run_id}/{number}",
+            nonce=partial(round_nonce, plan.run_id),
         )
 
 
@@ -64,8 +67,8 @@ async def _send(
     step: Step,
     requests: Sequence[PlannedRequest],
     on_record: Callable[[RequestRecord], None],
-) -> Sent:
-    result = await run_round(
+) -> RoundResult:
+    return await run_round(
         RoundSpec(
             round=step.round,
             kind=step.kind,
@@ -79,14 +82,17 @@ async def _send(
         ),
         on_record=on_record,
     )
-    return Sent(
-        started_ns=result.started_ns, ended_ns=result.ended_ns, client=result.health, cut_short=result.cut_short
-    )
 
 
-async def _settle(plan: Plan, view: StackView, read: Callable[[], object], step: Step) -> Settle:
+async def _settle(
+    plan: Plan,
+    view: StackView,
+    read: Callable[[], Awaitable[tuple[Scrape, ...]]],
+    step: Step,
+    before: tuple[Scrape, ...],
+) -> Settle:
     expected = None
     if step.kind is Kind.COLD and view.kv is not None:
         chunks = plan.workload.prompt_tokens // view.kv.chunk_tokens
         expected = plan.workload.requests * chunks * view.kv.ranks
-    return await quiesce(read, expect_keys=expected, deadline_s=QUIESCE_LIMIT_S)
+    return await quiesce(read, expect_keys=expected, before=before, deadline_s=QUIESCE_LIMIT_S)

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_mooncake.analysis.audit import audit_rounds
-from pytest_mooncake.analysis.claims import combine, judge_claims
-from pytest_mooncake.cache.evidence import judge_rung, round_evidence
+from pytest_mooncake.analysis.claims import judge_claims
+from pytest_mooncake.analysis.summary import summarise
+from pytest_mooncake.analysis.verdicts import combine
+from pytest_mooncake.cache.evidence import round_evidence
+from pytest_mooncake.cache.rungs import RungJudgement, judge_rung
 from pytest_mooncake.load.health import saturation
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
@@ -46,9 +49,8 @@ def judge_round(measured: Round, rounds: Sequence[Round], view: StackView, plan:
         view: the stack it ran on.
         plan: the run's plan; its targets say which share of warm hits is enough.
     """
-    reference = _cold_before(measured, rounds)
     evidence = round_evidence(
-        measured, view, reference=reference, least_share=plan.targets.warm_hit_share, planned=plan.workload.requests
+        measured, view, reference=_round_before(measured, rounds), warm_hit_share=plan.targets.warm_hit_share
     )
     return RoundFindings(
         evidence=evidence,
@@ -57,9 +59,10 @@ def judge_round(measured: Round, rounds: Sequence[Round], view: StackView, plan:
     )
 
 
-def _cold_before(measured: Round, rounds: Sequence[Round]) -> Round | None:
-    before = [r for r in rounds if r.round < measured.round and r.kind is Kind.COLD]
-    return before[-1] if measured.kind is Kind.WARM and before else None
+def _round_before(measured: Round, rounds: Sequence[Round]) -> Round | None:
+    """The cold round that a warm one repeats; for a cold round, whatever was measured before it."""
+    before = [r for r in rounds if r.round < measured.round and (measured.kind is Kind.COLD or r.kind is Kind.COLD)]
+    return before[-1] if before else None
 
 
 def _broken(evidence: Sequence[Evidence], fault: Fault, measured: Round) -> tuple[str, ...]:
@@ -72,7 +75,7 @@ def _broken(evidence: Sequence[Evidence], fault: Fault, measured: Round) -> tupl
 
 
 def _client_faults(measured: Round) -> tuple[str, ...]:
-    reason = saturation(measured)
+    reason = saturation(measured.client, ttft_mean_ms=summarise((measured,)).ttft_ms.mean)
     return (f"round {measured.round} ({measured.kind}): {reason}",) if reason else ()
 
 
@@ -91,15 +94,15 @@ def judge(plan: Plan, view: StackView, rounds: Sequence[Round], *, interrupted: 
     valid = sum(t.valid for t in trials)
     claims = judge_claims(plan.targets, valid_rounds, looks=plan.looks, trials=valid, quick=plan.quick)
     evidence = tuple(e for f in findings.values() for e in f.evidence)
-    rung = judge_rung(plan.evidence, evidence)
+    rung = judge_rung(plan.evidence, view, evidence)
     audit = audit_rounds(valid_rounds, plan.workload.concurrency)
-    invalid = [*rung.reasons, *_too_many_repeats(plan, trials)]
+    invalid = [*(() if rung.enough else (rung.reason,)), *_too_many_repeats(plan, trials)]
     invalid += [f"audit: {a.law}: {a.detail}" for a in audit if a.status == "broken"]
     product = [fault for f in findings.values() for fault in f.product_faults]
-    verdict, reasons = combine(claims, product_faults=tuple(product), invalid=tuple(invalid))
+    verdict, reasons = combine(() if invalid else claims, product_faults=tuple(product), invalid=tuple(invalid))
     return Judgement(
         verdict=verdict,
-        reasons=(*reasons, *(("the run was interrupted before it was decided",) if interrupted else ()), *rung.notes),
+        reasons=(*reasons, *_remarks(rung, interrupted=interrupted)),
         claims=claims,
         evidence=evidence,
         trials=trials,
@@ -111,6 +114,13 @@ def judge(plan: Plan, view: StackView, rounds: Sequence[Round], *, interrupted: 
             "rung": rung.reached,
         },
     )
+
+
+def _remarks(rung: RungJudgement, *, interrupted: bool) -> tuple[str, ...]:
+    remarks = ["the run was interrupted before it was decided"] if interrupted else []
+    if rung.enough and rung.reason:
+        remarks.append(rung.reason)
+    return tuple(remarks)
 
 
 def trials_of(rounds: Sequence[Round], findings: dict[int, RoundFindings], *, quick: bool) -> tuple[Trial, ...]:

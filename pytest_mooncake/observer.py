@@ -10,6 +10,7 @@ from pytest_mooncake.console import Progress
 from pytest_mooncake.experiment import Step
 from pytest_mooncake.journal import Journal
 from pytest_mooncake.records import Judgement, Kind, RequestRecord, Round
+from pytest_mooncake.report.progress import RoundProgress, progress_line
 
 
 class Witness:
@@ -46,15 +47,18 @@ class Witness:
     def _show(self) -> None:
         if self._step is None:
             return
-        elapsed_s = self._clock() - self._started_s
-        left = ""
-        if self._done:
-            left = f", about {elapsed_s / self._done * (self._planned - self._done):.0f} s left"
-        ttft = f", TTFT {fmean(self._ttft_ms):.0f} ms" if self._ttft_ms else ""
-        failed = f", {self._failed} failed" if self._failed else ""
         self._progress.tick(
-            f"round {self._step.name} ({self._step.kind}): {self._done}/{self._planned} requests{ttft}{failed}, "
-            f"{elapsed_s:.0f} s{left}"
+            progress_line(
+                RoundProgress(
+                    name=self._step.name,
+                    kind=self._step.kind,
+                    done=self._done,
+                    planned=self._planned,
+                    failed=self._failed,
+                    elapsed_s=self._clock() - self._started_s,
+                    ttft_ms=fmean(self._ttft_ms) if self._ttft_ms else None,
+                )
+            )
         )
 
     def round_done(self, step: Step, measured: Round) -> None:
@@ -76,6 +80,6 @@ class Witness:
         self._journal.event("look", verdict=judgement.verdict, trials=judgement.details["valid_trials"])
         trial = judgement.trials[-1]
         if not trial.valid:
-            self._progress.say(f"trial {trial.index} is invalid and will be repeated: {trial.reasons[0]}")
+            self._progress.say(f"trial {trial.index} is invalid: {trial.reasons[0]}")
             return
         self._progress.say(f"after {judgement.details['valid_trials']} trials: {judgement.verdict}")

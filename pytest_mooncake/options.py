@@ -5,7 +5,6 @@ Imported at plugin load, so only the standard library is used here. Meaning and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,15 +153,13 @@ def options_of(config: pytest.Config) -> Options:
 
     def value(declared: Declared) -> Any:
         given = config.getoption(declared.ini)
-        return given if given is not None else config.getini(declared.ini)
+        text = given if given is not None else config.getini(declared.ini)
+        if declared.field in _BOOLEAN:
+            return bool(text)
+        return tuple(text) if declared.field in _REPEATED else text or None
 
-    convert: dict[bool, Callable[[Any], Any]] = {True: tuple, False: lambda v: v or None}
-    return Options(
-        **{
-            d.field: bool(value(d)) if d.field in _BOOLEAN else convert[d.field in _REPEATED](value(d))
-            for d in DECLARED
-        }
-    )
+    values: dict[str, Any] = {declared.field: value(declared) for declared in DECLARED}
+    return Options(**values)
 
 
 def invocation_dir(config: pytest.Config) -> Path:

@@ -50,15 +50,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("claim", ids, indirect=True)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take the tests that need a run away from an xdist worker; its controller says so and exits with 4."""
+    if not hasattr(config, "workerinput"):
+        return
+    others = [item for item in items if not _needs_run(item)]
+    if len(others) < len(items):
+        config.workeroutput["mooncake_refused"] = True  # type: ignore[attr-defined] # set by xdist
+        items[:] = others
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Say what is wrong with the plan, or print it (`--mooncake-dry-run`), before the first test runs."""
-    if not any(RUN_FIXTURES.intersection(getattr(item, "fixturenames", ())) for item in session.items):
-        return
-    if hasattr(session.config, "workerinput"):
-        session.config.workeroutput["mooncake_refused"] = True  # type: ignore[attr-defined] # set by xdist
-        session.items.clear()
-        return
-    _session(session.config).collected(session)
+    if any(_needs_run(item) for item in session.items):
+        _session(session.config).collected()
+
+
+def _needs_run(item: pytest.Item) -> bool:
+    return not RUN_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def pytest_runtestloop(session: pytest.Session) -> object | None:

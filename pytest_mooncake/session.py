@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from pytest_mooncake.conduct import Outcome, conclude, conduct, first_line, open_stack, report_directory
+from pytest_mooncake.conduct import Outcome, conclude, conduct, message_of, open_stack, report_directory
 from pytest_mooncake.console import Console, Progress, Silent
-from pytest_mooncake.errors import MooncakeError
-from pytest_mooncake.journal import Recorded, read
+from pytest_mooncake.errors import MooncakeError, UsageError
+from pytest_mooncake.journal import PLAN_FILE, Recorded, read
 from pytest_mooncake.options import Options, invocation_dir
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import new_run_id, resolve
@@ -38,15 +38,23 @@ class MooncakeSession:
         self._here = invocation_dir(config)
         self._replayed: Recorded | None = read(self._here / options.replay) if options.replay else None
         self.plan: Plan = self._replayed.plan if self._replayed else resolve(options, self._here)
+        self._refuse_used_directory()
         self._outcome: Outcome | None = None
         self._error: MooncakeError | None = None
         self._interrupted: Path | None = None
+
+    def _refuse_used_directory(self) -> None:
+        if self.options.report and (self._here / self.options.report / PLAN_FILE).exists():
+            raise UsageError(
+                f"--mooncake-report {self.options.report}: this directory already holds a run; "
+                "name another one, or judge that run again with --mooncake-replay"
+            )
 
     def claim_ids(self) -> tuple[str, ...]:
         """Ids of the claims of this run's targets, in their order."""
         return tuple(claim.metric for claim in self.plan.targets.claims)
 
-    def collected(self, session: pytest.Session) -> None:
+    def collected(self) -> None:
         """Print the plan and let no test run, when only the plan was asked for."""
         if self.options.dry_run:
             from pytest_mooncake.dry_run import plan_lines
@@ -117,7 +125,7 @@ class MooncakeSession:
         silence = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
         with silence:
             reporter.ensure_newline()
-            live = reporter.isatty and not os.environ.get("CI")
+            live = bool(reporter.isatty) and not os.environ.get("CI")
             yield Console(lambda text: reporter.write(text, flush=True), live=live)
 
     def exit_status(self, status: int) -> int:
@@ -138,7 +146,7 @@ class MooncakeSession:
         """Print what the run came to, or in one line why there was none."""
         if self._error is not None:
             reporter.section("mooncake", sep="=", red=True)
-            reporter.write_line(f"ERROR: nothing could be measured: {first_line(self._error)}", red=True)
+            reporter.write_line(f"ERROR: nothing could be measured: {message_of(self._error)}", red=True)
         elif self._interrupted is not None:
             reporter.section("mooncake", sep="=", yellow=True)
             reporter.write_line(f"interrupted; what was measured is kept in {self._interrupted}")

@@ -76,7 +76,7 @@ class SimulatedCost(Model):
     """Cost model of the simulated engine: how long each step of a request takes, and what goes wrong on purpose."""
 
     prefill_us_per_token: PositiveFloat = 12.0
-    cached_us_per_token: PositiveFloat = 0.6
+    cached_us_per_token: PositiveFloat = 2.0
     decode_ms_per_token: PositiveFloat = 1.0
     decode_slowdown: Annotated[float, Field(ge=1)] = 2.0
     """How many times slower the engine decodes while it prefills another request."""

@@ -109,6 +109,9 @@ def test_no_text_whatever_causes_anything_but_a_plan_or_a_plan_error(
     path = tmp_path_factory.mktemp("fuzz") / "f.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
-        assert isinstance(load(path, WorkloadPlan, name="x"), WorkloadPlan)
+        load(path, WorkloadPlan, name="x")
     except PlanError as error:
-        assert str(path) in str(error)
+        complaint = str(error)
+    else:
+        complaint = ""
+    assert not complaint or str(path) in complaint

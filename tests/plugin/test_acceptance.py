@@ -1,0 +1,100 @@
+"""The suite that users run, end to end on the simulated stack."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.plugin.conftest import PACED, SIMULATED, Run
+
+
+def test_a_healthy_cache_is_accepted_with_exit_code_0_and_all_files(suite: Run, pytester: pytest.Pytester) -> None:
+    result = suite(*SIMULATED, "--mooncake-trials=3")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*SIMULATED*", "*TTFT*", "*PASS*"])
+    latest = pytester.path / "mooncake-report" / "latest"
+    names = {path.name for path in latest.iterdir()}
+    assert {"plan.json", "events.jsonl", "requests.jsonl", "report.json", "report.md"} <= names
+    report = json.loads((latest / "report.json").read_text(encoding="utf-8"))
+    assert report["verdict"] == "PASS"
+    assert report["schema"] == "pytest-mooncake/report/1"
+    assert len(report["trials"]) == 3
+    held = [e for e in report["evidence"] if e["status"] == "held" and e["rung"] == "store"]
+    assert held, "a PASS on a stack started here rests on the store's own counters"
+
+
+def test_a_cache_that_never_stores_is_rejected_with_figures_and_no_traceback(
+    suite: Run, pytester: pytest.Pytester
+) -> None:
+    stack = pytester.path / "fixtures" / "stacks" / "broken.yaml"
+    stack.write_text(PACED + "connector:\n  kind: none\n", encoding="utf-8")
+    result = suite("--mooncake-stack=broken", *SIMULATED[1:], "--mooncake-trials=3")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*FAIL*"])
+    assert "Traceback" not in result.stdout.str()
+    assert "cached" in result.stdout.str()
+
+
+def test_a_quick_run_describes_and_is_inconclusive(suite: Run) -> None:
+    result = suite(*SIMULATED, "--mooncake-quick")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*INCONCLUSIVE*"])
+
+
+def test_exit_code_is_1_when_the_verdict_is_not_pass_whatever_was_selected(suite: Run) -> None:
+    result = suite(*SIMULATED, "--mooncake-quick", where="acceptance/test_correctness.py")
+    result.assert_outcomes(passed=4)
+    assert result.ret == 1
+
+
+def test_preflight_alone_measures_nothing(suite: Run, pytester: pytest.Pytester) -> None:
+    result = suite(*SIMULATED, where="acceptance/test_preflight.py")
+    assert result.ret == 0
+    assert not (pytester.path / "mooncake-report" / "latest" / "requests.jsonl").exists()
+
+
+def test_a_dry_run_prints_the_plan_and_sends_nothing(suite: Run, pytester: pytest.Pytester) -> None:
+    result = suite("--mooncake-dry-run")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        ["*start 1 Mooncake master, 2 storage nodes, 1 vLLM engine*", "*30 requests of 16,384*"]
+    )
+    assert not list(pytester.path.glob("mooncake-report/*"))
+
+
+def test_a_recorded_run_is_judged_again_without_a_stack(suite: Run, pytester: pytest.Pytester) -> None:
+    assert suite(*SIMULATED, "--mooncake-trials=3", "--mooncake-report=first").ret == 0
+    before = {p.name: p.read_bytes() for p in (pytester.path / "first").iterdir() if p.is_file()}
+    result = suite("--mooncake-replay=first", "--mooncake-report=second")
+    assert result.ret == 0
+    first = json.loads((pytester.path / "first" / "report.json").read_text(encoding="utf-8"))
+    second = json.loads((pytester.path / "second" / "report.json").read_text(encoding="utf-8"))
+    assert second == first
+    assert {p.name: p.read_bytes() for p in (pytester.path / "first").iterdir() if p.is_file()} == before
+
+
+def test_users_own_tests_may_use_the_fixtures_asynchronous_ones_too(suite: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        **{
+            "acceptance/test_own": """
+                import pytest
+
+                def test_sync(cold_round, warm_round, run):
+                    assert cold_round.summary.requests == warm_round.summary.requests == 6
+                    assert run.judgement.verdict == "INCONCLUSIVE"
+
+                @pytest.mark.asyncio
+                async def test_async(warm_round):
+                    assert warm_round.summary.ttft_ms.mean > 0
+            """
+        }
+    )
+    result = suite(*SIMULATED, "--mooncake-quick", where="acceptance/test_own.py")
+    result.assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("plugin", ["asyncio", "cacheprovider"])
+def test_the_suite_runs_without_other_plugins(suite: Run, plugin: str) -> None:
+    result = suite("-p", f"no:{plugin}", *SIMULATED, "--mooncake-quick", where="acceptance/test_correctness.py")
+    result.assert_outcomes(passed=4)

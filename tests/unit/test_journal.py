@@ -1,0 +1,165 @@
+"""What was measured comes back as it was, also after a kill."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+
+from pytest_mooncake.errors import JournalError, UsageError
+from pytest_mooncake.journal import EVENTS_FILE, PLAN_FILE, REQUESTS_FILE, Journal, read
+from pytest_mooncake.options import Options
+from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.plan.resolve import resolve
+from pytest_mooncake.records import (
+    ClientHealth,
+    Engine,
+    Kind,
+    KVGeometry,
+    Phase,
+    RequestRecord,
+    Round,
+    Scrape,
+    Settle,
+    StackView,
+    Store,
+)
+
+VIEW = StackView(
+    name="local",
+    provisioned=True,
+    engines=(Engine(url="http://127.0.0.1:1", metrics_url="http://127.0.0.1:1/metrics"),),
+    model="tiny",
+    max_model_len=32768,
+    store=Store(master_url="http://127.0.0.1:2", node_urls=("http://127.0.0.1:3",)),
+    kv=KVGeometry(bytes_per_token=512),
+    versions={"vllm": "0.32.0"},
+    notes=("figures do not transfer",),
+)
+
+
+def request(index: int, number: int = 0) -> RequestRecord:
+    return RequestRecord(
+        round=number,
+        kind=Kind.COLD,
+        phase=Phase.CHAIN,
+        index=index,
+        prompt_tokens_planned=512,
+        output_tokens_planned=4,
+        intended_ns=1,
+        sent_ns=2,
+        first_token_ns=5,
+        last_token_ns=9,
+        chunk_ns=(5, 7, 9),
+        chunk_tokens=(1, 1, 2),
+        prompt_tokens=512,
+        output_tokens=4,
+        cached_tokens=0,
+    )
+
+
+def measured(number: int = 0) -> Round:
+    return Round(
+        round=number,
+        kind=Kind.COLD,
+        phase=Phase.CHAIN,
+        segment=1,
+        position=0,
+        nonce=f"n{number}",
+        started_ns=1,
+        ended_ns=10,
+        requests=(request(0, number), replace(request(1, number), error="cut off")),
+        before=(Scrape(source="master", at_ns=0, samples={"master_key_count": 1.0}),),
+        after=(Scrape(source="master", at_ns=11, samples={}, error="refused"),),
+        settle=Settle(seconds=0.7, settled=True, how="store counters"),
+        client=ClientHealth(cpu_s=0.1, chunks=3),
+    )
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return resolve(Options(label="release 7"), tmp_path)
+
+
+def recorded(directory: Path, plan: Plan, *rounds: Round, end: str | None = "decided") -> Path:
+    with Journal(directory, plan) as journal:
+        journal.event("environment", environment={"python": "3.11"})
+        journal.event("stack", view=VIEW)
+        for one in rounds:
+            for record in reversed(one.requests):
+                journal.request(record)
+            journal.round(one)
+        if end:
+            journal.event("run_end", reason=end)
+    return directory
+
+
+def test_a_run_comes_back_as_it_was_written(tmp_path: Path, plan: Plan) -> None:
+    back = read(recorded(tmp_path / "run", plan, measured(0), measured(1)))
+    assert back.plan == plan
+    assert back.view == VIEW
+    assert back.rounds == (measured(0), measured(1))
+    assert back.environment == {"python": "3.11"}
+    assert back.complete
+
+
+def test_a_killed_run_keeps_every_finished_request(tmp_path: Path, plan: Plan) -> None:
+    directory = recorded(tmp_path / "run", plan, measured(0), end=None)
+    with (directory / REQUESTS_FILE).open("ab") as file:
+        file.write(orjson.dumps(request(0, number=1)) + b"\n")
+        file.write(b'{"round": 1, "torn')
+    back = read(directory)
+    assert not back.complete
+    assert back.rounds == (measured(0),)
+    assert back.orphans == (request(0, number=1),)
+
+
+def test_records_are_on_disk_before_the_journal_is_closed(tmp_path: Path, plan: Plan) -> None:
+    with Journal(tmp_path / "run", plan) as journal:
+        journal.request(request(0))
+        assert (tmp_path / "run" / REQUESTS_FILE).read_bytes().endswith(b"}\n")
+
+
+def test_a_directory_that_holds_a_run_is_not_written_again(tmp_path: Path, plan: Plan) -> None:
+    recorded(tmp_path / "run", plan, measured())
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(UsageError, match="already holds a run"):
+        Journal(tmp_path / "run", plan)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_directory_without_a_run_is_said_to_hold_none(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="holds no run"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b'{"schema": "pytest-mooncake/journal/1", "plan": {"stack": 5}}'])
+def test_a_plan_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / PLAN_FILE).write_bytes(content)
+    with pytest.raises(JournalError) as caught:
+        read(tmp_path)
+    assert PLAN_FILE in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_record_of_another_schema_is_refused(tmp_path: Path) -> None:
+    (tmp_path / PLAN_FILE).write_bytes(b'{"schema": "pytest-mooncake/journal/99", "plan": {}}')
+    with pytest.raises(JournalError, match="journal/99"):
+        read(tmp_path)
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, plan: Plan) -> None:
+    directory = recorded(tmp_path / "run", plan, measured())
+    events = (directory / EVENTS_FILE).read_bytes()
+    (directory / EVENTS_FILE).write_bytes(b"garbage\n" + events)
+    with pytest.raises(JournalError, match=r"events\.jsonl:1: not a JSON line"):
+        read(directory)
+
+
+def test_a_missing_file_is_named(tmp_path: Path, plan: Plan) -> None:
+    directory = recorded(tmp_path / "run", plan, measured())
+    (directory / REQUESTS_FILE).unlink()
+    with pytest.raises(JournalError, match=r"requests\.jsonl is missing"):
+        read(directory)
