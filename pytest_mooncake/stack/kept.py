@@ -1,7 +1,7 @@
 """Stacks that outlive the run that started them: `pytest-mooncake stack up|status|down` and `--mooncake-keep-stack`.
 
 There is at most one a user. A state file in the user's cache directory says what runs and which process (the warden)
-ends it; that process is known by id and creation time, so that no stranger with a recycled id is ever signalled.
+ends it; that process is known by id and start time, so that no stranger with a recycled id is ever signalled.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,15 +22,16 @@ from typing import Any
 from pytest_mooncake.errors import StackError
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
-from pytest_mooncake.stack.local.assembly import assemble, prove_again
+from pytest_mooncake.stack.local.assembly import prove_again
 from pytest_mooncake.stack.local.paths import cache_dir
-from pytest_mooncake.stack.local.view import view_of
-from pytest_mooncake.stack.process import supervised
+from pytest_mooncake.stack.local.provision import start_stack
+from pytest_mooncake.stack.process import birth, supervised
 
 __all__ = ["down", "status", "up"]
 
 SCHEMA = 1
 END_S = 15.0
+TICK_S = 0.05
 _NOT_COMPARED = frozenset({"name", "description", "isolate", "ready_timeout_s"})
 
 
@@ -40,18 +42,18 @@ class Kept:
     plan: Mapping[str, Any]
     view: StackView
     pid: int
-    created_s: float
+    birth: str
 
     @property
     def alive(self) -> bool:
         """Whether the very process that was recorded still runs."""
-        return _created_s(self.pid) == self.created_s
+        return birth(self.pid) == self.birth
 
     @property
     def ended(self) -> tuple[str, ...]:
         """Components that are gone."""
         pids: Mapping[str, int] = self.view.details.get("pids", {})
-        return tuple(name for name, pid in pids.items() if _created_s(pid) is None)
+        return tuple(name for name, pid in pids.items() if birth(pid) is None)
 
 
 def up(plan: StackPlan, progress: Callable[[str], None]) -> StackView:
@@ -94,14 +96,13 @@ def _start(plan: StackPlan, progress: Callable[[str], None]) -> StackView:
     log_dir = cache_dir() / "kept"
     shutil.rmtree(log_dir, ignore_errors=True)
     with supervised(isolate=False) as supervisor:
-        view = view_of(assemble(plan, supervisor, log_dir=log_dir, progress=progress), supervisor)
-        created_s = _created_s(supervisor.pid)
+        view = start_stack(plan, supervisor, log_dir=log_dir, progress=progress)
         state = {
             "schema": SCHEMA,
             "plan": _comparable(plan),
             "view": dataclasses.asdict(view),
             "pid": supervisor.pid,
-            "created_s": created_s,
+            "birth": birth(supervisor.pid),
         }
         fresh = _state_file().with_suffix(".new")
         fresh.write_text(json.dumps(state, indent=1))
@@ -123,17 +124,13 @@ def _still_good(found: Kept, plan: StackPlan, progress: Callable[[str], None]) -
 
 
 def _end(found: Kept) -> None:
-    """Let the warden end its stack; by force when it does not answer."""
-    import psutil
-
-    if found.alive:
-        warden = psutil.Process(found.pid)
-        warden.send_signal(signal.SIGTERM)
-        try:
-            warden.wait(END_S)
-        except psutil.TimeoutExpired:
-            warden.kill()  # its children die with it
-            warden.wait(END_S)
+    """Let the warden end its stack; by force when it does not: its children die with it."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + END_S
+        if found.alive:
+            os.kill(found.pid, number)
+        while found.alive and time.monotonic() < deadline:
+            time.sleep(TICK_S)
     if run_dir := found.view.details.get("run_dir"):
         shutil.rmtree(run_dir, ignore_errors=True)
     _state_file().unlink(missing_ok=True)
@@ -141,17 +138,6 @@ def _end(found: Kept) -> None:
 
 def _comparable(plan: StackPlan) -> dict[str, Any]:
     return plan.model_dump(mode="json", exclude=set(_NOT_COMPARED))
-
-
-def _created_s(pid: int) -> float | None:
-    """When a process was created; None when it is gone or only a zombie."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
-    except psutil.NoSuchProcess:
-        return None
 
 
 def _state_file() -> Path:
@@ -166,7 +152,7 @@ def _read() -> Kept | None:
         return None
     if state.get("schema") != SCHEMA:
         return None
-    return Kept(plan=state["plan"], view=_view(state["view"]), pid=state["pid"], created_s=state["created_s"])
+    return Kept(plan=state["plan"], view=_view(state["view"]), pid=state["pid"], birth=state["birth"])
 
 
 def _view(raw: dict[str, Any]) -> StackView:

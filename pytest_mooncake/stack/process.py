@@ -22,7 +22,7 @@ from typing import Any
 
 from pytest_mooncake.errors import StackError
 
-__all__ = ["Command", "Supervisor", "supervised"]
+__all__ = ["Command", "Supervisor", "birth", "supervised"]
 
 _WARDEN = Path(__file__).with_name("warden.py")
 _ANSWER_S = 10.0
@@ -40,6 +40,17 @@ class Command:
     cwd: Path = Path("/")
 
 
+def birth(pid: int) -> str | None:
+    """What tells a process from a later one with the same id: boot and start time; None when it is gone or a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+    state, started_ticks = fields[0], fields[19]
+    return None if state in "ZX" else f"{boot}:{started_ticks}"
+
+
 class Supervisor:
     """Processes by name, owned by one warden.
 
@@ -47,7 +58,7 @@ class Supervisor:
         warden: The running warden, with pipes.
         run_dir: A directory of its own for sockets and temporary files; removed when the warden ends.
         netns: Path of its network namespace, None where it has none of its own.
-        problem: Why it has none.
+        problem: Why it has none although it was to have one.
     """
 
     def __init__(self, warden: subprocess.Popen[bytes], run_dir: Path, netns: str | None, problem: str | None) -> None:

@@ -238,11 +238,11 @@ def _lines(fd: int, kept: bytearray) -> tuple[list[bytes], bool]:
     return lines, not data
 
 
-def watch(warden: Warden, parent_fd: int) -> float:
+def watch(warden: Warden, parent_fd: int | None) -> float:
     """Serve commands until told or forced to end; returns the grace that its processes are to get."""
     wake, kept = _wake_on_signals(), bytearray()
     poll = select.poll()
-    watched = {0, wake, parent_fd}
+    watched = {0, wake} if parent_fd is None else {0, wake, parent_fd}
     for fd in watched:
         poll.register(fd, select.POLLIN)
     while True:
@@ -276,16 +276,25 @@ def _reply(answer: dict[str, Any]) -> None:
         return
 
 
+def _watch_process(pid: int) -> int | None:
+    """A descriptor that becomes readable when the process dies; None before Linux 5.3 (the closed pipe has to do)."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
 def main(argv: list[str]) -> None:
     """Run until the stack has ended; `argv` is RUN_DIR PARENT_PID [--isolate]."""
     run_dir, parent = Path(argv[0]), int(argv[1])
-    parent_fd = os.pidfd_open(parent)
+    parent_fd = _watch_process(parent)
     if os.getppid() != parent:  # died before we could watch
         return
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     warden = Warden(run_dir)
-    problem = isolate() if "--isolate" in argv else "not asked for"
-    _reply({"ready": True, "isolated": problem is None, "problem": problem})
+    asked = "--isolate" in argv
+    problem = isolate() if asked else None
+    _reply({"ready": True, "isolated": asked and problem is None, "problem": problem})
     warden.end(watch(warden, parent_fd))
 
 

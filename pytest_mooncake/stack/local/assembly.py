@@ -19,7 +19,7 @@ from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import StackView
 from pytest_mooncake.stack.local import components, model
 from pytest_mooncake.stack.local.components import INSIDE, MODEL_NAME, Ports, Site
-from pytest_mooncake.stack.local.logs import useful_lines
+from pytest_mooncake.stack.local.logs import tail, useful_lines
 from pytest_mooncake.stack.local.parts import find_parts
 from pytest_mooncake.stack.local.paths import PACKAGE_PARENT, cache_dir
 from pytest_mooncake.stack.local.ports import free_ports
@@ -41,6 +41,10 @@ from pytest_mooncake.stack.process import Command, Supervisor
 __all__ = ["Assembled", "assemble", "prove_again"]
 
 TOOL_S = 120.0
+HANDED_OVER = "[launcher]"
+"""What `inside/serve.py` prints once everything is imported (it cannot be imported from here: it imports vLLM's)."""
+ENGINE_CORE = "(EngineCore pid="
+"""How vLLM marks the lines of the process that it starts next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,8 @@ def assemble(plan: StackPlan, supervisor: Supervisor, *, log_dir: Path, progress
         deadline=deadline,
     )
     log_dir.mkdir(parents=True, exist_ok=True)
+    for old in log_dir.glob("*.log"):
+        old.unlink()
     with inside(supervisor.netns):
         heads, site = _prepare(plan, supervisor, watch, log_dir.resolve())
         work = _Work(plan=plan, site=site, supervisor=supervisor, watch=watch)
@@ -142,7 +148,6 @@ def _tool_runner(supervisor: Supervisor, watch: Watch, log_dir: Path, python: Pa
     def run(module: str, *arguments: str) -> str:
         name = f"tool-{module.replace('_', '-')}"
         log = log_dir / f"{name}.log"
-        log.unlink(missing_ok=True)
         env = {"PATH": os.environ.get("PATH", ""), "PYTHONPATH": str(PACKAGE_PARENT), "TMPDIR": str(supervisor.run_dir)}
         argv = (str(python), "-m", f"{INSIDE}.{module}", *arguments)
         supervisor.start(Command(name=name, argv=argv, env=env, log=log, cwd=supervisor.run_dir))
@@ -207,7 +212,7 @@ def _await_engine(work: _Work, index: int) -> None:
     try:
         work.watch.until(name, "loading", answers(port, "/health"))
     except Ended as ended:
-        if ended.component != name or work.launchers[name] == "plain" or _is_usage_error(ended):
+        if ended.component != name or work.launchers[name] == "plain" or _fork_is_blameless(work.watch.log_of(name)):
             raise
         work.notes.append(f"{name}: the fork launcher failed, started plainly ({ended})")
         work.watch.progress(f"{name}: the fork launcher failed; starting vLLM plainly, which takes longer")
@@ -215,9 +220,10 @@ def _await_engine(work: _Work, index: int) -> None:
         work.watch.until(name, "loading (plain start)", answers(port, "/health"))
 
 
-def _is_usage_error(ended: Ended) -> bool:
-    """Whether vLLM refused its arguments: another launcher would not help."""
-    return any("unrecognized arguments" in line or "error: argument" in line for line in ended.details)
+def _fork_is_blameless(log: Path) -> bool:
+    """Whether vLLM was reached and gave up before it forked anything: it would do the same without the launcher."""
+    said = "\n".join(tail(log))
+    return HANDED_OVER in said and ENGINE_CORE not in said
 
 
 def prove(watch: Watch, plan: StackPlan, name: str, port: int, admin_port: int) -> None:

@@ -16,7 +16,7 @@ _USEFUL = re.compile(
     r"""^[EF]\d{4}\s            # glog: error, fatal
       | \b(ERROR|CRITICAL|FATAL)\b
       | ^\s*[\w.]*(Error|Exception|Interrupt)\b
-      | error:
+      | error[:,]
       | \bterminate\ called|what\(\):|Segmentation\ fault|core\ dumped|Killed|out\ of\ memory
       | degraded\ mode
     """,
@@ -38,10 +38,11 @@ def tail(log: Path) -> list[str]:
 
 
 def useful_lines(log: Path, count: int = LINES) -> tuple[str, ...]:
-    """At most `count` lines: the last that look like errors, or the very last ones where none does."""
+    """At most `count` lines: the last that look like errors, or the very last ones (fewer) where none does."""
     lines = tail(log)
     errors = _without_repetition(line for line in lines if _USEFUL.search(line) and not _NOISE.search(line))
-    return tuple(_shorten(line) for line in (errors or lines)[-count:])
+    chosen = errors[-count:] or lines[-min(count, LINES // 2) :]
+    return tuple(_shorten(line) for line in chosen)
 
 
 def port_taken(log: Path) -> str | None:

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = ["choose_heads", "geometry", "kv_bytes_per_token", "model_dir", "publi
 RECIPE = 1
 """Raise when `inside/build_model.py` writes something else for the same geometry."""
 BF16_BYTES = 2
+ABANDONED_S = 3600.0
 HEAD_CHOICES = (1, 2, 4, 8, 16, 32)
 PROBE_S_TO_ROUND_S = 690.0
 """Seconds of attention that one query head costs in a cold round of 30 x 16,384 tokens (4 in flight), per second of
@@ -56,6 +58,7 @@ def publish(target: Path, build: Callable[[Path], None]) -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(target.parent)
     building = Path(tempfile.mkdtemp(prefix=".building-", dir=target.parent))
     try:
         build(building)
@@ -67,6 +70,13 @@ def publish(target: Path, build: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return target
+
+
+def _remove_abandoned(models: Path) -> None:
+    """Remove what a killed build left: it takes seconds, so an hour is long enough."""
+    for building in models.glob(".building-*"):
+        if time.time() - building.stat().st_mtime > ABANDONED_S:
+            shutil.rmtree(building, ignore_errors=True)
 
 
 def choose_heads(probe_s: float, kv_heads: int) -> int:

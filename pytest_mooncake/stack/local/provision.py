@@ -1,42 +1,50 @@
-"""`provision_local`: a real stack for the length of a `with` block, or a kept one that was there already."""
+"""From a plan to a running stack's view, and what to say when a part of it has died since."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from pytest_mooncake.errors import StackError
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import StackView
-from pytest_mooncake.stack import kept
 from pytest_mooncake.stack.local.assembly import assemble
-from pytest_mooncake.stack.local.view import view_of
-from pytest_mooncake.stack.process import supervised
+from pytest_mooncake.stack.local.logs import useful_lines
+from pytest_mooncake.stack.local.readiness import Progress
+from pytest_mooncake.stack.local.view import exposure, view_of
+from pytest_mooncake.stack.process import Supervisor, birth
 
-__all__ = ["provision_local"]
+__all__ = ["casualties", "start_stack"]
 
 
-@contextmanager
-def provision_local(
-    plan: StackPlan, *, log_dir: Path, progress: Callable[[str], None], keep: bool = False
-) -> Iterator[StackView]:
-    """Start Mooncake, LMCache and vLLM on this machine; everything is gone when the block ends.
-
-    It is gone too, within 5 s, when this process is killed. The view's `details["netns"]` names the network namespace
-    that has to be entered (`stack.namespace.enter`) to reach the stack; None where it can be reached from anywhere.
-
-    Args:
-        plan: A stack plan of kind `local`.
-        log_dir: Each component's log is kept here (a kept stack's logs lie in the cache directory).
-        progress: Gets a line whenever what is waited for changes, and every 5 s.
-        keep: Reuse a kept stack with the same plan or start one, and leave it running (`pytest-mooncake stack down`).
+def start_stack(plan: StackPlan, supervisor: Supervisor, *, log_dir: Path, progress: Progress) -> StackView:
+    """Start the stack of `plan` under `supervisor` and describe it once it has proven itself.
 
     Raises:
         MissingPartError: Something is not installed; the message says the command that installs it.
         StackError: A component died or did not get ready; `details` holds its last useful log lines.
     """
-    if keep:
-        yield kept.up(plan, progress)
-        return
-    with supervised(isolate=plan.isolate == "auto") as supervisor:
-        yield view_of(assemble(plan, supervisor, log_dir=log_dir, progress=progress), supervisor)
+    if plan.connector.kind == "mooncakestore":
+        raise StackError(
+            f"{plan.name}: connector kind mooncakestore cannot be provisioned locally yet; use lmcache or none, "
+            "or start the engine by hand and give its address with --mooncake-url"
+        )
+    assembled = assemble(plan, supervisor, log_dir=log_dir, progress=progress)
+    exposed = exposure(supervisor)
+    for sentence in exposed:
+        progress(sentence)
+    return view_of(assembled, supervisor, exposed)
+
+
+def casualties(view: StackView) -> tuple[StackError, ...]:
+    """One error for every component of a provisioned stack that is no longer running, with its last words.
+
+    A client sees a dead engine as a refused connection; this says which process died, and of what.
+    """
+    log_dir = Path(view.details.get("log_dir", ""))
+    pids = view.details.get("pids", {})
+    dead = [name for name, pid in pids.items() if birth(pid) is None]
+    return tuple(_casualty(name, log_dir / f"{name}.log") for name in dead)
+
+
+def _casualty(name: str, log: Path) -> StackError:
+    return StackError(f"{name} is no longer running; its log: {log}", useful_lines(log))

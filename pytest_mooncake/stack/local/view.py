@@ -15,8 +15,8 @@ from pytest_mooncake.stack.process import Supervisor
 __all__ = ["exposure", "view_of"]
 
 
-def view_of(assembled: Assembled, supervisor: Supervisor) -> StackView:
-    """Describe a stack that has proven itself."""
+def view_of(assembled: Assembled, supervisor: Supervisor, exposed: tuple[str, ...] = ()) -> StackView:
+    """Describe a stack that has proven itself; `exposed` is what `exposure` said of it."""
     plan, ports, versions = assembled.plan, assembled.site.ports, assembled.site.parts.versions
     return StackView(
         name=plan.name,
@@ -31,7 +31,7 @@ def view_of(assembled: Assembled, supervisor: Supervisor) -> StackView:
         ),
         versions=dict(versions) | {"python": platform.python_version()},
         components=_components(assembled),
-        notes=(*_model_notes(assembled), *assembled.notes, *exposure(supervisor)),
+        notes=(*_model_notes(assembled), *assembled.notes, *exposed),
         ready_s=round(assembled.ready_s, 1),
         details=_details(assembled, supervisor),
     )
@@ -87,7 +87,8 @@ def exposure(supervisor: Supervisor) -> tuple[str, ...]:
     if not ports:
         return ()
     listed = ", ".join(str(port) for port in ports)
-    return (f"No network namespace ({supervisor.problem}): ports {listed} listen on all interfaces of this machine.",)
+    why = f" ({supervisor.problem})" if supervisor.problem else ""
+    return (f"Not in a network namespace{why}: ports {listed} listen on all interfaces of this machine.",)
 
 
 def listening_everywhere(pids: Iterable[int]) -> tuple[int, ...]:
