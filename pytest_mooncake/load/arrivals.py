@@ -56,7 +56,7 @@ def ramp_offsets(count: int, *, from_per_s: float, to_per_s: float) -> tuple[int
     [0.0, 0.732, 1.236, 1.646]
     """
     _check(count, from_per_s=from_per_s, to_per_s=to_per_s)
-    duration_s = 2 * count / (from_per_s + to_per_s)
+    duration_s = 2 * max(count, 1) / (from_per_s + to_per_s)
     slope = (to_per_s - from_per_s) / duration_s
     # The root in the form that also holds for slope 0 and loses no digits to cancellation.
     roots = (2 * i / (from_per_s + math.sqrt(from_per_s**2 + 2 * slope * i)) for i in range(count))

@@ -24,9 +24,9 @@ from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.load.children import child_environment
 from pytest_mooncake.load.health import rank_percentile
 from pytest_mooncake.load.round import run_round
-from pytest_mooncake.load.spec import RoundResult, RoundSpec
+from pytest_mooncake.load.spec import RoundSpec
 from pytest_mooncake.plan.models import Timeouts
-from pytest_mooncake.records import Engine, Kind, Phase, PlannedRequest, RequestRecord
+from pytest_mooncake.records import ClientHealth, Engine, Kind, Phase, PlannedRequest, RequestRecord
 
 __all__ = ["Calibration", "ScriptedServer", "calibrate", "compare", "scripted_server"]
 
@@ -133,7 +133,7 @@ async def calibrate(
     failed = next((record.error for record in records if record.error), None)
     if failed:
         raise MooncakeError(f"calibration failed: {failed}; the client cannot say how accurate it is on this machine")
-    return compare(records, server.truth, result)
+    return compare(records, server.truth, result.health)
 
 
 def _gap_ms(concurrency: int, chunks_per_s: float | None) -> float:
@@ -157,7 +157,7 @@ def scripted_spec(url: str, *, concurrency: int, requests: int, tokens: int) -> 
     )
 
 
-def compare(records: Sequence[RequestRecord], truth: Mapping[str, Sequence[int]], result: RoundResult) -> Calibration:
+def compare(records: Sequence[RequestRecord], truth: Mapping[str, Sequence[int]], health: ClientHealth) -> Calibration:
     """Hold what the client measured against what the server wrote. `records` are complete: one chunk per token."""
     ttft_errors: list[float] = []
     itl_errors: list[float] = []
@@ -169,7 +169,7 @@ def compare(records: Sequence[RequestRecord], truth: Mapping[str, Sequence[int]]
         itl_errors += [(gap - true) / _NS_PER_MS for gap, true in zip(gaps, true_gaps, strict=True)]
     ttft_p99 = rank_percentile(map(abs, ttft_errors), 0.99) or 0.0
     itl_p99 = rank_percentile(map(abs, itl_errors), 0.99) or 0.0
-    chunks, cpu_s = result.health.chunks, result.health.cpu_s
+    chunks, cpu_s = health.chunks, health.cpu_s
     return Calibration(
         bias_ms=sum(ttft_errors) / len(ttft_errors),
         error_p99_ms=max(ttft_p99, itl_p99),

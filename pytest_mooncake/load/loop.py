@@ -12,8 +12,8 @@ __all__ = ["new_event_loop", "run_in_thread"]
 
 T = TypeVar("T")
 
-_JOIN_S = 0.1
-"""The main thread handles signals between two joins only."""
+_WAIT_S = 0.1
+"""The caller's thread handles signals between two waits only."""
 
 _CANCEL_S = 10.0
 
@@ -36,6 +36,7 @@ class _Job(Generic[T]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[T] | None = None
         self._started = threading.Event()
+        self.ended = threading.Event()
         self._results: list[T] = []
         self._error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, name="mooncake-load", daemon=True)
@@ -50,6 +51,7 @@ class _Job(Generic[T]):
             self._error = error
         finally:
             self._started.set()
+            self.ended.set()
 
     async def _main(self) -> T:
         self._loop = asyncio.get_running_loop()
@@ -59,11 +61,14 @@ class _Job(Generic[T]):
 
     def cancel(self) -> None:
         """Cancel the coroutine and wait until it has cleaned up (at most 10 s)."""
+        if self.thread.ident is None:
+            return
         self._started.wait(_CANCEL_S)
         if self._loop is not None and self._task is not None:
             with contextlib.suppress(RuntimeError):  # the loop has just ended by itself
                 self._loop.call_soon_threadsafe(self._task.cancel)
-        self.thread.join(_CANCEL_S)
+        # Not `join`: one that a signal interrupts (Python 3.11) takes the thread for ended from then on.
+        self.ended.wait(_CANCEL_S)
 
     def result(self) -> T:
         """What the coroutine returned; raises what it raised."""
@@ -87,11 +92,12 @@ def run_in_thread(
             signal handler raises here) the coroutine is cancelled, its clean-up awaited, and the exception goes on.
     """
     job = _Job(coro_factory, on_thread_start)
-    job.thread.start()
     try:
-        while job.thread.is_alive():
-            job.thread.join(_JOIN_S)
+        job.thread.start()
+        while not job.ended.wait(_WAIT_S):
+            pass
     except BaseException:
         job.cancel()
         raise
+    job.thread.join()
     return job.result()
