@@ -40,7 +40,6 @@ class EngineApi:
         faults: those that concern answers act here.
         kv: KV geometry as the model card tells it.
         version: what `/version` says.
-        die: ends the process; for the fault `die_after`.
     """
 
     def __init__(
@@ -51,14 +50,12 @@ class EngineApi:
         *,
         kv: dict[str, int],
         version: str,
-        die: Callable[[int], object] = os._exit,
     ) -> None:
         self._engine = engine
         self._served = served
         self._faults = faults
         self._kv = kv
         self._version = version
-        self._die = die
         self._created_s = int(time.time())
         self._generations = itertools.count(1)
 
@@ -149,7 +146,7 @@ class EngineApi:
 
     def _fail_on_purpose(self, number: int) -> None:
         if self._faults.die_after is not None and number > self._faults.die_after:
-            self._die(1)
+            os._exit(1)  # without a word, as a crash
         if self._faults.fail_every is not None and number % self._faults.fail_every == 0:
             raise ApiError(500, "EngineCore encountered an issue (simulated).", kind="InternalServerError")
 

@@ -82,11 +82,11 @@ async def serving(plan: StackPlan, *, port: int = 0, master_port: int = 0) -> As
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, port: int) -> int:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    stack.callback(listener.close)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    stack.callback(listener.close)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((LOOPBACK, port))
     await web.SockSite(runner, listener).start()
