@@ -11,6 +11,7 @@ from pytest_mooncake.records import StackView
 from pytest_mooncake.workload.layout import Layout
 from pytest_mooncake.workload.long_document import document_layout
 from pytest_mooncake.workload.prompts import Workload
+from pytest_mooncake.workload.scenario import scenario_layout
 from pytest_mooncake.workload.server_tokenizer import ServerTokenizer, fetch_token_pool, fetch_word_pool
 from pytest_mooncake.workload.tokens import Pool, WordPool
 from pytest_mooncake.workload.trace import trace_layout
@@ -85,4 +86,6 @@ def layout_of(
     """
     if plan.trace is not None:
         return trace_layout(plan.trace, requests=plan.requests, max_model_len=max_model_len, base=base)
+    if plan.traffic:
+        return scenario_layout(plan, chunk_tokens=chunk_tokens)
     return document_layout(plan)
