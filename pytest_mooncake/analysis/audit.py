@@ -26,6 +26,7 @@ from pytest_mooncake.analysis.laws import (
     missing,
 )
 from pytest_mooncake.analysis.limits import load_floor_s
+from pytest_mooncake.analysis.percent import percent
 from pytest_mooncake.analysis.summary import summarise
 from pytest_mooncake.records import AuditFinding, Kind
 
@@ -211,7 +212,7 @@ def _compute(figures: Figures) -> AuditFinding:
     with_attention = f" ({rate * (flop + attention) / 1e15:.1f} with attention)" if attention else ""
     detail = (
         f"{rate:g} req/s × {flop / 1e15:.2f} PFLOP = {rate * flop / 1e15:.1f}{with_attention} PFLOP/s, "
-        f"peak {peak / 1e15:.2f} PFLOP/s ({rate * flop / peak:.0%})"
+        f"peak {peak / 1e15:.2f} PFLOP/s ({percent(rate * flop / peak)})"
     )
     cause = "documents share prefixes, so the cold round hit a cache"
     return at_most(law, rate * flop, peak, detail, cause=cause, warn_above=0.75)
@@ -221,12 +222,11 @@ def _bytes(figures: Figures) -> AuditFinding:
     """Warm throughput × KV bytes of a request cannot exceed the network between store and engines."""
     law, rate, gbps = "bytes", figures.warm.request_throughput, figures.hardware.network_gbps
     kv_bytes = _loaded_bytes(figures)
-    if rate is None or gbps is None or kv_bytes is None:
+    if rate is None or not gbps or kv_bytes is None:
         return missing(law, "needs warm throughput, KV bytes a token, prompt tokens and network_gbps")
     used_gbps = rate * kv_bytes * 8 / 1e9
-    detail = (
-        f"{rate:g} req/s × {kv_bytes / 1e9:.2f} GB = {used_gbps:.0f} Gb/s of {gbps:g} Gb/s ({used_gbps / gbps:.0%})"
-    )
+    share = percent(used_gbps / gbps)
+    detail = f"{rate:g} req/s × {kv_bytes / 1e9:.2f} GB = {used_gbps:.0f} Gb/s of {gbps:g} Gb/s ({share})"
     return at_most(
         law, used_gbps, gbps, detail, cause="a local tier served what the store was to serve", warn_above=0.7
     )

@@ -53,6 +53,7 @@ class Contrast:
     s_c: float
     drift: float
     """Trend b: change of the log metric from one round to the next."""
+    drift_se: float = 0.0
     residuals: tuple[float, ...] = ()
     """In the order of the points."""
 
@@ -124,7 +125,7 @@ def _fit(points: Sequence[Point], n_warm: int, n_cold: int) -> Contrast | Untest
         return Untestable(reason=reason, effect=effect, n_warm=n_warm, n_cold=n_cold)
     residuals = logs - design @ coefficients
     spare = 1 - np.einsum("ij,ji->i", design, inverse)
-    groups = [_group(inverse[0], residuals, spare, chosen) for chosen in (warm, ~warm)]
+    groups = [_group(inverse[:2], residuals, spare, chosen) for chosen in (warm, ~warm)]
     return _welch(coefficients, groups, residuals, (n_warm, n_cold))
 
 
@@ -145,6 +146,7 @@ def _design(points: Sequence[Point]) -> NDArray[Any]:
 class _Group:
     variance: float
     """Of the group's part of the effect."""
+    drift_variance: float
     deviation: float
     df: float
 
@@ -152,9 +154,10 @@ class _Group:
 def _group(weights: NDArray[Any], residuals: NDArray[Any], spare: NDArray[Any], chosen: NDArray[Any]) -> _Group:
     df = float(spare[chosen].sum())
     if df < _LEAST_DF:
-        return _Group(0.0, 0.0, 0.0)
+        return _Group(0.0, 0.0, 0.0, 0.0)
     s2 = float((residuals[chosen] ** 2).sum()) / df
-    return _Group(s2 * float((weights[chosen] ** 2).sum()), math.sqrt(s2), df)
+    effect, drift = s2 * (weights[:, chosen] ** 2).sum(axis=1)
+    return _Group(float(effect), float(drift), math.sqrt(s2), df)
 
 
 def _welch(
@@ -181,6 +184,7 @@ def _welch(
         s_w=warm.deviation,
         s_c=cold.deviation,
         drift=float(coefficients[1]),
+        drift_se=math.sqrt(warm.drift_variance + cold.drift_variance),
         residuals=tuple(float(value) for value in residuals),
     )
 

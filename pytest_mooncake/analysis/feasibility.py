@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pytest_mooncake.analysis.percent import percent
 from pytest_mooncake.analysis.summary import Summary
 
 SPARE = 0.02
@@ -107,7 +108,7 @@ def feasibility(probe: Probe, *, throughput_ratio: float, ttft_cut: float) -> Fe
 
 def _words(probe: Probe, ratio: float, cut: float, feasible: bool) -> str:
     seen = f"with k = {probe.k:.2f} (decode over TTFT, cold) and ρ = {probe.rho:.2f} (decode, warm over cold)"
-    gives = f"{seen} a TTFT cut of {cut:.0%} gives ×{probe.throughput_ratio(cut):.2f} at most, ×{ratio:g} is asked"
+    gives = f"{seen} a TTFT cut of {percent(cut)} gives ×{probe.throughput_ratio(cut):.2f} at most, ×{ratio:g} is asked"
     if feasible:
         return f"{gives}: the targets can be met together"
     return f"{gives}: the targets cannot be met together{_cure(probe, ratio, cut)}"
@@ -118,12 +119,12 @@ def _cure(probe: Probe, ratio: float, cut: float) -> str:
     other = f"; it would take k ≤ {k:.2f}: longer prompts or fewer output tokens" if 0 < k < math.inf else ""
     if needed > 1:
         return f", not even with TTFT at zero (×{probe.limit:.2f}){other}"
-    return f"; it would take a TTFT cut of {needed:.0%}{other}"
+    return f"; it would take a TTFT cut of {percent(needed)}{other}"
 
 
 def _words_zh(probe: Probe, ratio: float, cut: float, feasible: bool) -> str:
     gives = (
-        f"k = {probe.k:.2f}（冷轮解码/TTFT）、ρ = {probe.rho:.2f}（解码 热/冷）时，TTFT 降低 {cut:.0%} "
+        f"k = {probe.k:.2f}（冷轮解码/TTFT）、ρ = {probe.rho:.2f}（解码 热/冷）时，TTFT 降低 {percent(cut)} "
         f"最多带来 ×{probe.throughput_ratio(cut):.2f}，目标为 ×{ratio:g}"
     )
     if feasible:

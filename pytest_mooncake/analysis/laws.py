@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_mooncake.analysis.figures import Figures, RoundFigures
+from pytest_mooncake.analysis.percent import percent
 from pytest_mooncake.records import AuditFinding
 
 HELD, WARNING, BROKEN, NOT_APPLICABLE = "held", "warning", "broken", "not_applicable"
@@ -23,7 +24,7 @@ def at_most(
 ) -> AuditFinding:
     """Left ≤ right·(1 + slack), with a warning from `warn_above`·right on."""
     if left > right * (1 + slack):
-        over = f"{left / right - 1:.0%} too much" if right else "nothing allowed"
+        over = f"{percent(left / right - 1)} too much" if right else "nothing allowed"
         return finding(law, BROKEN, left, right, f"{detail}: {over}; usual cause: {cause}")
     if warn_above is not None and left > warn_above * right:
         return finding(law, WARNING, left, right, f"{detail}: close to the bound")
@@ -33,7 +34,9 @@ def at_most(
 def at_least(law: str, left: float, right: float, detail: str, *, cause: str) -> AuditFinding:
     """Left ≥ right."""
     if left < right:
-        return finding(law, BROKEN, left, right, f"{detail}: {1 - left / right:.0%} too little; usual cause: {cause}")
+        return finding(
+            law, BROKEN, left, right, f"{detail}: {percent(1 - left / right)} too little; usual cause: {cause}"
+        )
     return finding(law, HELD, left, right, detail)
 
 
@@ -46,7 +49,7 @@ def close_to(
     if off <= slack:
         return finding(law, HELD, left, right, detail)
     status = BROKEN if broken is not None and off > broken else WARNING
-    return finding(law, status, left, right, f"{detail}: {off:.1%} apart; usual cause: {cause}")
+    return finding(law, status, left, right, f"{detail}: {percent(off, 1)} apart; usual cause: {cause}")
 
 
 def e2e_mean_ms(figures: Figures, one: RoundFigures) -> float | None:

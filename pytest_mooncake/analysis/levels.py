@@ -23,7 +23,7 @@ ALPHA = 0.05
 RATIOS = (3.0, 4.0, 5.0, 6.0, 8.0, 11.0, 16.0, 30.0)
 """σ_w/σ_c around those at which the rate of false PASS is largest: 4 to 6 for most look sets, about 10 with a look at
 two trials. Below and above them the rate falls (`tests/unit/analysis/test_levels.py`)."""
-RUNS = 200_000
+RUNS = 100_000
 TABLE_RUNS = 2_000_000
 TABLE: dict[tuple[int, ...], float] = {
     (3, 4, 5, 6, 8, 10): 0.01220,

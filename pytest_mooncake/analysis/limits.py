@@ -29,7 +29,7 @@ class Hardware:
     @property
     def peak_flops(self) -> float | None:
         """FLOP/s of all GPUs together."""
-        if self.gpus is None or self.peak_tflops_per_gpu is None:
+        if not self.gpus or not self.peak_tflops_per_gpu:
             return None
         return self.gpus * self.peak_tflops_per_gpu * 1e12
 

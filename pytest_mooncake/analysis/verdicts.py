@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_mooncake.analysis.percent import percent
 from pytest_mooncake.records import Claim, Verdict
 
 FAILURES = "failures"
@@ -47,8 +48,9 @@ def hit_share_claim(shares: Sequence[float | None], least: float, *, trials: int
         worst = min(known)
         verdict = Verdict.PASS if worst >= least else Verdict.FAIL
         told = f"{len(known)} of {len(shares)} warm rounds told"
-        reason = f"worst warm round served {worst:.2%} of the expected tokens; at least {least:.0%} asked ({told})"
-        reason_zh = f"最差的热轮命中 {worst:.2%}；要求每轮不低于 {least:.0%}"
+        served = f"worst warm round served {percent(worst, 2)} of the expected tokens"
+        reason = f"{served}; at least {percent(least)} asked ({told})"
+        reason_zh = f"最差的热轮命中 {percent(worst, 2)}；要求每轮不低于 {percent(least)}"
     return Claim(
         id=WARM_HIT_SHARE,
         title="warm tokens served from the store",

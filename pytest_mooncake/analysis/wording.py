@@ -8,6 +8,7 @@ from typing import Literal
 from pytest_mooncake.analysis.contrast import Contrast, Untestable
 from pytest_mooncake.analysis.interference import CalmDecode
 from pytest_mooncake.analysis.metrics import Metric
+from pytest_mooncake.analysis.percent import percent
 from pytest_mooncake.records import Verdict
 
 Direction = Literal["lower", "higher", "equivalent"]
@@ -84,7 +85,7 @@ def estimate(finding: Finding) -> str:
     spread = ""
     if finding.interval:
         low, high = finding.interval
-        spread = f", {finding.confidence:.0%} interval {times(low)} to {times(high)}"
+        spread = f", {percent(finding.confidence)} interval {times(low)} to {times(high)}"
     return f"{finding.metric.title} {change(ratio)} ({times(ratio)}{spread}, {_trials(finding.trials)})"
 
 
@@ -96,7 +97,7 @@ def estimate_zh(finding: Finding) -> str:
     spread = ""
     if finding.interval:
         low, high = finding.interval
-        spread = f"，{finding.confidence:.0%} 区间 {times(low)} 至 {times(high)}"
+        spread = f"，{percent(finding.confidence)} 区间 {times(low)} 至 {times(high)}"
     return f"{finding.metric.title_zh} {change(ratio)}（{times(ratio)}{spread}，{finding.trials} 次试验）"
 
 

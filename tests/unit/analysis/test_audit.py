@@ -32,11 +32,11 @@ def test_the_reports_table_breaks_little_and_compute_and_strains_the_network() -
     assert found["little.cold"].left == pytest.approx(7.76, abs=0.01)
     assert found["little.warm"].status == "broken"
     assert found["little.warm"].left == pytest.approx(16.6, abs=0.05)
-    assert "16.6 requests in flight, concurrency 8: 107% too much" in found["little.warm"].detail
+    assert "16.6 requests in flight, concurrency 8: 107 % too much" in found["little.warm"].detail
     assert found["compute"].status == "broken"
-    assert "5.7 PFLOP/s, peak 4.99 PFLOP/s (115%)" in found["compute"].detail
+    assert "5.7 PFLOP/s, peak 4.99 PFLOP/s (115 %)" in found["compute"].detail
     assert found["bytes"].status == "warning"
-    assert "318 Gb/s of 400 Gb/s (79%)" in found["bytes"].detail
+    assert "318 Gb/s of 400 Gb/s (79 %)" in found["bytes"].detail
     assert found["tokens.cold"].status == found["tokens.warm"].status == "held"
     assert found["order.cold"].status == "not_applicable"
     assert found["time.cold"].status == found["time.warm"].status == "held"
@@ -81,7 +81,7 @@ def test_an_impossible_ttft_names_the_cache_that_was_hit() -> None:
     rest = {"prompt_tokens": 1000, "model": {"parameters": 1e9, "kv_bytes_per_token": 1000000}, "hardware": hardware}
     found = of({"ttft_ms": {"mean": 10}}, {"ttft_ms": {"mean": 10}}, network_gbps=100, **rest)
     assert found["time.cold"].status == "broken"
-    assert "50% too little; usual cause: the cold round hit a cache" in found["time.cold"].detail
+    assert "50 % too little; usual cause: the cold round hit a cache" in found["time.cold"].detail
     assert found["time.warm"].status == "broken"
 
 

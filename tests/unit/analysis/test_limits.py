@@ -112,7 +112,7 @@ def test_slow_cold_decode_makes_large_gains_possible(k: float, rho: float, gain:
 def test_a_target_within_reach_of_a_deeper_cut_names_that_cut() -> None:
     found = feasibility(Probe(k=0.3, rho=1.0), throughput_ratio=2.5, ttft_cut=0.6)
     assert not found.feasible
-    assert "it would take a TTFT cut of 78%" in found.sentence
+    assert "it would take a TTFT cut of 78 %" in found.sentence
 
 
 @given(st.floats(0.01, 10), st.floats(0.01, 1.5), st.floats(1.01, 20))

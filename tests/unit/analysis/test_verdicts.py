@@ -62,7 +62,7 @@ def test_every_warm_round_must_have_been_served() -> None:
     assert hit_share_claim([1.0, 0.995], 0.99).verdict is Verdict.PASS
     short = hit_share_claim([1.0, 0.5, None], 0.99)
     assert short.verdict is Verdict.FAIL
-    assert "50.00%" in short.reason
+    assert "50.00 %" in short.reason
     assert "2 of 3" in short.reason
 
 
