@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -105,6 +106,7 @@ class Supervisor:
         self._ask(op="detach")
         self._detached = True
         self._close_pipes()
+        self._warden.returncode = 0  # nobody here will wait for it: keep its destructor from complaining
 
     def stop(self) -> None:
         """End everything and wait until it has ended; does nothing once detached or stopped."""
@@ -121,6 +123,7 @@ class Supervisor:
         except subprocess.TimeoutExpired:
             self._warden.kill()  # PR_SET_PDEATHSIG takes its children along
             self._warden.wait()
+        shutil.rmtree(self.run_dir, ignore_errors=True)  # the warden has done so, unless it was killed
 
     def _close_pipes(self) -> None:
         for pipe in (self._warden.stdin, self._warden.stdout):
@@ -136,7 +139,6 @@ class Supervisor:
         assert self._warden.stdin is not None  # noqa: S101 - opened by `supervised`
         try:
             self._warden.stdin.write(json.dumps(command).encode() + b"\n")
-            self._warden.stdin.flush()
         except (OSError, ValueError):
             raise StackError(f"the stack's warden (process {self.pid}) is gone, and the stack with it") from None
 
@@ -170,6 +172,7 @@ def supervised(*, isolate: bool) -> Iterator[Supervisor]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        bufsize=0,
         start_new_session=True,
     )
     supervisor = Supervisor(warden, run_dir, None, None)
