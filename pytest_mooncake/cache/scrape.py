@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_mooncake.cache.body import read_text
 from pytest_mooncake.records import Scrape, StackView
 
 if TYPE_CHECKING:
@@ -120,12 +121,7 @@ async def _fetch(session: aiohttp.ClientSession, url: str) -> str:
     async with session.get(url, allow_redirects=False) as response:
         if response.status != 200:
             raise ValueError(f"HTTP {response.status} instead of metrics")
-        body = bytearray()
-        async for piece in response.content.iter_chunked(2**16):
-            body += piece
-            if len(body) > MAX_BYTES:
-                raise ValueError(f"the answer is larger than {MAX_BYTES // 2**20} MiB")
-    return body.decode("utf-8", errors="replace")
+        return await read_text(response, MAX_BYTES)
 
 
 def _failed(source: Source, clock: Callable[[], int], error: str) -> Scrape:

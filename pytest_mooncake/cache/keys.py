@@ -1,0 +1,102 @@
+"""Whose keys lie in the store: listing them without touching them, and telling ours from everybody else's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_mooncake.cache.body import read_text
+from pytest_mooncake.errors import EndpointError, UsageError
+from pytest_mooncake.records import Store
+
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["KeyCensus", "census", "is_tagged", "list_keys", "own_pattern", "run_tag"]
+
+TIMEOUT_S = 30.0
+MAX_BYTES = 512 * 2**20
+SAMPLE = 5
+TAG = "run"
+
+IsOwn = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyCensus:
+    """How many keys of the store are ours, and whose the others are: some of their names, for people to recognise."""
+
+    own: int
+    foreign: int
+    foreign_sample: tuple[str, ...]
+
+
+def run_tag(run_id: str) -> dict[str, str]:
+    """Return the request's `kv_transfer_params` that write the run's id into every key of LMCache.
+
+    Raises:
+        UsageError: an id that cannot stand in a key.
+
+    >>> run_tag("20261124-a1")
+    {'lmcache.tag.run': '20261124-a1'}
+    """
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", run_id):
+        raise UsageError(f"run id {run_id!r} cannot tag keys: letters, digits, '.', '_' and '-' only, 64 at most")
+    return {f"lmcache.tag.{TAG}": run_id}
+
+
+def own_pattern(run_id: str) -> str:
+    r"""Return the regular expression (ECMAScript and Python) of the keys that a run tagged; further tags may follow.
+
+    >>> own_pattern("a.1")
+    '@run%a\\.1(@|$)'
+    """
+    run_tag(run_id)
+    return f"@{TAG}%{run_id.replace('.', chr(92) + '.')}(@|$)"
+
+
+def is_tagged(run_id: str) -> IsOwn:
+    """Return the question whether a key was tagged by this run.
+
+    >>> is_tagged("7")("m@1@0@ff@bfloat16@run%7"), is_tagged("7")("m@1@0@ff@bfloat16@run%77")
+    (True, False)
+    """
+    pattern = re.compile(own_pattern(run_id))
+    return lambda key: pattern.search(key) is not None
+
+
+async def list_keys(session: aiohttp.ClientSession, store: Store) -> tuple[str, ...]:
+    """Return all keys of all tenants. The call grants no lease and moves no counter.
+
+    Raises:
+        EndpointError: the master does not list its keys.
+    """
+    import aiohttp
+
+    url = store.master_url.rstrip("/") + "/get_all_keys"
+    try:
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        async with session.get(url, timeout=timeout, allow_redirects=False) as response:
+            if response.status != 200:
+                raise EndpointError(f"{url}: HTTP {response.status}; without a list of keys nothing is cleared")
+            text = await read_text(response, MAX_BYTES)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as problem:
+        raise EndpointError(f"{url}: {problem or 'no answer'}; without a list of keys nothing is cleared") from None
+    return tuple(line for line in text.split("\n") if line)
+
+
+def census(keys: Iterable[str], is_own: IsOwn) -> KeyCensus:
+    """Count own and foreign keys.
+
+    >>> census(["m@run%1", "other"], lambda key: key.endswith("@run%1"))
+    KeyCensus(own=1, foreign=1, foreign_sample=('other',))
+    """
+    own, foreign = 0, []
+    for key in keys:
+        if is_own(key):
+            own += 1
+        else:
+            foreign.append(key)
+    return KeyCensus(own=own, foreign=len(foreign), foreign_sample=tuple(foreign[:SAMPLE]))
