@@ -45,8 +45,9 @@ def foreign_prefills(columns: Columns) -> NDArray[Any]:
     import numpy as np
 
     overlaps = np.zeros(len(columns), dtype=np.int64)
-    for one in np.unique(np.stack([columns.round, columns.engine]), axis=1).T:
-        here = np.flatnonzero((columns.round == one[0]) & (columns.engine == one[1]))
+    together = columns.round * (int(columns.engine.max(initial=0)) + 1) + columns.engine
+    for one in np.unique(together):
+        here = np.flatnonzero(together == one)
         overlaps[here] = _overlaps(columns, here)
     return overlaps
 

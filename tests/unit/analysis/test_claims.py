@@ -63,6 +63,7 @@ def test_a_gain_at_the_target_stays_undecided_and_says_what_comes_next() -> None
     claim = judged(noisy(3, 0.4), 3)["ttft_mean"]
     assert claim.verdict is Verdict.INCONCLUSIVE
     assert "the next look comes after 4 trials" in claim.reason
+    assert "下一次判定在 4 次试验之后" in claim.details["reason_zh"]
 
 
 def test_after_the_last_look_the_reason_says_how_many_trials_would_settle_it() -> None:
@@ -70,6 +71,7 @@ def test_after_the_last_look_the_reason_says_how_many_trials_would_settle_it() -
     assert claim.verdict is Verdict.INCONCLUSIVE
     assert f"about {claim.details['settling_trials']} trials would settle it" in claim.reason
     assert claim.details["settling_trials"] > 3
+    assert f"约需 {claim.details['settling_trials']} 次试验" in claim.details["reason_zh"]
 
 
 def test_an_estimate_on_the_target_itself_is_not_promised_a_settlement() -> None:
@@ -95,6 +97,7 @@ def test_one_trial_describes() -> None:
     claim = judged(noisy(1, 0.3), 1, looks=(1,))["ttft_mean"]
     assert claim.verdict is Verdict.INCONCLUSIVE
     assert "one trial" in claim.reason
+    assert "只有一次试验" in claim.details["reason_zh"]
     assert claim.estimate_ratio == pytest.approx(0.3, rel=0.1)
 
 
@@ -117,6 +120,7 @@ def test_a_claim_without_data_is_invalid() -> None:
     assert claim.verdict is Verdict.INVALID
     assert claim.estimate_ratio is None
     assert "no figure" in claim.reason
+    assert "没有该指标的数据" in claim.details["reason_zh"]
     assert claim.details["trial_ratios"] == (None, None, None)
 
 
@@ -148,6 +152,7 @@ def test_equivalence_refuses_an_improvement_beyond_its_margin() -> None:
     )
     assert (better.verdict, same.verdict) == (Verdict.FAIL, Verdict.PASS)
     assert "between ×0.909 and ×1.1 asked (stable)" in same.reason
+    assert "目标 ×0.909 至 ×1.1（stable）" in same.details["reason_zh"]
     assert "improved" in better.reason
 
 
