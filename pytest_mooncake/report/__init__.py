@@ -1,1 +1,1 @@
-"""From a recorded run to what people read."""
+"""Reports of a run: terminal, Markdown, HTML, JSON and what pipelines read, each a pure function of `Report`."""

@@ -1,0 +1,159 @@
+"""What pipelines read: JUnit properties, step summary, annotation, pull-request comment, `verdict.json`. All pure.
+
+Limits (docs/reference of GitHub Actions, checked 2026-11): a step summary holds 1 MiB, a comment 65,536 characters;
+10 annotations of a kind are shown for a step, hence one a verdict.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_mooncake.records import Claim, Verdict
+from pytest_mooncake.report import escape, numbers, reasons
+from pytest_mooncake.report.document import Report
+from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
+from pytest_mooncake.report.rows import rows
+
+SUMMARY_BYTES = 1024 * 1024
+COMMENT_CHARACTERS = 65_536
+ANNOTATION_CHARACTERS = 1_000
+MAX_REASONS = 20
+EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 10, Verdict.INVALID: 11}
+"""Exit codes of `pytest-mooncake verdict`, repeated in `verdict.json` for rollout controllers."""
+LEVELS = {Verdict.PASS: "notice", Verdict.FAIL: "error", Verdict.INCONCLUSIVE: "warning", Verdict.INVALID: "warning"}
+COMMENT_MARK = "<!-- pytest-mooncake -->"
+"""First line of the comment, by which a pipeline finds its own comment to update it."""
+CUT = "\n\n…\n"
+
+
+def claim_properties(claim: Claim) -> tuple[tuple[str, str], ...]:
+    """JUnit properties of the test that asserts one claim: metric, ratio, interval, target, verdict."""
+    facts = {
+        "metric": claim.id,
+        "verdict": claim.verdict.value,
+        "ratio": _plain(claim.estimate_ratio),
+        "interval_low": _plain(claim.ci_ratio[0] if claim.ci_ratio else None),
+        "interval_high": _plain(claim.ci_ratio[1] if claim.ci_ratio else None),
+        "confidence": _plain(claim.confidence),
+        "target_ratio": _plain(claim.target_ratio),
+        "trials": str(claim.trials),
+    }
+    return tuple((f"mooncake.{name}", text) for name, text in facts.items() if text)
+
+
+def run_properties(report: Report) -> tuple[tuple[str, str], ...]:
+    """JUnit properties of the whole run."""
+    met, of = report.targets_met
+    facts = {
+        "run": report.run_id,
+        "label": report.label or "",
+        "verdict": report.verdict.value,
+        "targets_met": f"{met}/{of}",
+        "simulated": "true" if report.simulated else "",
+        "fingerprint": report.setting.fingerprint or "",
+    }
+    return tuple((f"mooncake.{name}", escape.one_line(text)) for name, text in facts.items() if text)
+
+
+def facts_line(claim: Claim) -> str:
+    """The same facts in one line, for the failure text: some viewers hide properties."""
+    return ", ".join(f"{name.removeprefix('mooncake.')}={text}" for name, text in claim_properties(claim))
+
+
+def verdict_json(report: Report) -> dict[str, Any]:
+    """`verdict.json`: what a rollout controller needs and nothing else."""
+    met, of = report.targets_met
+    return {
+        "schema": "pytest-mooncake/verdict/1",
+        "run": report.run_id,
+        "label": report.label,
+        "verdict": report.verdict.value,
+        "exit_code": EXIT_CODES[report.verdict],
+        "simulated": report.simulated,
+        "targets_met": {"met": met, "of": of},
+        "reasons": list(report.judgement.reasons),
+        "claims": {
+            claim.id: {
+                "verdict": claim.verdict.value,
+                "estimate_ratio": claim.estimate_ratio,
+                "ci_ratio": list(claim.ci_ratio) if claim.ci_ratio else None,
+                "target_ratio": claim.target_ratio,
+            }
+            for claim in report.judgement.claims
+        },
+    }
+
+
+def verdict_text(report: Report) -> str:
+    """`verdict.json` as it is written."""
+    import orjson
+
+    return orjson.dumps(verdict_json(report), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n"
+
+
+def annotation(report: Report, lang: Lang = "en") -> str:
+    """The one workflow command of a run: notice, warning or error by its verdict."""
+    words = catalogue(lang)
+    title = f"pytest-mooncake: {report.verdict.value}"
+    why = "; ".join(reasons.reasons(report, words))
+    message = escape.one_line(why)[:ANNOTATION_CHARACTERS]
+    return f"::{LEVELS[report.verdict]} title={_command_property(title)}::{_command_data(message)}"
+
+
+def step_summary(report: Report, lang: Lang = "en") -> str:
+    """Markdown for `GITHUB_STEP_SUMMARY`, below 1 MiB of UTF-8."""
+    text = _short_report(report, catalogue(lang))
+    encoded = text.encode()
+    if len(encoded) < SUMMARY_BYTES:
+        return text
+    return encoded[: SUMMARY_BYTES - 16].decode(errors="ignore") + CUT
+
+
+def comment(report: Report, lang: Lang = "en") -> str:
+    """Markdown for a pull request, below 65,536 characters; its first line marks it as ours."""
+    text = f"{COMMENT_MARK}\n{_short_report(report, catalogue(lang))}"
+    return text if len(text) < COMMENT_CHARACTERS else text[: COMMENT_CHARACTERS - len(CUT) - 1] + CUT
+
+
+def _short_report(report: Report, words: Catalogue) -> str:
+    met, of = report.targets_met
+    head = f"## pytest-mooncake: {words(f'verdict.{report.verdict.value}')} ({report.verdict.value})"
+    why = [f"- {escape.markdown(reason)}" for reason in reasons.reasons(report, words)[:MAX_REASONS]]
+    notes = [f"> {escape.markdown(note)}" for note in _notes(report, words)]
+    blocks = [
+        head,
+        "\n>\n".join(notes),
+        _table(report, words),
+        words("result.met", met=met, of=of),
+        "\n".join(why),
+        f"**{words(f'advice.{reasons.advice_key(report)}')}**",
+        f"`{escape.one_line(report.run_id).replace('`', '')}`",
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _notes(report: Report, words: Catalogue) -> tuple[str, ...]:
+    return ((words("business.simulated"),) if report.simulated else ()) + report.notes
+
+
+def _table(report: Report, words: Catalogue) -> str:
+    keys = ("metric", "cold_short", "warm_short", "change", "interval", "target", "verdict")
+    lines = [[words(f"word.{key}") for key in keys], ["---"] * len(keys)]
+    for row in rows(report, words):
+        verdict = words(f"verdict.{row.verdict.value}") if row.verdict else numbers.MISSING
+        ends = numbers.interval(row.claim.ci_ratio) if row.claim else numbers.MISSING
+        cells = (row.label, f"{row.cold_text} {row.unit}", f"{row.warm_text} {row.unit}", row.change_text, ends)
+        lines.append([escape.markdown(cell.strip()) for cell in (*cells, row.target, verdict)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _command_data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _command_property(text: str) -> str:
+    return _command_data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,355 @@
+"""The report as a value: everything the renderers print and `report.json` holds, computed once.
+
+`build` makes it from a recorded run, `figures_report.build` from figures that came from elsewhere. The renderers
+(terminal, Markdown, HTML, pipelines) are functions of this value and of nothing else but the records themselves, so
+the same record gives the same bytes. History of the schema (`REPORT_SCHEMA`, docs/schema/report.schema.json):
+    1  first
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pytest_mooncake.analysis.economics import Economics, economics
+from pytest_mooncake.analysis.summary import Summary, summarise
+from pytest_mooncake.plan.models import EconomicsPlan, Plan, Target
+from pytest_mooncake.records import (
+    REPORT_SCHEMA,
+    Claim,
+    ClientHealth,
+    Evidence,
+    Judgement,
+    Kind,
+    Phase,
+    Round,
+    Rung,
+    StackView,
+    Status,
+    Trial,
+    Verdict,
+)
+from pytest_mooncake.report.setting import Setting, setting_of
+from pytest_mooncake.report.side import Side
+
+SATURATED_CPU_SHARE = 0.85
+SATURATED_DELAY_SHARE = 0.05
+CAPACITY_CLAIMS = ("goodput", "request_throughput")
+"""Claims whose ratio says how many servers are needed, the better one first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialFigures:
+    """One trial with the figures of its rounds; a side that was not measured is `None`."""
+
+    index: int
+    valid: bool
+    reasons: tuple[str, ...]
+    cold: Summary | None
+    warm: Summary | None
+    cold_after: Summary | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSummary:
+    """The client's own error over all rounds of the chain: the worst of each. Milliseconds unless named otherwise."""
+
+    loop_lag_ms: Mapping[str, float | None]
+    send_delay_ms: Mapping[str, float | None]
+    bias_ms: float | None
+    error_p99_ms: float | None
+    cpu_us_per_chunk: float | None
+    saturated: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """How the run was measured. `settle_s` is how long stores took to become visible after cold rounds."""
+
+    rounds: int
+    trials: int
+    invalid_trials: int
+    settle_mean_s: float | None
+    settle_max_s: float | None
+    settle_how: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """A judged run, ready to be printed. `protocol` is `None` for figures that were not measured here."""
+
+    run_id: str
+    label: str | None
+    judgement: Judgement
+    targets: tuple[Target, ...]
+    plan: Mapping[str, Any]
+    setting: Setting
+    environment: Mapping[str, Any]
+    cold: Side
+    warm: Side
+    trials: tuple[TrialFigures, ...] = ()
+    protocol: Protocol | None = None
+    client: ClientSummary | None = None
+    economics: Economics | None = None
+    limits: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    simulated: bool = False
+    provisioned: bool = False
+    rounds: tuple[Round, ...] = field(default=(), repr=False)
+    """The records, for the page's charts; not part of `report.json`."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The run's verdict."""
+        return self.judgement.verdict
+
+    @property
+    def passed(self) -> bool:
+        """Whether the run was accepted."""
+        return self.verdict is Verdict.PASS
+
+    @property
+    def tier_unproven(self) -> bool:
+        """Whether no store counter proved which tier served the tokens."""
+        return not any(e.rung is Rung.STORE and e.status is Status.HELD for e in self.judgement.evidence)
+
+    @property
+    def targets_met(self) -> tuple[int, int]:
+        """Numeric gating targets met by point estimate, and how many there are; "stable" stands apart."""
+        numeric = [c for c in self.judgement.claims if c.gating and self._is_numeric(c)]
+        return sum(self._met(claim) for claim in numeric), len(numeric)
+
+    def claim(self, claim_id: str) -> Claim | None:
+        """The claim of that id, if it was made."""
+        return next((c for c in self.judgement.claims if c.id == claim_id), None)
+
+    def target(self, claim_id: str) -> Target | None:
+        """The target behind a claim, if it came from the targets file."""
+        return next((t for t in self.targets if t.metric == claim_id), None)
+
+    def _is_numeric(self, claim: Claim) -> bool:
+        target = self.target(claim.id)
+        stated = target.stated if target else str(claim.details.get("stated", "0"))
+        return claim.target_ratio is not None and any(character.isdigit() for character in stated)
+
+    def _met(self, claim: Claim) -> bool:
+        if claim.estimate_ratio is None or claim.target_ratio is None:
+            return False
+        target = self.target(claim.id)
+        higher = target.direction == "higher" if target else claim.target_ratio > 1
+        return claim.estimate_ratio >= claim.target_ratio if higher else claim.estimate_ratio <= claim.target_ratio
+
+    def to_json(self) -> dict[str, Any]:
+        """The report of the contract (`docs/schema/report.schema.json`), plain values throughout."""
+        met, of = self.targets_met
+        return {
+            "schema": REPORT_SCHEMA,
+            "run": self.run_id,
+            "label": self.label,
+            "verdict": self.verdict.value,
+            "reasons": list(self.judgement.reasons),
+            "simulated": self.simulated,
+            "notes": list(self.notes),
+            "targets_met": {"met": met, "of": of},
+            "plan": dict(self.plan),
+            "environment": dict(self.environment),
+            "protocol": asdict(self.protocol) if self.protocol else None,
+            "summary": {"cold": self.cold.to_json(), "warm": self.warm.to_json()},
+            "trials": [_trial_json(trial) for trial in self.trials],
+            "claims": [_claim_json(claim) for claim in self.judgement.claims],
+            "evidence": [_evidence_json(evidence) for evidence in self.judgement.evidence],
+            "audit": [asdict(finding) for finding in self.judgement.audit],
+            "client": asdict(self.client) if self.client else None,
+            "economics": self.economics.to_json() if self.economics else None,
+            "limits": dict(self.limits) if self.limits else None,
+        }
+
+
+def build(
+    plan: Plan,
+    view: StackView,
+    rounds: Sequence[Round],
+    judgement: Judgement,
+    environment: Mapping[str, Any],
+    *,
+    economics: EconomicsPlan | None,
+    limits: Mapping[str, Any] | None = None,
+) -> Report:
+    """Make the report of a recorded run.
+
+    Args:
+        plan: what was run.
+        view: the stack it ran against.
+        rounds: every round of the run, the left-out one included.
+        judgement: what the run came to.
+        environment: versions, hardware, git state, fingerprint and `started_at`, as the journal holds them.
+        economics: costs for the business case, `None` for none.
+        limits: physical bounds and how close the run came.
+
+    Returns:
+        The report. Figures cover the valid rounds of the chain only.
+    """
+    counted = _counted_rounds(rounds, judgement.trials)
+    return Report(
+        run_id=plan.run_id,
+        label=plan.label,
+        judgement=judgement,
+        targets=plan.targets.claims,
+        plan=plan.model_dump(mode="json"),
+        setting=setting_of(plan, view, environment),
+        environment=environment,
+        cold=summarise([r for r in counted if r.kind is Kind.COLD]),
+        warm=summarise([r for r in counted if r.kind is Kind.WARM]),
+        trials=_trial_figures(rounds, judgement.trials),
+        protocol=_protocol(rounds, judgement.trials),
+        client=_client(rounds),
+        economics=business_case(economics, judgement, _document_bytes(plan, view)) if economics else None,
+        limits=limits,
+        notes=view.notes,
+        simulated=view.simulated,
+        provisioned=view.provisioned,
+        rounds=tuple(rounds),
+    )
+
+
+def business_case(plan: EconomicsPlan, judgement: Judgement, document_bytes: int | None = None) -> Economics | None:
+    """The business case of the measured capacity; `None` when no throughput was measured."""
+    by_id = {claim.id: claim for claim in judgement.claims}
+    for name in CAPACITY_CLAIMS:
+        claim = by_id.get(name)
+        if claim and claim.estimate_ratio and claim.estimate_ratio > 0:
+            ci = claim.ci_ratio if claim.ci_ratio and claim.ci_ratio[0] > 0 else None
+            return economics(plan, claim.estimate_ratio, ci, document_bytes=document_bytes)
+    return None
+
+
+def _document_bytes(plan: Plan, view: StackView) -> int | None:
+    return view.kv.bytes_per_token * plan.workload.prompt_tokens if view.kv else None
+
+
+def _chain(rounds: Iterable[Round]) -> list[Round]:
+    return [r for r in rounds if r.phase is Phase.CHAIN]
+
+
+def _counted_rounds(rounds: Sequence[Round], trials: Sequence[Trial]) -> list[Round]:
+    """Chain rounds that belong to a valid trial, or all of the chain where no trial was completed."""
+    chain = _chain(rounds)
+    if not trials:
+        return chain
+    used = {number for t in trials if t.valid for number in (t.cold, t.warm, t.cold_after)}
+    return [r for r in chain if r.round in used]
+
+
+def _trial_figures(rounds: Sequence[Round], trials: Sequence[Trial]) -> tuple[TrialFigures, ...]:
+    summaries = {r.round: summarise([r]) for r in _chain(rounds)}
+    return tuple(
+        TrialFigures(
+            index=trial.index,
+            valid=trial.valid,
+            reasons=trial.reasons,
+            cold=summaries.get(trial.cold),
+            warm=summaries.get(trial.warm),
+            cold_after=None if trial.cold_after is None else summaries.get(trial.cold_after),
+        )
+        for trial in trials
+    )
+
+
+def _protocol(rounds: Sequence[Round], trials: Sequence[Trial]) -> Protocol:
+    settles = [r.settle for r in _chain(rounds) if r.kind is Kind.COLD and r.settle]
+    seconds = [s.seconds for s in settles]
+    return Protocol(
+        rounds=len(rounds),
+        trials=len(trials),
+        invalid_trials=sum(not t.valid for t in trials),
+        settle_mean_s=sum(seconds) / len(seconds) if seconds else None,
+        settle_max_s=max(seconds, default=None),
+        settle_how=settles[-1].how if settles else None,
+    )
+
+
+def _client(rounds: Sequence[Round]) -> ClientSummary:
+    chain = _chain(rounds)
+    health = [r.client for r in chain]
+    cpu_s = sum(h.cpu_s or 0.0 for h in health)
+    chunks = sum(h.chunks for h in health if h.cpu_s is not None)
+    return ClientSummary(
+        loop_lag_ms={
+            "p50": _worst(health, "loop_lag_p50_ms"),
+            "p99": _worst(health, "loop_lag_p99_ms"),
+            "max": _worst(health, "loop_lag_max_ms"),
+        },
+        send_delay_ms={
+            "mean": _worst(health, "send_delay_mean_ms"),
+            "p99": _worst(health, "send_delay_p99_ms"),
+            "max": _worst(health, "send_delay_max_ms"),
+        },
+        bias_ms=_worst(health, "bias_ms"),
+        error_p99_ms=_worst(health, "error_p99_ms"),
+        cpu_us_per_chunk=cpu_s * 1e6 / chunks if chunks else None,
+        saturated=any(_is_saturated(r) for r in chain) if chain else None,
+    )
+
+
+def _worst(health: Sequence[ClientHealth], name: str) -> float | None:
+    values = [v for h in health if (v := getattr(h, name)) is not None]
+    return max(values, key=abs, default=None)
+
+
+def _is_saturated(measured: Round) -> bool:
+    """The contract's rule: own CPU above 85 % of a core in any second, or sends late by 5 % of mean TTFT."""
+    health = measured.client
+    if health.cpu_peak_share is not None and health.cpu_peak_share > SATURATED_CPU_SHARE:
+        return True
+    ttft_ms = summarise([measured]).ttft_ms.mean
+    delay_ms = health.send_delay_mean_ms
+    return ttft_ms is not None and delay_ms is not None and delay_ms > SATURATED_DELAY_SHARE * ttft_ms
+
+
+def _trial_json(trial: TrialFigures) -> dict[str, Any]:
+    return {
+        "index": trial.index,
+        "valid": trial.valid,
+        "reasons": list(trial.reasons),
+        "cold": trial.cold.to_json() if trial.cold else None,
+        "warm": trial.warm.to_json() if trial.warm else None,
+        "cold_after": trial.cold_after.to_json() if trial.cold_after else None,
+    }
+
+
+def _claim_json(claim: Claim) -> dict[str, Any]:
+    return {
+        "id": claim.id,
+        "title": claim.title,
+        "gating": claim.gating,
+        "target_ratio": claim.target_ratio,
+        "estimate_ratio": claim.estimate_ratio,
+        "ci_ratio": list(claim.ci_ratio) if claim.ci_ratio else None,
+        "confidence": claim.confidence,
+        "change_percent": claim.change_percent,
+        "trials": claim.trials,
+        "verdict": claim.verdict.value,
+        "reason": claim.reason,
+        "details": dict(claim.details),
+    }
+
+
+def _evidence_json(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "id": evidence.id,
+        "status": evidence.status.value,
+        "rung": evidence.rung.value,
+        "expected": evidence.expected,
+        "observed": evidence.observed,
+        "round": evidence.round,
+        "fault": evidence.fault.value,
+        "detail": evidence.detail,
+    }
+
+
+def as_text(report: Report) -> str:
+    """`report.json` as it is written: indented, keys in the contract's order, nothing but JSON numbers (no nan)."""
+    import orjson
+
+    return orjson.dumps(report.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n"

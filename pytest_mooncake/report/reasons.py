@@ -1,0 +1,109 @@
+"""What the verdict means for whoever decides: recommendation, reasons and risks, all of them from the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_mooncake.records import AuditFinding, Claim, Evidence, Fault, Kind, Phase, Status, Verdict
+from pytest_mooncake.report.document import Report
+from pytest_mooncake.report.labels import Catalogue
+from pytest_mooncake.report.numbers import MISSING, interval, percent, quantity, ratio
+from pytest_mooncake.report.rows import claim_label, claim_reason, target_text
+
+RULE_OF_THREE = 3.0
+"""n trials without an event bound its rate at 3/n with 95 % confidence (Hanley & Lippman-Hand, JAMA 1983)."""
+
+
+def advice_key(report: Report) -> str:
+    """Which recommendation the report gives; a simulated run never recommends anything about a real stack."""
+    return "SIMULATED" if report.simulated and report.passed else report.verdict.value
+
+
+def reasons(report: Report, words: Catalogue) -> tuple[str, ...]:
+    """Why the verdict is what it is: as recorded in English, from the same findings in other languages."""
+    if words.lang == "en":
+        return report.judgement.reasons or (words(f"advice.because_{report.verdict.value}"),)
+    found = tuple(_findings(report, words))
+    return found or (words(f"advice.because_{report.verdict.value}"),)
+
+
+def originals(report: Report, words: Catalogue) -> tuple[str, ...]:
+    """The recorded English sentences, where `reasons` had to be told in other words."""
+    return () if words.lang == "en" else report.judgement.reasons
+
+
+def _findings(report: Report, words: Catalogue) -> Iterator[str]:
+    """What led to the verdict, and nothing that a worse finding made moot."""
+    judgement = report.judgement
+    fault = Fault.PRODUCT if report.verdict is Verdict.FAIL else Fault.INSTRUMENT
+    broken = [e for e in judgement.evidence if e.status is Status.BROKEN and e.fault is fault]
+    yield from (evidence_sentence(e, words) for e in broken)
+    if report.verdict is Verdict.INVALID:
+        yield from (_law_sentence(finding, words) for finding in judgement.audit if finding.status == "broken")
+        yield from (words("reason.trial", index=trial.index) for trial in judgement.trials if not trial.valid)
+    claims = [c for c in judgement.claims if c.gating and c.verdict is report.verdict]
+    yield from (claim_sentence(report, claim, words) for claim in claims)
+    if report.protocol is None:
+        yield words("reason.no_spread")
+
+
+def _law_sentence(finding: AuditFinding, words: Catalogue) -> str:
+    sides = {"left": quantity(finding.left), "right": quantity(finding.right)}
+    return words("reason.audit", law=law_label(words, finding.law), **sides)
+
+
+def claim_sentence(report: Report, claim: Claim, words: Catalogue) -> str:
+    """One claim with its figures: as it was judged, else ratio, interval, target, verdict."""
+    if claim.details.get("reason_zh"):
+        return claim_reason(words, claim)
+    return words(
+        "reason.claim",
+        name=claim_label(words, claim),
+        ratio=ratio(claim.estimate_ratio),
+        interval=interval(claim.ci_ratio),
+        target=target_text(report, claim, words),
+        verdict=words(f"verdict.{claim.verdict.value}"),
+    )
+
+
+def evidence_sentence(evidence: Evidence, words: Catalogue) -> str:
+    """One check of evidence with both its sides."""
+    return words(
+        "reason.evidence",
+        id=evidence.id,
+        round=MISSING if evidence.round is None else evidence.round,
+        rung=words(f"rung.{evidence.rung.value}"),
+        expected=evidence.expected,
+        observed=evidence.observed,
+    )
+
+
+def law_label(words: Catalogue, law: str) -> str:
+    """The name of a law of the audit in the reader's language."""
+    name, _, side = law.partition(".")
+    known, where = words.find(f"law.{name}"), words.find(f"word.{side}_short")
+    return f"{known} ({where})" if known and where else known or law
+
+
+def risks(report: Report, words: Catalogue) -> tuple[str, ...]:
+    """What could make the figures mislead although they are right."""
+    return tuple(_risks(report, words))
+
+
+def _risks(report: Report, words: Catalogue) -> Iterator[str]:
+    yield from report.notes
+    if report.simulated:
+        yield words("business.simulated")
+    yield words("risk.reuse")
+    if report.economics is None or report.economics.basis == "cold":
+        yield words("risk.cold_tax")
+    if report.tier_unproven:
+        yield words("risk.unproven")
+    warm = sum(len(r.requests) for r in report.rounds if r.phase is Phase.CHAIN and r.kind is Kind.WARM)
+    if warm and not report.warm.failed:
+        yield words("risk.stalls", n=warm, rate=percent(min(1.0, RULE_OF_THREE / warm), 1))
+    warnings = sum(finding.status == "warning" for finding in report.judgement.audit)
+    if warnings:
+        yield words("risk.audit", n=warnings)
+    if report.economics and report.economics.example:
+        yield words("risk.example")

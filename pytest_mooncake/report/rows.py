@@ -1,0 +1,141 @@
+"""The table that every report shows: metric | cold | warm | change | target | verdict, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from operator import attrgetter
+
+from pytest_mooncake.records import Claim, Verdict
+from pytest_mooncake.report.document import Report
+from pytest_mooncake.report.labels import Catalogue
+from pytest_mooncake.report.numbers import MISSING, quantity, ratio, signed_percent
+from pytest_mooncake.report.side import Side
+
+CHANGE_TOLERANCE_POINTS = 1.0
+"""Where a claim's estimate differs from the ratio of the printed means by more than this, both are printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A metric of one side: where it is and its unit."""
+
+    id: str
+    path: str
+    unit: str
+    always: bool = False
+
+    def of(self, side: Side) -> float | None:
+        """Its value, `None` where it was not measured."""
+        value: float | None = attrgetter(self.path)(side)
+        return value
+
+
+METRICS = (
+    Metric(id="ttft_mean", path="ttft_ms.mean", unit="ms", always=True),
+    Metric(id="ttft_p50", path="ttft_ms.p50", unit="ms"),
+    Metric(id="ttft_p90", path="ttft_ms.p90", unit="ms", always=True),
+    Metric(id="ttft_p99", path="ttft_ms.p99", unit="ms"),
+    Metric(id="tpot_mean", path="tpot_ms.mean", unit="ms", always=True),
+    Metric(id="tpot_p50", path="tpot_ms.p50", unit="ms"),
+    Metric(id="tpot_p90", path="tpot_ms.p90", unit="ms"),
+    Metric(id="itl_mean", path="itl_ms.mean", unit="ms"),
+    Metric(id="e2e_mean", path="e2e_ms.mean", unit="ms"),
+    Metric(id="request_throughput", path="request_throughput", unit="req/s", always=True),
+    Metric(id="output_token_throughput", path="output_token_throughput", unit="tokens/s", always=True),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table. `means_percent` is set only where it contradicts the claim's own estimate."""
+
+    id: str
+    label: str
+    unit: str
+    cold: float | None
+    warm: float | None
+    change_percent: float | None
+    means_percent: float | None
+    target: str
+    verdict: Verdict | None
+    claim: Claim | None
+
+    @property
+    def cold_text(self) -> str:
+        """The cold figure without its unit."""
+        return quantity(self.cold)
+
+    @property
+    def warm_text(self) -> str:
+        """The warm figure without its unit."""
+        return quantity(self.warm)
+
+    @property
+    def change_text(self) -> str:
+        """The change, with the one of the printed means beside it where the two differ."""
+        text = signed_percent(self.change_percent)
+        return text if self.means_percent is None else f"{text} ({signed_percent(self.means_percent)})"
+
+
+def rows(report: Report, words: Catalogue) -> tuple[Row, ...]:
+    """The lines of the table: the five of the acceptance report, every other claim, then claims without a ratio."""
+    ratios = [_row(report, metric, words) for metric in METRICS if metric.always or report.claim(metric.id)]
+    known = {metric.id for metric in METRICS}
+    others = [_plain_row(report, claim, words) for claim in report.judgement.claims if claim.id not in known]
+    return (*ratios, *others)
+
+
+def claim_label(words: Catalogue, claim: Claim) -> str:
+    """The claim's name in the reader's language, else as whoever set the target wrote it."""
+    known = words.find(f"metric.{claim.id}")
+    translated = claim.details.get("title_zh") if words.lang == "zh" else None
+    return known or str(translated or claim.title)
+
+
+def claim_reason(words: Catalogue, claim: Claim) -> str:
+    """The claim's reason in the reader's language where it was given in it, else in English."""
+    return str(claim.details.get("reason_zh") or claim.reason) if words.lang == "zh" else claim.reason
+
+
+def target_text(report: Report, claim: Claim, words: Catalogue) -> str:
+    """The target as it was stated, else as a ratio."""
+    target = report.target(claim.id)
+    if target:
+        stated = target.stated.replace(" %", "%")
+        return words.find(f"stated.{stated.lower()}") or stated
+    return MISSING if claim.target_ratio is None else ratio(claim.target_ratio)
+
+
+def _row(report: Report, metric: Metric, words: Catalogue) -> Row:
+    cold, warm = metric.of(report.cold), metric.of(report.warm)
+    claim = report.claim(metric.id)
+    means = (warm / cold - 1.0) * 100 if cold and warm is not None else None
+    estimate = claim.change_percent if claim and claim.change_percent is not None else means
+    differs = estimate is not None and means is not None and abs(estimate - means) > CHANGE_TOLERANCE_POINTS
+    return Row(
+        id=metric.id,
+        label=claim_label(words, claim) if claim else words(f"metric.{metric.id}"),
+        unit=metric.unit,
+        cold=cold,
+        warm=warm,
+        change_percent=estimate,
+        means_percent=means if differs else None,
+        target=target_text(report, claim, words) if claim else MISSING,
+        verdict=claim.verdict if claim and claim.gating else None,
+        claim=claim,
+    )
+
+
+def _plain_row(report: Report, claim: Claim, words: Catalogue) -> Row:
+    return Row(
+        id=claim.id,
+        label=claim_label(words, claim),
+        unit="",
+        cold=None,
+        warm=None,
+        change_percent=claim.change_percent,
+        means_percent=None,
+        target=target_text(report, claim, words),
+        verdict=claim.verdict if claim.gating else None,
+        claim=claim,
+    )

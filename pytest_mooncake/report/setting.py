@@ -1,0 +1,139 @@
+"""On what a run was measured, as rows for people: workload, hardware, software, key configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.records import StackView
+from pytest_mooncake.report.numbers import LARGE, quantity, size
+
+HARDWARE_KEYS = ("cpu", "cpu_cores", "gpu", "gpus", "network")
+SOFTWARE_KEYS = ("os", "python", "pytest_mooncake")
+
+Rows = tuple[tuple[str, str], ...]
+"""Pairs of name and value, both untrusted text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What the environment and method sections say. `None` is "not given"; `configuration` is verbatim text."""
+
+    model: str | None = None
+    scenario: str | None = None
+    requests: int | None = None
+    concurrency: int | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    hardware: Rows = ()
+    software: Rows = ()
+    components: Rows = ()
+    configuration: str | None = None
+    fingerprint: str | None = None
+    git: str | None = None
+    started_at: str | None = None
+
+
+def setting_of(plan: Plan, view: StackView, environment: Mapping[str, Any]) -> Setting:
+    """Read the setting of a recorded run.
+
+    Args:
+        plan: what was run.
+        view: the stack as it was.
+        environment: facts as journalled, flat or grouped under `hardware` and `software`. What is absent is left
+            out.
+    """
+    memory_bytes = environment.get("memory_bytes")
+    sized = {"memory_bytes": size(memory_bytes)} if isinstance(memory_bytes, int | float) else {}
+    hardware = {**_known(environment, HARDWARE_KEYS), **sized, **_mapping(environment, "hardware")}
+    software = {**view.versions, **_known(environment, SOFTWARE_KEYS), **_mapping(environment, "software")}
+    return Setting(
+        model=view.model,
+        scenario=plan.workload.name,
+        requests=plan.workload.requests,
+        concurrency=plan.workload.concurrency,
+        prompt_tokens=plan.workload.prompt_tokens,
+        output_tokens=plan.workload.output_tokens,
+        hardware=rows_of(hardware),
+        software=rows_of(software),
+        components=rows_of(view.components),
+        configuration=_configuration(plan, view),
+        fingerprint=_text(environment.get("fingerprint")),
+        git=_git(environment),
+        started_at=_text(environment.get("started_at")),
+    )
+
+
+def rows_of(values: Mapping[str, Any]) -> Rows:
+    """Flatten a mapping to rows: nested keys are joined by a dot, sequences by commas, nothing is left out.
+
+    >>> rows_of({"cpu": {"cores": 2}, "gpus": ["A", "B"], "ram": None})
+    (('cpu.cores', '2'), ('gpus', 'A, B'))
+    """
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += [(f"{key}.{inner}", text) for inner, text in rows_of(value)]
+        elif isinstance(value, list | tuple):
+            rows.append((str(key), ", ".join(str(item) for item in value)))
+        elif value is not None:
+            rows.append((str(key), _cell(value)))
+    return tuple(rows)
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value.is_integer() and abs(value) < LARGE else quantity(value)
+
+
+def _mapping(environment: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = environment.get(key)
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _known(environment: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: environment[key] for key in keys if environment.get(key) is not None}
+
+
+def _git(environment: Mapping[str, Any]) -> str | None:
+    commit = _text(environment.get("git_commit"))
+    return f"{commit} (modified)" if commit and environment.get("git_dirty") == "yes" else commit
+
+
+def _configuration(plan: Plan, view: StackView) -> str | None:
+    """The configuration that decides what is cached, in the stack's own words; unknown for attached endpoints."""
+    if plan.stack.kind != "local":
+        return None
+    stack = plan.stack
+    lines = [] if stack.connector.kind == "none" else _connector_lines(plan, view)
+    lines.append("# vLLM")
+    lines.append("--enable-prefix-caching" if stack.engine.prefix_caching else "--no-enable-prefix-caching")
+    connectors = {"lmcache": "LMCacheConnectorV1", "mooncakestore": "MooncakeStoreConnector"}
+    if stack.connector.kind in connectors:
+        transfer = {"kv_connector": connectors[stack.connector.kind], "kv_role": "kv_both"}
+        lines.append(f"--kv-transfer-config '{json.dumps(transfer)}'")
+    lines += [f"--max-model-len {stack.engine.max_model_len}", f"--max-num-seqs {stack.engine.max_num_seqs}"]
+    return "\n".join([*lines, *stack.engine.extra_args])
+
+
+def _connector_lines(plan: Plan, view: StackView) -> list[str]:
+    connector, store = plan.stack.connector, plan.stack.store
+    address = view.store.rpc_address if view.store and view.store.rpc_address else "master"
+    return [
+        f"# {connector.kind}",
+        f"chunk_size: {connector.chunk_tokens}",
+        f"remote_url: mooncakestore://{address}/",
+        f"protocol: {store.protocol}",
+        f"local_cpu: {'true' if connector.local_cpu else 'false'}",
+        f"storage_nodes: {store.nodes}",
+        f"segment_bytes: {store.segment_bytes}",
+        "",
+    ]

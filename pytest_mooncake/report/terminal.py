@@ -1,0 +1,271 @@
+"""The summary on a terminal: table, bars, evidence, notes, reasons, verdict, files. Text in, text out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_mooncake.records import Status, Verdict
+from pytest_mooncake.report import bars, evidence
+from pytest_mooncake.report.document import Report
+from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
+from pytest_mooncake.report.numbers import MISSING, percent
+from pytest_mooncake.report.reasons import law_label, reasons
+from pytest_mooncake.report.rows import Row, rows
+
+COLUMNS = 80
+MIN_COLUMNS = 40
+COLOURS = {Verdict.PASS: "32;1", Verdict.FAIL: "31;1", Verdict.INCONCLUSIVE: "33;1", Verdict.INVALID: "35;1"}
+MAX_REASONS = 8
+
+_UNIT = re.compile(r"[^\s\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uffe6]+|.")
+"""A word of narrow characters, or one wide character or space."""
+
+Paint = Callable[[str, Verdict], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What every part of the summary needs: the report, the words, the width and the paint."""
+
+    report: Report
+    words: Catalogue
+    columns: int
+    paint: Paint
+
+
+def summary_lines(
+    report: Report,
+    *,
+    files: Sequence[Path] = (),
+    lang: Lang = "en",
+    color: bool = False,
+    columns: int = COLUMNS,
+) -> tuple[str, ...]:
+    """The summary of a run.
+
+    Args:
+        report: the judged run.
+        files: what was written; shown last, as given.
+        lang: language of the summary.
+        color: whether verdicts are painted with ANSI colours (the caller knows about terminals and NO_COLOR).
+        columns: width to keep to; lines of figures are never broken, files' names neither.
+
+    Returns:
+        Lines without line ends, for a monospaced font in which CJK characters are two columns wide.
+    """
+    page = Page(
+        report=report,
+        words=catalogue(lang),
+        columns=max(MIN_COLUMNS, columns),
+        paint=_ansi if color else _plain,
+    )
+    parts = (_notes, _table, _bars, _evidence, _audit, _reasons, _verdict)
+    body = [line for part in parts for line in part(page)]
+    return (*body, *_files(page, files))
+
+
+def _plain(text: str, _verdict: Verdict) -> str:
+    return text
+
+
+def _ansi(text: str, verdict: Verdict) -> str:
+    return f"\x1b[{COLOURS[verdict]}m{text}\x1b[0m"
+
+
+def _notes(page: Page) -> Iterator[str]:
+    if page.report.simulated:
+        yield from _wrapped(page, page.words("business.simulated"))
+    for note in page.report.notes:
+        yield from _wrapped(page, _one_line(note))
+    if page.report.simulated or page.report.notes:
+        yield ""
+
+
+def _table(page: Page) -> Iterator[str]:
+    lines = rows(page.report, page.words)
+    text = next((t for t in _layouts(page, lines) if max(map(_width, t)) <= page.columns), None)
+    yield from _painted_rows(page, text or list(_layouts(page, lines))[-1])
+    if any(row.means_percent is not None for row in lines):
+        yield from _wrapped(page, page.words("result.means_note"))
+    yield ""
+
+
+def _layouts(page: Page, lines: Sequence[Row]) -> Iterator[list[str]]:
+    """The table with units at the figures, then ever narrower: units at the names, then clipped names."""
+    from tabulate import tabulate
+
+    keys = ("metric", "cold_short", "warm_short", "change", "target", "verdict")
+    header = [page.words(f"word.{key}") for key in keys]
+    for name_width, units_at_figures in ((24, True), (32, False), (12, False)):
+        yield tabulate(
+            [_cells(page, row, name_width, units_at_figures) for row in lines],
+            headers=header,
+            tablefmt="simple" if name_width > 12 else "plain",
+            colalign=("left", "right", "right", "right", "right", "left"),
+            disable_numparse=True,
+        ).splitlines()
+
+
+def _cells(page: Page, row: Row, name_width: int, units_at_figures: bool) -> tuple[str, ...]:
+    unit = f" {row.unit}" if row.unit and units_at_figures else ""
+    name = row.label if unit or not row.unit else f"{row.label}, {row.unit}"
+    verdict = page.words(f"verdict.{row.verdict.value}") if row.verdict else MISSING
+    return (
+        _clipped(_one_line(name), name_width),
+        row.cold_text + unit if row.cold is not None else MISSING,
+        row.warm_text + unit if row.warm is not None else MISSING,
+        row.change_text,
+        _clipped(_one_line(row.target), 12),
+        verdict,
+    )
+
+
+def _painted_rows(page: Page, lines: Sequence[str]) -> Iterator[str]:
+    """Paint the verdict that ends a line of the table."""
+    named = {page.words(f"verdict.{verdict.value}"): verdict for verdict in Verdict}
+    for line in lines:
+        bare = line.rstrip()
+        word = bare.rpartition(" ")[2]
+        yield bare[: -len(word)] + page.paint(word, named[word]) if word in named else bare
+
+
+def _bars(page: Page) -> Iterator[str]:
+    drawn = {row.id: row for row in rows(page.report, page.words)}
+    for metric in ("ttft_mean", "request_throughput"):
+        yield from _pair(page, drawn[metric])
+
+
+def _pair(page: Page, row: Row) -> Iterator[str]:
+    if row.cold is None and row.warm is None:
+        return
+    names = (page.words("word.cold_short"), page.words("word.warm_short"))
+    figures = (f"{row.cold_text} {row.unit}", f"{row.warm_text} {row.unit}")
+    margin = max(map(_width, names)) + max(map(_width, figures)) + 6
+    drawn = bars.pair(row.cold, row.warm, max(8, min(bars.TTFT_WIDTH, page.columns - margin)))
+    yield f"{row.label}  {row.change_text}"
+    for name, bar, figure in zip(names, drawn, figures, strict=True):
+        yield f"  {_padded(name, max(map(_width, names)))}  {bar} {figure}"
+    yield ""
+
+
+def _evidence(page: Page) -> Iterator[str]:
+    words, found = page.words, page.report.judgement.evidence
+    if not found:
+        yield from _labelled(page, words("word.evidence"), words("result.no_evidence"))
+        return
+    rung = evidence.strongest(found)
+    line = words(
+        "result.evidence_line",
+        held=evidence.count(found, Status.HELD),
+        broken=evidence.count(found, Status.BROKEN),
+        unavailable=evidence.count(found, Status.UNAVAILABLE),
+        rung=words(f"rung.{rung.value}") if rung else words("word.none"),
+    )
+    cached, prompt = page.report.warm.cached_tokens, page.report.warm.prompt_tokens
+    if cached is not None and prompt:
+        line += "; " + words("result.served", share=percent(cached / prompt, 1))
+    yield from _labelled(page, words("word.evidence"), line)
+    if page.report.tier_unproven:
+        yield from _labelled(page, "", words("result.unproven"))
+
+
+def _audit(page: Page) -> Iterator[str]:
+    """Warnings; what is broken is among the reasons."""
+    told = "\n".join(reasons(page.report, page.words))
+    for finding in page.report.judgement.audit:
+        if finding.status == "warning" and finding.detail not in told:
+            label = page.words("status.warning")
+            yield from _labelled(page, label, _one_line(f"{law_label(page.words, finding.law)}: {finding.detail}"))
+
+
+def _reasons(page: Page) -> Iterator[str]:
+    if page.report.passed:
+        return
+    yield ""
+    found = reasons(page.report, page.words)
+    for reason in found[:MAX_REASONS]:
+        yield from _labelled(page, "-", _one_line(reason))
+    if len(found) > MAX_REASONS:
+        yield f"  … +{len(found) - MAX_REASONS}"
+
+
+def _verdict(page: Page) -> Iterator[str]:
+    words, report = page.words, page.report
+    met, of = report.targets_met
+    unproven = f" ({words('result.unproven').partition(':')[0]})" if report.passed and report.tier_unproven else ""
+    word = f"{words(f'verdict.{report.verdict.value}')}{unproven}"
+    yield ""
+    yield f"{words('word.verdict')}: {page.paint(word, report.verdict)}"
+    if of:
+        yield from _wrapped(page, words("result.met", met=met, of=of))
+
+
+def _files(page: Page, files: Sequence[Path]) -> Iterator[str]:
+    if files:
+        label = page.words("word.files")
+        yield f"{label}: {files[0].parent}/"
+        yield from _labelled(page, "", "  ".join(path.name for path in files))
+
+
+def _labelled(page: Page, label: str, text: str) -> Iterator[str]:
+    head = f"{label}: " if label and label != "-" else f"{label or ' '} "
+    first, *rest = _wrap(text, page.columns - _width(head)) or [""]
+    yield head + first
+    yield from (" " * _width(head) + line for line in rest)
+
+
+def _wrapped(page: Page, text: str) -> list[str]:
+    return _wrap(text, page.columns)
+
+
+def _wrap(text: str, columns: int) -> list[str]:
+    """Break at spaces and between wide characters, inside a word only if it is wider than a line."""
+    lines, used = [""], 0
+    for unit in _units(text, columns):
+        width = _width(unit)
+        if used + width > columns:
+            lines.append("")
+            used = 0
+        lines[-1] += unit
+        used += width
+    return [line.strip() for line in lines]
+
+
+def _units(text: str, columns: int) -> Iterator[str]:
+    """Words, spaces and wide characters, each at most `columns` wide."""
+    for unit in _UNIT.findall(text):
+        yield from (unit[at : at + columns] for at in range(0, len(unit), columns))
+
+
+def _width(text: str) -> int:
+    """Columns that `text` takes; text with control characters counts as its length."""
+    from wcwidth import wcswidth
+
+    width = wcswidth(text)
+    return width if width >= 0 else len(text)
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
+def _clipped(text: str, width: int) -> str:
+    from wcwidth import wcwidth
+
+    if _width(text) <= width:
+        return text
+    kept, used = "", 0
+    for character in text:
+        used += max(0, wcwidth(character))
+        if used > width - 1:
+            break
+        kept += character
+    return kept + "…"
+
+
+def _one_line(text: str) -> str:
+    """Server text on one line and without control characters: it must not move the cursor or paint."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

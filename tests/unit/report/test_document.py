@@ -1,0 +1,204 @@
+"""The report as a value and as `report.json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from pytest_mooncake.plan.models import EconomicsPlan, Target, TargetsPlan
+from pytest_mooncake.records import ClientHealth, Rung, Status, Trial, Verdict
+from pytest_mooncake.report.document import as_text, build
+from tests.unit.report import runs
+from tests.unit.report.originals import original_report
+
+SCHEMA = Path(__file__).parents[3] / "docs" / "schema" / "report.schema.json"
+
+
+def validated(text: str) -> Any:
+    document = json.loads(text)
+    Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).validate(document)
+    return document
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_report_json_of_a_run_obeys_its_schema(verdict: Verdict) -> None:
+    document = validated(as_text(runs.report(verdict)))
+
+    assert document["schema"] == "pytest-mooncake/report/1"
+    assert document["verdict"] == verdict
+
+
+def test_report_json_of_handed_in_figures_obeys_the_same_schema() -> None:
+    document = validated(as_text(original_report()))
+
+    assert document["protocol"] is None
+    assert document["summary"]["cold"]["ttft_ms"] == {"mean": 1200.0, "p50": None, "p90": 1350.0, "p99": None}
+    assert document["summary"]["warm"]["requests"] == 30
+    assert document["summary"]["warm"]["failed"] is None
+
+
+def test_report_json_of_hostile_text_obeys_the_schema_and_keeps_the_text_as_it_is() -> None:
+    document = validated(as_text(runs.hostile_report()))
+
+    assert document["label"] == runs.HOSTILE
+
+
+def test_the_same_record_gives_the_same_bytes() -> None:
+    assert as_text(runs.report()) == as_text(runs.report())
+
+
+def test_figures_cover_the_valid_trials_only_and_leave_the_first_round_out() -> None:
+    trials = (
+        Trial(index=1, segment=1, cold=1, warm=2, cold_after=3, valid=False, reasons=("the client lagged",)),
+        Trial(index=2, segment=1, cold=3, warm=4, cold_after=5, valid=True),
+    )
+    report = build(
+        runs.plan(), runs.view(), runs.rounds(), runs.judgement(trials=trials), runs.ENVIRONMENT, economics=None
+    )
+
+    assert report.cold.requests == 8
+    assert report.warm.requests == 4
+    assert [t.valid for t in report.trials] == [False, True]
+    assert report.trials[0].reasons == ("the client lagged",)
+
+
+def test_without_a_completed_trial_the_chain_so_far_is_described() -> None:
+    report = build(
+        runs.plan(), runs.view(), runs.rounds()[:3], runs.judgement(trials=()), runs.ENVIRONMENT, economics=None
+    )
+
+    assert (report.cold.requests, report.warm.requests) == (4, 4)
+    assert report.protocol is not None
+    assert report.protocol.trials == 0
+
+
+def test_a_trial_without_its_last_cold_round_has_no_figures_for_it() -> None:
+    trial = Trial(index=1, segment=1, cold=1, warm=2, cold_after=None, valid=True)
+    report = build(
+        runs.plan(), runs.view(), runs.rounds(), runs.judgement(trials=(trial,)), runs.ENVIRONMENT, economics=None
+    )
+
+    assert report.trials[0].cold_after is None
+    assert report.trials[0].warm is not None
+
+
+def test_the_time_until_stores_were_visible_is_a_figure() -> None:
+    protocol = runs.report().protocol
+
+    assert protocol is not None
+    assert (protocol.settle_mean_s, protocol.settle_max_s) == (1.25, 1.25)
+    assert protocol.settle_how == "puts started = finished"
+
+
+def test_the_client_reports_its_worst_round_and_its_cost_per_chunk() -> None:
+    client = runs.report().client
+
+    assert client is not None
+    assert client.loop_lag_ms == {"p50": 0.1, "p99": 0.4, "max": 1.0}
+    assert client.cpu_us_per_chunk == pytest.approx(1000)
+    assert client.saturated is False
+
+
+@pytest.mark.parametrize(
+    "health",
+    [ClientHealth(cpu_peak_share=0.86), ClientHealth(send_delay_mean_ms=70.0)],
+    ids=["cpu above 85 %", "sends later than 5 % of TTFT"],
+)
+def test_a_saturated_round_makes_the_client_saturated(health: ClientHealth) -> None:
+    rounds = [replace(r, client=health) if r.round == 1 else r for r in runs.rounds()]
+    report = build(runs.plan(), runs.view(), rounds, runs.judgement(), runs.ENVIRONMENT, economics=None)
+
+    assert report.client is not None
+    assert report.client.saturated is True
+
+
+def test_what_the_client_did_not_measure_is_none() -> None:
+    rounds = [replace(r, client=ClientHealth()) for r in runs.rounds()]
+    report = build(runs.plan(), runs.view(), rounds, runs.judgement(), runs.ENVIRONMENT, economics=None)
+
+    assert report.client is not None
+    assert report.client.bias_ms is None
+    assert report.client.cpu_us_per_chunk is None
+
+
+def test_numeric_targets_are_counted_and_stable_stands_apart() -> None:
+    assert runs.report().targets_met == (2, 2)
+
+
+def test_a_missed_target_is_not_counted_as_met() -> None:
+    missed = runs.judgement(claims=(runs.claim("ttft_mean", 0.5, 0.4), runs.claim("request_throughput", 2.6, 2.5)))
+
+    assert replace(runs.report(), judgement=missed).targets_met == (1, 2)
+
+
+def test_a_claim_without_estimate_is_not_met() -> None:
+    unknown = replace(runs.claim("ttft_mean", 0.5, 0.4), estimate_ratio=None)
+
+    assert replace(runs.report(), judgement=runs.judgement(claims=(unknown,))).targets_met == (0, 1)
+
+
+def test_a_claim_that_no_target_stands_behind_goes_by_its_ratio() -> None:
+    claims = (runs.claim("a", 0.5, 0.6), runs.claim("b", 1.5, 1.4))
+
+    assert replace(runs.report(), targets=(), judgement=runs.judgement(claims=claims)).targets_met == (2, 2)
+
+
+def test_the_business_case_follows_the_throughput_claim_with_its_interval() -> None:
+    case = runs.report().economics
+
+    assert case is not None
+    assert case.headline.servers_after == 3.4
+    assert case.interval is not None
+
+
+def test_goodput_carries_the_business_case_where_it_was_measured() -> None:
+    judged = runs.judgement(claims=(runs.claim("request_throughput", 2.96, 2.5), runs.claim("goodput", 2.0, 1.5)))
+    plan = EconomicsPlan()
+    report = build(runs.plan(), runs.view(), runs.rounds(), judged, runs.ENVIRONMENT, economics=plan)
+
+    assert report.economics is not None
+    assert report.economics.headline.servers_after == 5.0
+
+
+def test_without_a_throughput_or_without_costs_there_is_no_business_case() -> None:
+    judged = runs.judgement(claims=(runs.claim("ttft_mean", 0.3, 0.4),))
+    made = build(runs.plan(), runs.view(), runs.rounds(), judged, runs.ENVIRONMENT, economics=EconomicsPlan())
+
+    assert made.economics is None
+    assert (
+        build(runs.plan(), runs.view(), runs.rounds(), runs.judgement(), runs.ENVIRONMENT, economics=None).economics
+        is None
+    )
+
+
+def test_documents_that_fit_the_store_follow_from_the_kv_geometry() -> None:
+    plan = EconomicsPlan(store_bytes=10 * 16384 * 1024 + 5)
+    report = build(runs.plan(), runs.view(), runs.rounds(), runs.judgement(), runs.ENVIRONMENT, economics=plan)
+
+    assert report.economics is not None
+    assert report.economics.documents_in_store == 10
+    without = build(runs.plan(), runs.view(kv=None), runs.rounds(), runs.judgement(), runs.ENVIRONMENT, economics=plan)
+    assert without.economics is not None
+    assert without.economics.documents_in_store is None
+
+
+def test_only_a_held_check_of_store_counters_proves_the_tier() -> None:
+    assert runs.report().tier_unproven is False
+    weaker = tuple(replace(e, rung=Rung.USAGE) for e in runs.judgement().evidence)
+    assert replace(runs.report(), judgement=runs.judgement(evidence=weaker)).tier_unproven is True
+    broken = tuple(replace(e, status=Status.BROKEN) for e in runs.judgement().evidence)
+    assert replace(runs.report(), judgement=runs.judgement(evidence=broken)).tier_unproven is True
+
+
+def test_the_targets_of_the_plan_are_found_by_claim() -> None:
+    targets = TargetsPlan(name="t", claims=(Target(metric="x", title="X", ratio=1.0, stated="1"),))
+    report = replace(runs.report(), targets=targets.claims)
+
+    assert report.target("x") == targets.claims[0]
+    assert report.target("y") is None
+    assert report.claim("y") is None
