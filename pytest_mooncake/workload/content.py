@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     Symbols: TypeAlias = NDArray[Any]
 
 MARK_SYMBOLS = 3
-"""Symbols that tell rows cut from the same own text apart."""
+"""Symbols that tell rows of own text apart: the first two count up, see `nonce_places`."""
 
 
 class Content(Protocol):
-    """A source of rows; `symbols` is an array of token ids or words, rows are places in it."""
+    """A source of rows: rows are places in `symbols`, and nonces are made of its first `nonce_symbols`."""
 
     @property
     def symbols(self) -> Symbols:
-        """(n,) what a place stands for."""
+        """(n,) what a place stands for: token ids or words."""
+
+    @property
+    def nonce_symbols(self) -> int:
+        """How many symbols nonces may be made of."""
 
     def take(self, salt: str, stream: int, offset: int, count: int) -> Places:
         """Places of `count` symbols of row `stream`, from `offset` on."""
@@ -47,6 +51,7 @@ class MadeUp:
         import numpy as np
 
         self.symbols = symbol_array(symbols)
+        self.nonce_symbols = len(symbols)
         self._place_of = (np.arange(65_536, dtype=np.int64) * len(symbols) >> 16).astype(np.uint16)
 
     def take(self, salt: str, stream: int, offset: int, count: int) -> Places:
@@ -61,16 +66,18 @@ class MadeUp:
 class OwnText:
     """Rows cut from the user's own texts, over and over where they are short.
 
-    Row s reads text s mod n. Where texts are fewer than rows, later rows start elsewhere in the same text and begin
-    with symbols that number them, so that different rows never hold the same tokens.
+    Row s reads text s mod n; where texts are fewer than rows, later rows start elsewhere in the same text. Every row
+    begins with symbols that number it, so that two texts with the same first page share nothing that was not planned.
+    Nonces and numbers are made of the `pool`, because a text may hold too few different tokens.
     """
 
-    def __init__(self, texts: Sequence[Sequence[int | str]]) -> None:
+    def __init__(self, texts: Sequence[Sequence[int | str]], pool: Sequence[int | str]) -> None:
         import numpy as np
 
-        distinct = list(dict.fromkeys(symbol for text in texts for symbol in text))
+        distinct = list(dict.fromkeys([*pool, *(symbol for text in texts for symbol in text)]))
         place = {symbol: i for i, symbol in enumerate(distinct)}
         self.symbols = symbol_array(distinct)
+        self.nonce_symbols = len(pool)
         self._texts = tuple(np.array([place[symbol] for symbol in text], dtype=np.int32) for text in texts)
 
     def take(self, salt: str, stream: int, offset: int, count: int) -> Places:
@@ -80,7 +87,7 @@ class OwnText:
         lap, which = divmod(stream, len(self._texts))
         text = self._texts[which]
         row: Places = text[(np.arange(offset, offset + count) + lap * (len(text) // 3 + 1)) % len(text)]
-        if lap and offset < MARK_SYMBOLS:
-            marks = nonce_places("row", stream, len(self.symbols))[offset : min(MARK_SYMBOLS, offset + count)]
+        if offset < MARK_SYMBOLS:
+            marks = nonce_places("row", stream, self.nonce_symbols)[offset : min(MARK_SYMBOLS, offset + count)]
             row[: len(marks)] = marks
         return row

@@ -99,7 +99,7 @@ class Workload:
         salt = nonce if self.plan.kind == "trace" else f"seed {self.plan.seed}"
         rows = [self.content.take(salt, run.stream, run.offset, run.tokens) for run in runs]
         places = np.concatenate(rows)
-        places[:NONCE_TOKENS] = nonce_places(nonce, runs[0].stream, len(self.content.symbols))[: len(places)]
+        places[:NONCE_TOKENS] = nonce_places(nonce, runs[0].stream, self.content.nonce_symbols)[: len(places)]
         made: Symbols = self.content.symbols[places].tolist()
         return self._with_replies(nonce, runs, made)
 

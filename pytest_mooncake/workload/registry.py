@@ -10,6 +10,7 @@ from pytest_mooncake.plan.models import WorkloadPlan
 from pytest_mooncake.records import StackView
 from pytest_mooncake.workload.layout import Layout
 from pytest_mooncake.workload.long_document import document_layout
+from pytest_mooncake.workload.own_text import fetch_own_text, read_texts
 from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.scenario import scenario_layout
 from pytest_mooncake.workload.server_tokenizer import ServerTokenizer, fetch_token_pool, fetch_word_pool
@@ -55,7 +56,11 @@ async def build(
         session=http, url=view.engines[0].url, model=view.model, headers=headers, chat=api == "chat"
     )
     pool = await fetch_pool(tokenizer)
-    return Workload(plan, layout, pool, run_id=run_id, max_model_len=view.max_model_len)
+    own_text = None
+    if plan.documents is not None:
+        texts = read_texts(plan.documents, base or Path())
+        own_text = await fetch_own_text(tokenizer, pool, texts, most_tokens=int(layout.prompt_tokens.max()))
+    return Workload(plan, layout, pool, run_id=run_id, own_text=own_text, max_model_len=view.max_model_len)
 
 
 async def fetch_pool(tokenizer: ServerTokenizer) -> Pool:

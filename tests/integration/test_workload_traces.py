@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from pytest_mooncake.plan.models import TraceSpec, WorkloadPlan
 from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.registry import layout_of
 from pytest_mooncake.workload.reuse import segment_hits
+from pytest_mooncake.workload.stackdist import size_curve
 from pytest_mooncake.workload.tokens import pool_of_ids
-from tests.unit.workload.brute import unbounded_hits
+from tests.unit.workload.brute import lru_hits, unbounded_hits
 
 DATA = Path(__file__).parents[1] / "data" / "traces"
 POOL = pool_of_ids(range(100, 5000), "test")
@@ -199,3 +201,17 @@ def test_whatever_stands_in_a_line_is_read_or_refused_in_one_line(
     with pytest.raises(PlanError) as caught:
         replay(file)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["conversation", "synthetic"])
+def test_the_curve_of_a_published_trace_equals_a_simulated_lru_cache_on_a_sample(name: str) -> None:
+    file = DATA / f"{name}_trace.jsonl.gz"
+    curve = size_curve(replay(file, requests=400).layout, 512)
+    with gzip.open(file) as lines:
+        recorded = [json.loads(line) for line in itertools.islice(lines, 400)]
+    # whole blocks only, named by their ids: in the published traces an id stands for the whole prefix
+    prompts = [request["hash_ids"][: request["input_length"] // 512] for request in recorded]
+    assert curve.distinct == len({block for prompt in prompts for block in prompt})
+    for size in (100, 1000, 3000, 10**6):
+        assert curve.hits(size) == sum(lru_hits(prompts, size))
+    assert curve.most_hits > 0

@@ -215,6 +215,8 @@ def test_an_answer_of_the_wrong_length_or_where_answers_are_fixed_changes_nothin
 def test_text_made_of_counted_words_shares_what_token_ids_share() -> None:
     ids = scenario(traffic(documents=2), requests=12)
     words = Workload(ids.plan, ids.layout, WordPool(overhead_tokens=1))
+    drowned = Workload(ids.plan, ids.layout, WordPool(overhead_tokens=2500))
+    assert [len(str(request.prompt).split()) - 1 for request in drowned.requests("n")] == [60] * 12
     prompts = [str(request.prompt).split() for request in words.requests("n")]
     assert [len(prompt) for prompt in prompts] == ids.layout.prompt_tokens.tolist()
     assert unbounded_hits(prompts, 256) == ids.reuse(256).cold_hits.tolist()  # type: ignore[arg-type]  # words
