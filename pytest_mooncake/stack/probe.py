@@ -233,7 +233,7 @@ def _why(error: Exception, url: str, timeout_s: float) -> str:
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError)):
         return _tls(error)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return _not_connected(error.os_error)
+        return _not_connected(error.os_error, url)
     if isinstance(error, aiohttp.ClientPayloadError):
         return "breaks its answer off in the middle: is something between us and the server?"
     if isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
@@ -258,7 +258,9 @@ def _certificate_problem(detail: str) -> str:
     return printable(found.group(1).strip().rstrip(".")) if found else "verification failed"
 
 
-def _not_connected(error: OSError) -> str:
+def _not_connected(error: OSError, url: str) -> str:
+    if isinstance(error, ConnectionResetError):  # in the middle of the TLS handshake
+        return f"closes the connection without an answer: {_other_scheme(url)}"
     if isinstance(error, ConnectionRefusedError):
         return "refuses the connection: nothing listens there; is the server up, and the port right?"
     reason = error.strerror or str(error) or type(error).__name__

@@ -102,6 +102,8 @@ class FaultyServer:
             **(routes or {}),
         }
         self.received: list[Received] = []
+        self.tls_reply = error(400, "Invalid HTTP request received.")
+        """What a client gets that tries TLS on the plain port."""
         self.port = 0
         self._tls = tls
         self._counts: Counter[str] = Counter()
@@ -152,6 +154,9 @@ class FaultyServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (received := await _read(reader)) is not None:
+                if received.method == "TLS":
+                    await _write(writer, self.tls_reply)
+                    break
                 self.received.append(received)
                 if not await _write(writer, self._reply(received)):
                     break
@@ -201,11 +206,17 @@ class _Thread:
             await self._stop.wait()
 
 
+_TLS_HANDSHAKE = b"\x16"
+
+
 async def _read(reader: asyncio.StreamReader) -> Received | None:
-    try:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    except asyncio.IncompleteReadError:
+    """Return the next request, or `None` at the end; something that begins as TLS is left unread."""
+    begin = await reader.read(1)
+    if begin == b"":
         return None
+    if begin == _TLS_HANDSHAKE:
+        return Received(method="TLS", path="", query="", headers={}, body=b"")
+    head = (begin + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.split("\r\n")
     method, target, _ = first.split(" ", 2)
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

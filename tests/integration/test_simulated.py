@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ import pytest
 from pytest_mooncake.errors import StackError
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import KVGeometry
-from pytest_mooncake.stack.simulated import SIMULATED_NOTE, provision_simulated
+from pytest_mooncake.stack.simulated import SIMULATED_NOTE, provision, provision_simulated
 from pytest_mooncake.stack.simulated.__main__ import main
 from pytest_mooncake.stack.simulated.serving import Listening, serving
 
@@ -421,6 +422,25 @@ def test_a_stack_that_says_nothing_in_time_is_stopped(tmp_path: Path) -> None:
         provision_simulated(plan, log_dir=tmp_path, progress=lambda _: None),
     ):
         pytest.fail("nothing starts in a millisecond")
+
+
+@pytest.mark.parametrize("ignored", ["", "signal.signal(signal.SIGTERM, signal.SIG_IGN);"])
+def test_what_does_not_end_by_itself_is_asked_and_then_killed(ignored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provision, "_STOP_S", 0.2)
+    code = f"import signal, time; {ignored} print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        provision._stop(process)
+    assert process.returncode == (-signal.SIGKILL if ignored else -signal.SIGTERM)
+
+
+def test_a_package_that_is_installed_changes_no_import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    root = str(Path(provision.__file__).resolve().parents[3])
+    assert provision._environment()["PYTHONPATH"] == root
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: root)
+    assert "PYTHONPATH" not in provision._environment()
 
 
 PARENT = """

@@ -230,6 +230,17 @@ async def test_an_aborted_request_is_counted_and_makes_room() -> None:
     assert waiting.ready == 0
 
 
+async def test_a_request_aborted_in_its_prefill_gets_no_token() -> None:
+    async with running(make_plan(simulated={"base_ms": 20.0})) as (engine, _):
+        job = make_job()
+        engine.submit(job)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        engine.abort(job)
+        await finish(engine, make_job(first=2))
+    assert job.ready == 0
+
+
 async def test_decoding_that_fell_far_behind_does_not_rush() -> None:
     assert await SimulatedEngine._until(5.0) > 5.0
 

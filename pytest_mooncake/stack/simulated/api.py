@@ -162,26 +162,23 @@ class EngineApi:
         answer = self._answer(asked)
         if asked.chat:
             await response.write(answer.role())
-        sent = 0
+        sent, step = 0, self._faults.tokens_per_chunk or 1
         while sent < len(job.output):
-            ready = await job.tokens_beyond(sent)
+            ready = await job.tokens_beyond(min(sent + step, len(job.output)) - 1)
             if self._faults.stream_error and ready > _ERROR_AFTER_TOKENS:
                 await response.write(error_event("EngineCore encountered an issue (simulated).") + DONE)
                 return response
-            events, sent = self._events(answer, job, sent, ready)
-            if events:
-                await response.write(events)
+            events, sent = self._events(answer, job, sent, ready, step)
+            await response.write(events)
         usage = self._usage(job)
         await response.write((answer.usage(usage) if usage and asked.include_usage else b"") + DONE)
         return response
 
-    def _events(self, answer: Answer, job: Job, sent: int, ready: int) -> tuple[bytes, int]:
-        """Return the events of the tokens from `sent` up to `ready`, and how many tokens that makes in all."""
-        step = self._faults.tokens_per_chunk or 1
+    def _events(self, answer: Answer, job: Job, sent: int, ready: int, step: int) -> tuple[bytes, int]:
+        """Return the events of `step` tokens each from `sent` on that are ready, and how many tokens are sent then."""
         words = self._served.vocabulary.words
         events = []
-        while sent < ready:
-            until = min(sent + step, len(job.output))
+        while sent < ready and (until := min(sent + step, len(job.output))) <= ready:
             text = " ".join(words[token] for token in job.output[sent:until])
             last = until == len(job.output)
             events.append(

@@ -101,14 +101,12 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
-    for end in (None, process.terminate, process.kill):
-        if end is not None:
-            end()
+    for insist in (process.terminate, process.kill):
         try:
             process.wait(_STOP_S)
             return
         except subprocess.TimeoutExpired:
-            continue
+            insist()
     process.wait()
 
 
