@@ -8,7 +8,7 @@ import pytest
 
 from pytest_mooncake.cache.evidence import round_evidence
 from pytest_mooncake.records import Evidence, Fault, Kind, Round, Settle, StackView, Status
-from tests.unit.cache.world import CHUNKS, World, play, record, view
+from tests.unit.cache.world import CHUNKS, World, play, record, view, without_cached_tokens
 
 
 def broken(measured: Round, reference: Round | None = None, seen: StackView | None = None) -> dict[str, Evidence]:
@@ -341,3 +341,54 @@ def test_a_warm_prefill_that_is_no_faster_is_told() -> None:
 
     assert set(found) == {"warm_prefill_fell"}
     assert found["warm_prefill_fell"].expected == "mean prefill below the cold round's 0.125 s"
+
+
+def test_why_store_counters_prove_nothing_is_said() -> None:
+    world = World()
+    cold = play(world, Kind.COLD)
+    world.restart("master")
+    restarted = replace(cold, after=world.scrapes())
+    hidden = play(World(hidden={"master"}), Kind.COLD)
+
+    assert why(restarted, "cold_no_store_hits") == "the master restarted during the round"
+    assert why(hidden, "cold_no_store_hits") == "the master's counters were not read"
+    assert why(hidden, "cold_no_store_hits", view(store=False)).startswith("no Mooncake master is known")
+
+
+def test_why_engine_counters_prove_nothing_is_said() -> None:
+    world = World()
+    cold = play(world, Kind.COLD)
+    world.down["engine:0"] = "no answer within 5 s from http://127.0.0.1:8000/metrics"
+
+    assert "engine:0 could not be read (no answer within 5 s" in why(
+        replace(cold, after=world.scrapes()), "cold_no_external_hits"
+    )
+    assert "--mooncake-metrics" in why(play(World(hidden={"engine:0"}), Kind.COLD), "cold_no_external_hits")
+
+
+def why(measured: Round, check: str, seen: StackView | None = None) -> str:
+    evidence = round_evidence(measured, seen or view(), reference=None)
+    return next(item.detail for item in evidence if item.id == check and item.status is Status.UNAVAILABLE)
+
+
+def test_an_older_engine_without_a_quantity_says_so() -> None:
+    world = World()
+    for series in [s for s in world.sources["engine:0"] if "by_source" in s]:
+        del world.sources["engine:0"][series]
+
+    assert "does not count" in why(play_blind(world), "cold_no_external_hits")
+
+
+def play_blind(world: World) -> Round:
+    """A cold round whose engine counts requests and nothing of where their tokens came from."""
+    before = world.scrapes()
+    world.add("engine:0", "vllm:request_success_total", 1, label='"length"')
+    healthy = play(World(), Kind.COLD)
+    return replace(healthy, requests=healthy.requests[:1], before=before, after=world.scrapes())
+
+
+def test_without_a_cold_round_there_is_nothing_to_compare_times_with() -> None:
+    world = World(hidden={"engine:0", "master"})
+    warm = without_cached_tokens(play(world, Kind.WARM))
+
+    assert why(warm, "warm_ttft_fell", view(store=False, kv=None)) == "there is no cold round to compare with"

@@ -329,3 +329,7 @@ def test_json_that_is_no_object_is_no_mapping() -> None:
     assert json_mapping("[1]") is None
     assert json_mapping(None) is None
     assert json_mapping('{"a": 1}') == {"a": 1}
+
+
+def test_numbers_that_are_none_count_as_the_default() -> None:
+    assert ids(with_engine(extra(transfer_timeout="soon"))) == []
