@@ -2,7 +2,8 @@
 
     python -m benchmarks.verdicts [--runs N] [--out DIR]
 
-False PASS: the true ratio lies exactly on the target. Power: the true cut is 65 or 67 % with σ = 0.08 a round.
+False PASS: the true ratio lies exactly on the target. Power: the true cut is 65 or 67 %.
+σ is 0.08 a round, under stalls 0.04.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.verdicts.figure import svg
-from benchmarks.verdicts.noises import NOISES, normal
+from benchmarks.verdicts.noises import NOISES, STALL_SIGMA, normal
 from benchmarks.verdicts.operate import operate
 from benchmarks.verdicts.rivals import RIVALS, acceptance
 from pytest_mooncake.analysis.levels import TABLE, nominal_level, simulated_level
@@ -40,9 +41,10 @@ def noise_table(runs: int) -> Iterator[str]:
     yield "| noise of the rounds | false PASS | false FAIL | power at −65 % | at −67 % | mean trials at −67 % |"
     yield "|---|---|---|---|---|---|"
     for name, noise in NOISES.items():
-        on = operate(design(), noise, shift=0.0, sigma=SIGMA, runs=runs)
+        sigma = STALL_SIGMA if name.startswith("stalls") else SIGMA
+        on = operate(design(), noise, shift=0.0, sigma=sigma, runs=runs)
         low, high = (
-            operate(design(), noise, shift=math.log(TARGET / ratio), sigma=SIGMA, runs=runs // 4)
+            operate(design(), noise, shift=math.log(TARGET / ratio), sigma=sigma, runs=runs // 4)
             for ratio in (0.35, 0.33)
         )
         figures = (share(on.passes), share(on.fails), share(low.passes), share(high.passes), f"{high.mean_trials:.1f}")

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+STALL_SIGMA = 0.04
+"""σ of the rounds on which stalls are laid: these have a size of their own, so σ decides how much they matter."""
 Noise = Callable[[np.random.Generator, int, int], NDArray[Any]]
 
 
@@ -123,7 +125,7 @@ def session(size: float, starts: int) -> Noise:
     return make
 
 
-def stalls(share: float, factor: float, requests: int = 30, sigma: float = 0.08) -> Noise:
+def stalls(share: float, factor: float, requests: int = 30, sigma: float = STALL_SIGMA) -> Noise:
     """Warm requests that stall: each takes `factor` times as long with probability `share`; the mean includes them.
 
     Unlike the other noises this one has a scale: it has to be multiplied by `sigma`.
