@@ -127,7 +127,7 @@ def _short_report(report: Report, words: Catalogue) -> str:
         words("result.met", met=met, of=of),
         "\n".join(why),
         f"**{words(f'advice.{reasons.advice_key(report)}')}**",
-        f"`{escape.one_line(report.run_id).replace('`', '')}`",
+        escape.markdown(report.run_id),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 

@@ -100,13 +100,19 @@ def _layouts(page: Page, lines: Sequence[Row]) -> Iterator[list[str]]:
     keys = ("metric", "cold_short", "warm_short", "change", "target", "verdict")
     header = [page.words(f"word.{key}") for key in keys]
     for name_width, units_at_figures in ((24, True), (32, False), (12, False)):
-        yield tabulate(
+        text = tabulate(
             [_cells(page, row, name_width, units_at_figures) for row in lines],
             headers=header,
             tablefmt="simple" if name_width > 12 else "plain",
             colalign=("left", "right", "right", "right", "right", "left"),
             disable_numparse=True,
-        ).splitlines()
+        )
+        yield [_ruled(line, page.columns) for line in text.splitlines()]
+
+
+def _ruled(line: str, columns: int) -> str:
+    """A rule may be as wide as its padded columns; what of it stands out is only padding."""
+    return line[:columns] if set(line) <= {"-", " "} else line
 
 
 def _cells(page: Page, row: Row, name_width: int, units_at_figures: bool) -> tuple[str, ...]:

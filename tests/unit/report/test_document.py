@@ -202,3 +202,10 @@ def test_the_targets_of_the_plan_are_found_by_claim() -> None:
     assert report.target("x") == targets.claims[0]
     assert report.target("y") is None
     assert report.claim("y") is None
+
+
+def test_figures_without_a_prompt_length_have_no_limits_and_no_documents() -> None:
+    report = original_report(prompt_tokens=None)
+
+    assert report.limits is None
+    assert report.setting.prompt_tokens is None
