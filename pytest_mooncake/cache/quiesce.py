@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pytest_mooncake.cache.counters import CounterDeltas, deltas
 from pytest_mooncake.cache.counters import read as value_of
@@ -112,17 +113,31 @@ async def quiesce(
     if fixed_s is not None:
         await sleep(fixed_s)
         return Settle(seconds=fixed_s, settled=True, how=f"{fixed_s:g} s by the clock, as asked")
+
+    async def look() -> _Sample:
+        return _look(await read(), before, expect_keys, expect_requests)
+
+    return await _watch(look, deadline_s=deadline_s, pause=partial(sleep, poll_s), clock=clock)
+
+
+async def _watch(
+    look: Callable[[], Awaitable[_Sample]],
+    *,
+    deadline_s: float,
+    pause: Callable[[], Awaitable[None]],
+    clock: Callable[[], float],
+) -> Settle:
     started_s = clock()
     anchor: tuple[float, _Sample] | None = None
     while True:
         now_s = clock() - started_s
-        sample = _look(await read(), before, expect_keys, expect_requests)
+        sample = await look()
         if anchor is None or anchor[1] != sample:
             anchor = (now_s, sample)
         outcome = _outcome(sample, now_s=now_s, since_s=anchor[0], deadline_s=deadline_s)
         if outcome is not None:
             return outcome
-        await sleep(poll_s)
+        await pause()
 
 
 def _outcome(sample: _Sample, *, now_s: float, since_s: float, deadline_s: float) -> Settle | None:
