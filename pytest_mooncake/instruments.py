@@ -91,8 +91,19 @@ async def _settle(
     step: Step,
     before: tuple[Scrape, ...],
 ) -> Settle:
-    expected = None
-    if step.kind is Kind.COLD and view.kv is not None:
-        chunks = plan.workload.prompt_tokens // view.kv.chunk_tokens
-        expected = plan.workload.requests * chunks * view.kv.ranks
-    return await quiesce(read, expect_keys=expected, before=before, deadline_s=QUIESCE_LIMIT_S)
+    return await quiesce(
+        read,
+        expect_keys=_keys_to_come(plan, view, step),
+        expect_requests=plan.workload.requests,
+        before=before,
+        deadline_s=QUIESCE_LIMIT_S,
+    )
+
+
+def _keys_to_come(plan: Plan, view: StackView, step: Step) -> int | None:
+    """Objects that a round adds to the store: none when warm, else one a chunk and rank; None where unknown."""
+    if step.kind is Kind.WARM:
+        return 0
+    if view.kv is None:
+        return None
+    return plan.workload.requests * (plan.workload.prompt_tokens // view.kv.chunk_tokens) * view.kv.ranks

@@ -6,8 +6,8 @@ the verdict of a run and of its replay cannot differ.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from pytest_mooncake.analysis.audit import audit_rounds
 from pytest_mooncake.analysis.claims import judge_claims
@@ -24,6 +24,7 @@ from pytest_mooncake.records import (
     Kind,
     Phase,
     Round,
+    Rung,
     StackView,
     Status,
     Trial,
@@ -50,7 +51,11 @@ def judge_round(measured: Round, rounds: Sequence[Round], view: StackView, plan:
         plan: the run's plan; its targets say which share of warm hits is enough.
     """
     evidence = round_evidence(
-        measured, view, reference=_round_before(measured, rounds), warm_hit_share=plan.targets.warm_hit_share
+        measured,
+        view,
+        reference=_reference(measured, rounds),
+        warm_hit_share=plan.targets.warm_hit_share,
+        planned=plan.workload.requests,
     )
     return RoundFindings(
         evidence=evidence,
@@ -59,10 +64,11 @@ def judge_round(measured: Round, rounds: Sequence[Round], view: StackView, plan:
     )
 
 
-def _round_before(measured: Round, rounds: Sequence[Round]) -> Round | None:
-    """The cold round that a warm one repeats; for a cold round, whatever was measured before it."""
-    before = [r for r in rounds if r.round < measured.round and (measured.kind is Kind.COLD or r.kind is Kind.COLD)]
-    return before[-1] if before else None
+def _reference(measured: Round, rounds: Sequence[Round]) -> Round | None:
+    """The cold round that a warm one repeats; for a cold round, any other (it tells what the server shows at all)."""
+    if measured.kind is Kind.COLD:
+        return next((r for r in rounds if r.round != measured.round), None)
+    return next((r for r in reversed(rounds) if r.round < measured.round and r.kind is Kind.COLD), None)
 
 
 def _broken(evidence: Sequence[Evidence], fault: Fault, measured: Round) -> tuple[str, ...]:
@@ -90,13 +96,14 @@ def judge(plan: Plan, view: StackView, rounds: Sequence[Round], *, interrupted: 
     """
     findings = {r.round: judge_round(r, rounds, view, plan) for r in rounds}
     trials = trials_of(rounds, findings, quick=plan.quick)
+    trials = tuple(_with_rung(t, findings, view, plan) for t in trials)
     valid_rounds = rounds_of_valid_trials(rounds, trials)
     valid = sum(t.valid for t in trials)
     claims = judge_claims(plan.targets, valid_rounds, looks=plan.looks, trials=valid, quick=plan.quick)
     evidence = tuple(e for f in findings.values() for e in f.evidence)
-    rung = judge_rung(plan.evidence, view, evidence)
+    rung = judge_rung(plan.evidence, view, _evidence_of(valid_rounds or rounds, findings))
     audit = audit_rounds(valid_rounds, plan.workload.concurrency)
-    invalid = [*(() if rung.enough else (rung.reason,)), *_too_many_repeats(plan, trials)]
+    invalid = [*(() if rung.enough or not trials else (rung.reason,)), *_too_many_repeats(plan, trials)]
     invalid += [f"audit: {a.law}: {a.detail}" for a in audit if a.status == "broken"]
     product = [fault for f in findings.values() for fault in f.product_faults]
     verdict, reasons = combine(() if invalid else claims, product_faults=tuple(product), invalid=tuple(invalid))
@@ -112,8 +119,31 @@ def judge(plan: Plan, view: StackView, rounds: Sequence[Round], *, interrupted: 
             "invalid_trials": sum(not t.valid for t in trials),
             "product_fault": bool(product),
             "rung": rung.reached,
+            "rung_out_of_reach": bool(trials) and not is_within_reach(plan, view),
         },
     )
+
+
+def _evidence_of(rounds: Sequence[Round], findings: Mapping[int, RoundFindings]) -> tuple[Evidence, ...]:
+    return tuple(e for r in rounds for e in findings[r.round].evidence)
+
+
+def _with_rung(trial: Trial, findings: Mapping[int, RoundFindings], view: StackView, plan: Plan) -> Trial:
+    """A trial whose own evidence ends below the least rung is invalid: a scrape failed, a counter vanished."""
+    members = (number for number in (trial.cold, trial.warm, trial.cold_after) if number is not None)
+    rung = judge_rung(plan.evidence, view, tuple(e for number in members for e in findings[number].evidence))
+    if rung.enough:
+        return trial
+    return replace(trial, valid=False, reasons=(*trial.reasons, rung.reason))
+
+
+def is_within_reach(plan: Plan, view: StackView) -> bool:
+    """Whether the least rung can be reached on this stack at all: repeating a trial cannot bring counters about."""
+    if plan.evidence is Rung.STORE:
+        return view.store is not None
+    if plan.evidence is Rung.ENGINE:
+        return any(engine.metrics_url for engine in view.engines)
+    return True
 
 
 def _remarks(rung: RungJudgement, *, interrupted: bool) -> tuple[str, ...]:
@@ -123,7 +153,7 @@ def _remarks(rung: RungJudgement, *, interrupted: bool) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def trials_of(rounds: Sequence[Round], findings: dict[int, RoundFindings], *, quick: bool) -> tuple[Trial, ...]:
+def trials_of(rounds: Sequence[Round], findings: Mapping[int, RoundFindings], *, quick: bool) -> tuple[Trial, ...]:
     """The trials of all chains: each warm round with its neighbours.
 
     A trial without its last cold round is left out (the run is still going on, or was interrupted there), except in a
@@ -175,9 +205,10 @@ def _too_many_repeats(plan: Plan, trials: Sequence[Trial]) -> list[str]:
 
 def is_decided(plan: Plan, judgement: Judgement) -> bool:
     """Whether more trials could not change the verdict, or may not be run."""
-    if judgement.details["product_fault"] or judgement.details["invalid_trials"] > repeats_allowed(plan):
+    details = judgement.details
+    if details["product_fault"] or details["rung_out_of_reach"] or details["invalid_trials"] > repeats_allowed(plan):
         return True
-    valid = judgement.details["valid_trials"]
+    valid = details["valid_trials"]
     if valid >= max(plan.looks):
         return True
     return valid in plan.looks and judgement.verdict in {Verdict.PASS, Verdict.FAIL, Verdict.INVALID}

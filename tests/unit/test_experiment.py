@@ -90,7 +90,12 @@ class World:
             claims=(),
             evidence=(),
             trials=trials,
-            details={"valid_trials": valid, "invalid_trials": len(trials) - valid, "product_fault": False},
+            details={
+                "valid_trials": valid,
+                "invalid_trials": len(trials) - valid,
+                "product_fault": False,
+                "rung_out_of_reach": False,
+            },
         )
 
     def round_starts(self, step: Step, planned: int) -> None:
