@@ -78,10 +78,20 @@ async def scripted_server(*, ttft_ms: float, gap_ms: float, tokens: int) -> Asyn
         server = ScriptedServer(url=f"http://127.0.0.1:{await _port_of(process)}")
         yield server
         output, _ = await asyncio.to_thread(process.communicate, b"", _WAIT_S)
-        server.truth = orjson.loads(output)
+        server.truth = _truth_in(output, process.returncode)
     finally:
         process.kill()
         await asyncio.to_thread(process.communicate)
+
+
+def _truth_in(output: bytes, code: int) -> Mapping[str, Sequence[int]]:
+    try:
+        truth: Mapping[str, Sequence[int]] = orjson.loads(output)
+    except orjson.JSONDecodeError:
+        raise MooncakeError(
+            f"the calibration server ended with code {code} after {len(output)} bytes of its truth; run it again"
+        ) from None
+    return truth
 
 
 async def _port_of(process: subprocess.Popen[bytes]) -> int:

@@ -122,7 +122,9 @@ def main(argv: Sequence[str]) -> None:
     script = Script(ttft_ms=float(ttft_ms), gap_ms=float(gap_ms), tokens=int(tokens))
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         truth = runner.run(_serve(script))
-    sys.stdout.buffer.write(orjson.dumps(truth))
+    # Not `sys.stdout.buffer`: under PYTHONUNBUFFERED that is the bare pipe, whose `write` may stop short.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as output:
+        output.write(orjson.dumps(truth))
 
 
 if __name__ == "__main__":
