@@ -1,0 +1,103 @@
+"""Planned reuse against the hits that a simulated engine reports, sent by the measuring client itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from pytest_mooncake.load.round import RoundSpec, run_round
+from pytest_mooncake.plan.models import StackPlan, Timeouts, TraceSpec, WorkloadPlan
+from pytest_mooncake.plan.yaml_source import load
+from pytest_mooncake.records import Engine, Kind, KVGeometry, Phase, RequestRecord, StackView
+from pytest_mooncake.stack.simulated.serving import serving
+from pytest_mooncake.workload.prompts import Workload
+from pytest_mooncake.workload.registry import build
+
+ROOT = Path(__file__).parents[2]
+TRACE = ROOT / "tests" / "data" / "traces" / "conversation_trace.jsonl.gz"
+FAST = {
+    "prefill_us_per_token": 0.5,
+    "cached_us_per_token": 0.01,
+    "decode_ms_per_token": 0.5,
+    "base_ms": 0.1,
+    "store_delay_ms": 0.0,
+}
+
+
+@asynccontextmanager
+async def stack(**engine: Any) -> AsyncIterator[tuple[StackView, aiohttp.ClientSession]]:
+    plan = StackPlan.model_validate({"name": "s", "kind": "simulated", "simulated": FAST, "engine": engine})
+    async with serving(plan) as listening, aiohttp.ClientSession() as http:
+        yield (
+            StackView(
+                name="s",
+                provisioned=True,
+                simulated=True,
+                engines=tuple(Engine(url=url) for url in listening.engine_urls),
+                model="simulated",
+                max_model_len=plan.engine.max_model_len,
+                kv=KVGeometry(bytes_per_token=1),
+            ),
+            http,
+        )
+
+
+async def sent(view: StackView, work: Workload, kind: Kind, *, concurrency: int | None = 1) -> list[RequestRecord]:
+    records: list[RequestRecord] = []
+    spec = RoundSpec(
+        round=0,
+        kind=kind,
+        phase=Phase.CHAIN,
+        requests=work.requests("0", engines=len(view.engines), shift=int(kind is Kind.WARM)),
+        concurrency=concurrency,
+        timeouts=Timeouts(),
+        engines=view.engines,
+        model=view.model,
+    )
+    await run_round(spec, on_record=records.append)
+    assert [record.error for record in records] == [None] * len(work.layout)
+    return sorted(records, key=lambda record: record.index)
+
+
+def cached(records: list[RequestRecord]) -> tuple[int | None, ...]:
+    return tuple(record.cached_tokens for record in records)
+
+
+@pytest.mark.parametrize("name", ["kb-qa", "customer-chat", "code-assistant"])
+async def test_reuse_asked_is_reuse_planned_is_reuse_observed(name: str) -> None:
+    plan = load(ROOT / "fixtures" / "workloads" / f"{name}.yaml", WorkloadPlan, name=name)
+    asked = plan.traffic[0].reuse
+    plan = plan.model_copy(update={"requests": 24, "prompt_tokens": 3000, "output_tokens": 4})
+    async with stack(count=2) as (view, http):
+        work = await build(plan, view, http=http, run_id="r")
+        cold, warm = [await sent(view, work, kind) for kind in (Kind.COLD, Kind.WARM)]
+    reuse = work.reuse(256)
+    assert reuse.cold_ratio == pytest.approx(asked, abs=24 / int(reuse.chunks.sum()))
+    assert cached(cold) == reuse.cold_cached_tokens
+    assert cached(warm) == reuse.warm_cached_tokens
+    assert [record.prompt_tokens for record in cold] == work.layout.prompt_tokens.tolist()
+
+
+async def test_a_trace_is_replayed_on_its_schedule_and_hits_as_planned() -> None:
+    window = TraceSpec(
+        path=str(TRACE), start_s=600, duration_s=12, speed=8, max_prompt_tokens=6000, max_output_tokens=4
+    )
+    plan = WorkloadPlan(name="t", kind="trace", trace=window)
+    async with stack(max_num_seqs=64) as (view, http):
+        work = await build(plan, view, http=http, run_id="r")
+        cold = await sent(view, work, Kind.COLD, concurrency=None)
+        warm = await sent(view, work, Kind.WARM, concurrency=None)
+    assert len(cold) > 30
+    for records in (cold, warm):
+        begin = records[0].intended_ns
+        assert work.layout.offset_ns is not None
+        assert [record.intended_ns - begin for record in records] == work.layout.offset_ns.tolist()
+        assert all(record.sent_ns is not None and record.sent_ns >= record.intended_ns for record in records)
+    assert cached(warm) == work.reuse(256).warm_cached_tokens
+    # a cold request may overtake the one that would have stored its prefix, and then finds less, never more
+    assert all((a or 0) <= b for a, b in zip(cached(cold), work.reuse(256).cold_cached_tokens, strict=True))
