@@ -15,7 +15,7 @@ import pytest
 
 from pytest_mooncake.errors import StackError
 from pytest_mooncake.stack.namespace import enter, inside
-from pytest_mooncake.stack.process import Command, Supervisor, birth, supervised
+from pytest_mooncake.stack.process import Command, birth, supervised
 
 ENV = {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
 PATIENCE_S = 10.0
@@ -70,7 +70,7 @@ def test_a_process_started_again_under_its_name_counts_as_running(tmp_path: Path
 def test_a_program_that_does_not_exist_is_refused_by_name(tmp_path: Path) -> None:
     with supervised(isolate=False) as supervisor:
         command = Command(name="engine", argv=("/no/such/program",), log=tmp_path / "log", cwd=tmp_path)
-        with pytest.raises(StackError, match="engine cannot be started: .*No such file"):
+        with pytest.raises(StackError, match=r"engine cannot be started: .*No such file"):
             supervisor.start(command)
 
 
@@ -93,12 +93,17 @@ def test_a_process_whose_parent_has_died_is_still_found(tmp_path: Path) -> None:
 
 
 def test_an_exception_in_the_block_ends_everything_too(tmp_path: Path) -> None:
-    supervisor: Supervisor | None = None
-    with pytest.raises(KeyboardInterrupt), supervised(isolate=False) as supervisor:
-        pid = supervisor.start(shell("sleep 60", tmp_path))
-        raise KeyboardInterrupt
-    assert supervisor is not None
-    assert all_gone((pid, supervisor.pid))
+    started: list[int] = []
+
+    def interrupted() -> None:
+        with supervised(isolate=False) as supervisor:
+            started.extend((supervisor.start(shell("sleep 60", tmp_path)), supervisor.pid))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(started) == 2
+    assert all_gone(tuple(started))
 
 
 OWNER = """
@@ -148,7 +153,7 @@ def test_a_killed_warden_takes_its_children_along_and_is_reported(tmp_path: Path
         pid = supervisor.start(shell("exec sleep 60", tmp_path))
         os.kill(supervisor.pid, signal.SIGKILL)
         assert eventually(lambda: all_gone((pid,)))
-        with pytest.raises(StackError, match="warden .* is gone"):
+        with pytest.raises(StackError, match=r"warden .* is gone"):
             supervisor.exits()
     assert not supervisor.run_dir.exists()
 
@@ -207,7 +212,7 @@ def test_an_isolated_server_is_reached_from_inside_its_namespace_only(tmp_path: 
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", 18123))
         gone = supervisor.netns
-    with pytest.raises(StackError, match="namespace is gone .*has it ended"):
+    with pytest.raises(StackError, match=r"namespace is gone .*has it ended"):
         enter(gone)
 
 

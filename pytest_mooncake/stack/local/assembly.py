@@ -71,6 +71,8 @@ class _Work:
     pids: dict[str, int] = field(default_factory=dict)
     launchers: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    ready: set[str] = field(default_factory=set)
+    """Engines that have answered: one that dies later did not die of its launcher."""
 
     def start(self, command: Command) -> None:
         self.pids[command.name] = self.supervisor.start(command)
@@ -96,10 +98,13 @@ def assemble(plan: StackPlan, supervisor: Supervisor, *, log_dir: Path, progress
     with inside(supervisor.netns):
         heads, site = _prepare(plan, supervisor, watch, log_dir.resolve())
         work = _Work(plan=plan, site=site, supervisor=supervisor, watch=watch)
+        watch.replace = lambda ended: _replace_forked(work, ended)
         _start_all(work)
         for index in range(plan.engine.count):
-            _await_engine(work, index)
-            prove(watch, plan, f"vllm-{index}", site.ports.engines[index], site.ports.admin)
+            name, port = f"vllm-{index}", site.ports.engines[index]
+            watch.until(name, "loading", answers(port, "/health"))
+            work.ready.add(name)
+            prove(watch, plan, name, port, site.ports.admin)
     return Assembled(
         plan=plan,
         site=site,
@@ -206,18 +211,15 @@ def _start_engine(work: _Work, index: int, *, fork: bool) -> None:
     work.start(command)
 
 
-def _await_engine(work: _Work, index: int) -> None:
-    """Wait until an engine answers; one that the fork launcher could not start is started plainly."""
-    name, port = f"vllm-{index}", work.site.ports.engines[index]
-    try:
-        work.watch.until(name, "loading", answers(port, "/health"))
-    except Ended as ended:
-        if ended.component != name or work.launchers[name] == "plain" or _fork_is_blameless(work.watch.log_of(name)):
-            raise
-        work.notes.append(f"{name}: the fork launcher failed, started plainly ({ended})")
-        work.watch.progress(f"{name}: the fork launcher failed; starting vLLM plainly, which takes longer")
-        _start_engine(work, index, fork=False)
-        work.watch.until(name, "loading (plain start)", answers(port, "/health"))
+def _replace_forked(work: _Work, ended: Ended) -> bool:
+    """Start an engine plainly that the fork launcher could not start; False where that would not help."""
+    name, log = ended.component, work.watch.log_of(ended.component)
+    if work.launchers.get(name) != "fork" or name in work.ready or _fork_is_blameless(log):
+        return False
+    work.notes.append(f"{name}: the fork launcher failed, started plainly ({ended})")
+    work.watch.progress(f"{name}: the fork launcher failed; starting vLLM plainly, which takes longer")
+    _start_engine(work, int(name.removeprefix("vllm-")), fork=False)
+    return True
 
 
 def _fork_is_blameless(log: Path) -> bool:

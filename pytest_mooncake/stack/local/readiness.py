@@ -67,6 +67,7 @@ class Watch:
         exits: Names and exit codes of ended processes.
         log_of: The log file of a component.
         progress: Gets a line whenever what is waited for changes, and every `report_s`.
+        replace: Told of an ended component; True when it has started it in another way.
     """
 
     exits: Callable[[], dict[str, int]]
@@ -75,6 +76,7 @@ class Watch:
     deadline: Deadline
     sleep: Callable[[float], None] = time.sleep
     report_s: float = 5.0
+    replace: Callable[[Ended], bool] = lambda _: False
 
     def until(self, component: str, what: str, condition: Callable[[], bool], limit_s: float | None = None) -> None:
         """Poll `condition` until it holds.
@@ -95,9 +97,11 @@ class Watch:
             self.sleep(TICK_S)
 
     def check_alive(self) -> None:
-        """Raise `Ended` when a component is no longer running."""
+        """Raise `Ended` when a component is no longer running and `replace` has not started it anew."""
         for component, code in self.exits().items():
-            raise self._ended(component, code)
+            ended = self._ended(component, code)
+            if not self.replace(ended):
+                raise ended
 
     def _ended(self, component: str, code: int) -> Ended:
         log = self.log_of(component)

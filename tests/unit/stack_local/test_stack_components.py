@@ -1,0 +1,168 @@
+"""What the processes of a local stack are started with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pytest_mooncake.plan.models import StackPlan
+from pytest_mooncake.stack.local import components
+from pytest_mooncake.stack.local.components import Ports, Site
+from pytest_mooncake.stack.local.parts import Parts
+
+
+def make_plan(**fields: Any) -> StackPlan:
+    return StackPlan.model_validate({"name": "local", "kind": "local", **fields})
+
+
+def make_site(plan: StackPlan, environ: dict[str, str] | None = None) -> Site:
+    parts = Parts(
+        python=Path("/venv/bin/python"),
+        master=Path("/mooncake/mooncake_master"),
+        node=Path("/mooncake/mooncake_client"),
+        versions={"vllm": "0.32.0", "lmcache": "0.5.6", "mooncake": "0.3.13", "torch": "2.13.0"},
+        preload=(Path("/lib/tcmalloc.so"), Path("/venv/lib/libiomp5.so")),
+    )
+    free = tuple(range(20000, 20000 + Ports.count(plan)))
+    return Site(
+        parts=parts,
+        run_dir=Path("/tmp/run"),
+        log_dir=Path("/logs"),
+        cache_dir=Path("/cache"),
+        model=Path("/cache/models/abc"),
+        ports=Ports.assign(plan, free),
+        environ=environ or {},
+    )
+
+
+def option(argv: tuple[str, ...], name: str) -> str:
+    return argv[argv.index(name) + 1]
+
+
+def test_every_port_is_given_to_exactly_one_listener() -> None:
+    plan = make_plan(store={"nodes": 3}, engine={"count": 2})
+    ports = make_site(plan).ports
+    given = [ports.rpc, ports.admin, ports.metadata, *ports.nodes, *ports.node_http, *ports.engines]
+    assert len(ports.nodes) == len(ports.node_http) == 3
+    assert len(ports.engines) == 2
+    assert len(set(given)) == len(given) == Ports.count(plan)
+
+
+def test_the_master_serves_metadata_and_holds_leases_as_planned() -> None:
+    plan = make_plan(store={"lease_ttl_ms": 1234})
+    argv = components.master(plan, make_site(plan)).argv
+    assert "-enable_http_metadata_server=true" in argv
+    assert "-default_kv_lease_ttl=1234" in argv
+    assert "-rpc_address=127.0.0.1" in argv
+    assert "-metrics_host=127.0.0.1" in argv
+
+
+def test_each_node_has_ports_and_a_log_of_its_own_and_lends_what_is_planned() -> None:
+    plan = make_plan(store={"nodes": 2, "segment_bytes": 1 << 30})
+    site = make_site(plan)
+    first, second = (components.node(plan, site, index) for index in range(2))
+    assert (first.name, second.name) == ("node-0", "node-1")
+    assert first.log != second.log
+    assert not {arg for arg in first.argv if "port=" in arg} & {arg for arg in second.argv if "port=" in arg}
+    assert f"-global_segment_size={1 << 30}" in first.argv
+    assert f"-master_server_address=127.0.0.1:{site.ports.rpc}" in first.argv
+
+
+def test_lmcache_is_told_the_master_in_both_spellings_and_lends_no_memory_itself() -> None:
+    plan = make_plan(connector={"chunk_tokens": 128, "local_cpu": True})
+    site = make_site(plan)
+    settings = yaml.safe_load(yaml.safe_dump(components.lmcache_settings(plan, site)))
+    extra = settings["extra_config"]
+    assert extra["master_server_address"] == extra["mooncake_master_server_addr"] == site.master_address
+    assert {"device_name", "mooncake_rdma_devices"} <= set(extra)
+    assert extra["global_segment_size"] == 0
+    assert extra["metadata_server"] == f"http://127.0.0.1:{site.ports.metadata}/metadata"
+    assert settings["chunk_size"] == 128
+    assert settings["local_cpu"] is True
+    assert settings["save_unfull_chunk"] is False
+
+
+def test_the_engine_loads_our_connector_and_says_what_a_failed_load_means() -> None:
+    plan = make_plan()
+    argv = components.engine(plan, make_site(plan), 0, fork=True).argv
+    transfer = json.loads(option(argv, "--kv-transfer-config"))
+    assert transfer["kv_connector_module_path"] == "pytest_mooncake.stack.local.inside.connector"
+    assert transfer["kv_load_failure_policy"] in {"fail", "recompute"}
+    assert option(argv, "--host") == "127.0.0.1"
+    assert "--enable-prompt-tokens-details" in argv
+
+
+def test_an_engine_without_a_cache_gets_no_connector() -> None:
+    plan = make_plan(connector={"kind": "none"})
+    command = components.engine(plan, make_site(plan), 0, fork=True)
+    assert "--kv-transfer-config" not in command.argv
+    assert "PYTEST_MOONCAKE_PRELOAD" not in command.env
+
+
+@pytest.mark.parametrize(("wanted", "flag"), [(False, "--no-enable-prefix-caching"), (True, "--enable-prefix-caching")])
+def test_prefix_caching_is_off_unless_the_plan_says_so(wanted: bool, flag: str) -> None:
+    plan = make_plan(engine={"prefix_caching": wanted})
+    assert flag in components.engine_arguments(plan, make_site(plan), 0)
+
+
+def test_both_ways_to_start_serve_the_same_model_with_the_same_arguments() -> None:
+    plan = make_plan(engine={"extra_args": ["--seed", "7"]})
+    site = make_site(plan)
+    fork, plain = (components.engine(plan, site, 0, fork=fork).argv for fork in (True, False))
+    assert fork[2] == "pytest_mooncake.stack.local.inside.serve"
+    assert plain[2] == "vllm.entrypoints.cli.main"
+    assert fork[3:] == plain[3:]
+    assert fork[-2:] == ("--seed", "7")
+
+
+def test_nothing_of_the_users_environment_reaches_a_component_that_could_change_what_is_measured() -> None:
+    plan = make_plan()
+    stray = {
+        "LMCACHE_LOCAL_CPU": "true",
+        "MOONCAKE_CONFIG_PATH": "/etc/mooncake.json",
+        "VLLM_USE_V1": "0",
+        "MC_STORE_LOCAL_HOT_CACHE_SIZE": "1",
+        "http_proxy": "http://proxy",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "API_KEY": "secret",
+        "PATH": "/usr/bin",
+    }
+    site = make_site(plan, stray)
+    for command in (
+        components.master(plan, site),
+        components.node(plan, site, 0),
+        components.engine(plan, site, 0, fork=True),
+    ):
+        assert command.env["PATH"] == "/usr/bin"
+        assert "secret" not in command.env.values()
+        assert not {"LMCACHE_LOCAL_CPU", "MOONCAKE_CONFIG_PATH", "VLLM_USE_V1", "http_proxy"} & set(command.env)
+        assert "PYTHONDONTWRITEBYTECODE" not in command.env
+        assert command.env["NO_PROXY"] == "127.0.0.1,localhost"
+
+
+def test_engines_hash_alike_but_share_no_directory() -> None:
+    plan = make_plan(engine={"count": 2, "hash_seed": 5})
+    site = make_site(plan)
+    first, second = (components.engine_env(plan, site, index, fork=True) for index in range(2))
+    assert first["PYTHONHASHSEED"] == second["PYTHONHASHSEED"] == "5"
+    for name in ("TMPDIR", "PROMETHEUS_MULTIPROC_DIR", "VLLM_RPC_BASE_PATH"):
+        assert first[name] != second[name]
+        assert first[name].startswith(str(site.run_dir))
+
+
+def test_the_plans_own_variables_win() -> None:
+    plan = make_plan(engine={"extra_env": {"OMP_NUM_THREADS": "1"}})
+    assert components.engine_env(plan, make_site(plan), 0, fork=True)["OMP_NUM_THREADS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("cores", "engines", "threads"), [(1, 1, 1), (2, 1, 2), (2, 2, 1), (8, 1, 7), (8, 2, 3), (64, 1, 16), (2, 4, 1)]
+)
+def test_engines_share_the_cores_and_leave_the_client_one_where_there_are_many(
+    cores: int, engines: int, threads: int
+) -> None:
+    assert components.engine_threads(cores, engines) == threads
