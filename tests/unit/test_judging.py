@@ -1,0 +1,254 @@
+"""From evidence and claims to a verdict: whose fault it is decides, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_mooncake import judging
+from pytest_mooncake.judging import is_decided, judge, repeats_allowed, rounds_of_valid_trials
+from pytest_mooncake.options import Options
+from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.plan.resolve import resolve
+from pytest_mooncake.records import (
+    Claim,
+    ClientHealth,
+    Engine,
+    Evidence,
+    Fault,
+    Judgement,
+    Kind,
+    Phase,
+    RequestRecord,
+    Round,
+    Rung,
+    StackView,
+    Status,
+    Store,
+    Verdict,
+)
+
+VIEW = StackView(
+    name="s",
+    provisioned=True,
+    engines=(Engine(url="http://127.0.0.1:1", metrics_url="http://127.0.0.1:1/metrics"),),
+    model="m",
+    store=Store(master_url="http://127.0.0.1:2"),
+)
+DECISIVE = {Kind.COLD: "cold_no_store_hits", Kind.WARM: "warm_store_hits"}
+
+
+def a_round(number: int, kind: Kind, position: int, *, phase: Phase = Phase.CHAIN, segment: int = 1) -> Round:
+    request = RequestRecord(
+        round=number,
+        kind=kind,
+        phase=phase,
+        index=0,
+        prompt_tokens_planned=512,
+        output_tokens_planned=2,
+        intended_ns=0,
+        sent_ns=0,
+        first_token_ns=100_000_000,
+        last_token_ns=110_000_000,
+        prompt_tokens=512,
+        output_tokens=2,
+        cached_tokens=0,
+        chunk_ns=(100_000_000, 110_000_000),
+        chunk_tokens=(1, 1),
+    )
+    return Round(
+        round=number,
+        kind=kind,
+        phase=phase,
+        segment=segment,
+        position=position,
+        nonce=str(number),
+        started_ns=0,
+        ended_ns=110_000_000,
+        requests=(request,),
+    )
+
+
+def chain(trials: int) -> tuple[Round, ...]:
+    left_out = a_round(0, Kind.COLD, 0, phase=Phase.LEFT_OUT, segment=0)
+    alternating = [a_round(i + 1, Kind.WARM if i % 2 else Kind.COLD, i) for i in range(2 * trials + 1)]
+    return (left_out, *alternating)
+
+
+class Script:
+    """Says what evidence and claims there are."""
+
+    def __init__(self) -> None:
+        self.faults: dict[int, Fault] = {}
+        self.unreadable: set[int] = set()
+        self.claims: tuple[Claim, ...] = (claim(Verdict.PASS),)
+        self.judged: tuple[int, ...] = ()
+        self.trials = 0
+
+    def round_evidence(self, this: Round, view: StackView, **_: object) -> tuple[Evidence, ...]:
+        status = Status.UNAVAILABLE if this.round in self.unreadable else Status.HELD
+        found = [self.evidence(this, DECISIVE[this.kind], status, Fault.PRODUCT, detail="scrape failed")]
+        if this.round in self.faults:
+            found.append(self.evidence(this, "scripted", Status.BROKEN, self.faults[this.round], detail="why"))
+        return tuple(found)
+
+    @staticmethod
+    def evidence(this: Round, name: str, status: Status, fault: Fault, *, detail: str) -> Evidence:
+        return Evidence(
+            id=name, status=status, rung=Rung.STORE, expected="0", observed="7", fault=fault, round=this.round,
+            detail=detail,
+        )  # fmt: skip
+
+    def judge_claims(self, targets: object, rounds: Sequence[Round], *, trials: int, **_: object) -> tuple[Claim, ...]:
+        self.judged = tuple(r.round for r in rounds)
+        self.trials = trials
+        return self.claims
+
+
+def claim(verdict: Verdict) -> Claim:
+    return Claim(id="ttft_mean", title="mean TTFT", gating=True, verdict=verdict, reason=f"it is {verdict}")
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return resolve(Options(), tmp_path)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    one = Script()
+    monkeypatch.setattr(judging, "round_evidence", one.round_evidence)
+    monkeypatch.setattr(judging, "judge_claims", one.judge_claims)
+    return one
+
+
+def test_claims_that_pass_on_sound_evidence_are_a_pass(plan: Plan, script: Script) -> None:
+    judgement = judge(plan, VIEW, chain(3))
+    assert judgement.verdict is Verdict.PASS
+    assert script.judged == (1, 2, 3, 4, 5, 6, 7), "the left-out round enters no figure"
+    assert script.trials == 3
+    assert is_decided(plan, judgement)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_product_fault_in_any_round_is_a_fail_even_of_the_left_out_one(
+    plan: Plan, script: Script, number: int
+) -> None:
+    script.faults = {number: Fault.PRODUCT}
+    judgement = judge(plan, VIEW, chain(3))
+    assert judgement.verdict is Verdict.FAIL
+    assert f"round {number}" in judgement.reasons[0]
+    assert "scripted: expected 0, observed 7; why" in judgement.reasons[0]
+    assert is_decided(plan, judgement)
+
+
+def test_an_instrument_fault_makes_its_trials_invalid_and_leaves_the_others(plan: Plan, script: Script) -> None:
+    script.faults = {2: Fault.INSTRUMENT}
+    judgement = judge(plan, VIEW, chain(3))
+    assert [t.valid for t in judgement.trials] == [False, True, True]
+    assert judgement.verdict is Verdict.PASS
+    assert script.judged == (3, 4, 5, 6, 7)
+
+
+def test_a_fault_in_a_shared_cold_round_makes_both_its_trials_invalid(plan: Plan, script: Script) -> None:
+    script.faults = {3: Fault.INSTRUMENT}
+    assert [t.valid for t in judge(plan, VIEW, chain(3)).trials] == [False, False, True]
+
+
+def test_product_faults_come_before_instrument_faults(plan: Plan, script: Script) -> None:
+    script.faults = {number: Fault.INSTRUMENT for number in range(1, 12)} | {12: Fault.PRODUCT}
+    assert judge(plan, VIEW, chain(6)).verdict is Verdict.FAIL
+
+
+def test_more_invalid_trials_than_may_be_repeated_make_the_run_invalid(plan: Plan, script: Script) -> None:
+    assert repeats_allowed(plan) == 3
+    script.faults = {2: Fault.INSTRUMENT, 4: Fault.INSTRUMENT, 6: Fault.INSTRUMENT}
+    assert judge(plan, VIEW, chain(6)).verdict is Verdict.PASS
+    script.faults[8] = Fault.INSTRUMENT
+    judgement = judge(plan, VIEW, chain(6))
+    assert judgement.verdict is Verdict.INVALID
+    assert "4 trials were invalid, 3 may be repeated" in judgement.reasons[0]
+    assert is_decided(plan, judgement)
+
+
+def test_invalid_comes_before_a_missed_claim(plan: Plan, script: Script) -> None:
+    script.claims = (claim(Verdict.FAIL),)
+    script.faults = {number: Fault.INSTRUMENT for number in (2, 4, 6, 8)}
+    assert judge(plan, VIEW, chain(6)).verdict is Verdict.INVALID
+
+
+def test_a_missed_claim_is_a_fail_with_its_reason(plan: Plan, script: Script) -> None:
+    script.claims = (claim(Verdict.PASS), claim(Verdict.FAIL), claim(Verdict.INCONCLUSIVE))
+    judgement = judge(plan, VIEW, chain(3))
+    assert judgement.verdict is Verdict.FAIL
+    assert any("it is FAIL" in reason for reason in judgement.reasons)
+
+
+def test_an_undecided_claim_leaves_the_run_open_until_the_last_look(plan: Plan, script: Script) -> None:
+    script.claims = (claim(Verdict.INCONCLUSIVE),)
+    early, late = judge(plan, VIEW, chain(3)), judge(plan, VIEW, chain(10))
+    assert early.verdict is late.verdict is Verdict.INCONCLUSIVE
+    assert not is_decided(plan, early)
+    assert is_decided(plan, late)
+
+
+def test_nothing_is_decided_between_two_looks(plan: Plan, script: Script) -> None:
+    assert not is_decided(plan, judge(plan, VIEW, chain(2)))
+    assert not is_decided(plan, judge(plan, VIEW, chain(7)))
+    assert is_decided(plan, judge(plan, VIEW, chain(8)))
+
+
+def test_a_trial_whose_counters_could_not_be_read_is_invalid_not_failed(plan: Plan, script: Script) -> None:
+    script.unreadable = {2}
+    judgement = judge(plan, VIEW, chain(3))
+    assert [t.valid for t in judgement.trials] == [False, True, True]
+    assert "scrape failed" in judgement.trials[0].reasons[0]
+    assert judgement.verdict is Verdict.PASS
+
+
+def test_a_rung_that_cannot_be_reached_makes_the_run_invalid_and_says_what_would_accept_less(
+    plan: Plan, script: Script
+) -> None:
+    script.unreadable = set(range(20))
+    judgement = judge(plan, replace(VIEW, store=None), chain(1))
+    assert judgement.verdict is Verdict.INVALID
+    assert "--mooncake-evidence" in judgement.reasons[0]
+    assert is_decided(plan, judgement)
+
+
+def test_a_pass_below_the_stores_counters_says_that_the_tier_is_unproven(plan: Plan, script: Script) -> None:
+    script.unreadable = set(range(20))
+    accepting = plan.model_copy(update={"evidence": Rung.TIMING})
+    judgement = judge(accepting, replace(VIEW, store=None), chain(3))
+    assert judgement.verdict is Verdict.PASS
+    assert any("tier unproven" in reason for reason in judgement.reasons)
+
+
+def test_a_saturated_client_makes_the_trial_invalid(plan: Plan, script: Script) -> None:
+    rounds = list(chain(3))
+    rounds[4] = replace(rounds[4], client=ClientHealth(cpu_peak_share=0.99))
+    judgement = judge(plan, VIEW, rounds)
+    assert [t.valid for t in judgement.trials] == [True, False, True]
+    assert "the client was the limit" in judgement.trials[1].reasons[0]
+
+
+def test_an_interrupted_run_says_so(plan: Plan, script: Script) -> None:
+    script.claims = (claim(Verdict.INCONCLUSIVE),)
+    judgement = judge(plan, VIEW, chain(1), interrupted=True)
+    assert "interrupted" in judgement.reasons[-1]
+
+
+def test_a_quick_run_with_an_instrument_fault_is_invalid(plan: Plan, script: Script) -> None:
+    script.faults = {1: Fault.INSTRUMENT}
+    quick = plan.model_copy(update={"quick": True})
+    judgement = judge(quick, VIEW, chain(1)[1:3])
+    assert judgement.verdict is Verdict.INVALID
+
+
+def test_figures_are_made_of_the_members_of_valid_trials_only(plan: Plan, script: Script) -> None:
+    script.faults = {5: Fault.INSTRUMENT}
+    judgement: Judgement = judge(plan, VIEW, chain(4))
+    assert [r.round for r in rounds_of_valid_trials(chain(4), judgement.trials)] == [1, 2, 3, 7, 8, 9]
