@@ -29,7 +29,7 @@ from pytest_mooncake.load.sse import Event
 __all__ = ["StreamReading"]
 
 _DONE = b"[DONE]"
-_TEXT_FIELDS = ("text", "content", "reasoning_content", "reasoning")
+_TEXT_FIELDS = ("content", "reasoning_content", "reasoning")
 
 
 class StreamReading:
@@ -37,7 +37,9 @@ class StreamReading:
 
     def __init__(self, *, chat: bool) -> None:
         self._chat = chat
-        self._digest = hashlib.sha256()
+        self._texts: list[str] = []
+        self._usage: Mapping[str, Any] = {}
+        self._prompt_details: object = None
         self._attributed = 0
         self._every_chunk_counted = True
         self._tokens: list[int] = []
@@ -45,9 +47,7 @@ class StreamReading:
         self.first_role_ns: int | None = None
         self.usage_ns: int | None = None
         self.finish_reason: str | None = None
-        self.prompt_tokens: int | None = None
         self.output_tokens: int | None = None
-        self.cached_tokens: int | None = None
         self.error: str | None = None
         self.began = False
         self.done = False
@@ -74,80 +74,95 @@ class StreamReading:
     @property
     def output_sha256(self) -> str | None:
         """Digest of all text received, `None` before the first token."""
-        return self._digest.hexdigest() if self.chunk_ns else None
+        if not self.chunk_ns:
+            return None
+        return hashlib.sha256("".join(self._texts).encode()).hexdigest()
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """Prompt tokens as the last usage counts them."""
+        return _count(self._usage, "prompt_tokens")
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Prompt tokens served from a cache, where any usage told."""
+        details = self._prompt_details
+        return _count(details, "cached_tokens") if isinstance(details, dict) else None
 
     def take(self, event: Event) -> None:
         """Read the next event; after an error or `[DONE]` nothing more is looked at."""
         self.began = True
         if self.error or self.done:
             return
-        if event.data.strip() == _DONE:
-            self.done = True
-            return
+        at_ns, data = event
         try:
-            chunk = orjson.loads(event.data)
+            chunk = orjson.loads(data)
         except orjson.JSONDecodeError:
-            self.error = f"a chunk of the stream is not JSON: {one_line(event.data)!r}"
+            self.done = data.strip() == _DONE
+            self.error = None if self.done else f"a chunk of the stream is not JSON: {one_line(data)!r}"
             return
-        self._take_chunk(chunk, event)
-
-    def _take_chunk(self, chunk: object, event: Event) -> None:
         if not isinstance(chunk, dict):
-            self.error = f"a chunk of the stream is not an object: {one_line(event.data)!r}"
+            self.error = f"a chunk of the stream is not an object: {one_line(data)!r}"
         elif chunk.get("error") or chunk.get("object") == "error":
             self.error = f"the server reported an error in the stream: {one_line(_message_of(chunk))}"
         else:
-            self._take_usage(chunk.get("usage"), event.at_ns)
-            choices = chunk.get("choices")
-            for choice in choices if isinstance(choices, list) else ():
-                if isinstance(choice, dict):
-                    self._take_choice(choice, event.at_ns, counted=isinstance(chunk.get("usage"), dict))
+            self._take_chunk(chunk, at_ns)
 
-    def _take_usage(self, usage: object, at_ns: int) -> None:
-        if not isinstance(usage, dict):
-            return
+    def _take_chunk(self, chunk: Mapping[str, Any], at_ns: int) -> None:
+        usage = chunk.get("usage")
+        counted = False
+        if isinstance(usage, dict):
+            counted = True
+            self._take_usage(usage, at_ns)
+        choices = chunk.get("choices")
+        if isinstance(choices, list):
+            for choice in choices:
+                if isinstance(choice, dict):
+                    self._take_choice(choice, at_ns, counted)
+
+    def _take_usage(self, usage: Mapping[str, Any], at_ns: int) -> None:
         self.usage_ns = at_ns
+        self._usage = usage
+        if usage.get("prompt_tokens_details"):
+            self._prompt_details = usage["prompt_tokens_details"]
         output = _count(usage, "completion_tokens")
-        if output is not None and self.output_tokens is not None and output < self.output_tokens:
+        if output is None:
+            return
+        if output < (self.output_tokens or 0):
             self.error = (
                 f"the server's usage contradicts itself: completion_tokens fell {self.output_tokens} -> {output}"
             )
-        self.output_tokens = self.output_tokens if output is None else output
-        prompt = _count(usage, "prompt_tokens")
-        self.prompt_tokens = self.prompt_tokens if prompt is None else prompt
-        details = usage.get("prompt_tokens_details")
-        cached = _count(details, "cached_tokens") if isinstance(details, dict) else None
-        self.cached_tokens = self.cached_tokens if cached is None else cached
+        self.output_tokens = output
 
-    def _take_choice(self, choice: Mapping[str, Any], at_ns: int, *, counted: bool) -> None:
-        reason = choice.get("finish_reason")
-        self.finish_reason = one_line(reason, limit=40) if isinstance(reason, str) else self.finish_reason
+    def _take_choice(self, choice: Mapping[str, Any], at_ns: int, counted: bool) -> None:
+        text = choice.get("text")
+        text = text if isinstance(text, str) else ""
         delta = choice.get("delta")
-        delta = delta if isinstance(delta, dict) else {}
-        if self.first_role_ns is None and "role" in delta:
-            self.first_role_ns = at_ns
-        text = _text_of(choice) + _text_of(delta)
+        if isinstance(delta, dict):
+            text += self._text_of(delta, at_ns)
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str):
+            self.finish_reason = one_line(reason, limit=40)
         produced = (self.output_tokens or 0) - self._attributed if counted else 0
         token_without_text = produced > 0 and (not self._chat or bool(self.chunk_ns))
         if text or token_without_text:
-            self._digest.update(text)
+            self._texts.append(text)
             self.chunk_ns.append(at_ns)
             self._tokens.append(produced)
             self._attributed += produced
             self._every_chunk_counted &= counted
 
+    def _text_of(self, delta: Mapping[str, Any], at_ns: int) -> str:
+        if self.first_role_ns is None and "role" in delta:
+            self.first_role_ns = at_ns
+        text = "".join([value for field in _TEXT_FIELDS if isinstance(value := delta.get(field), str)])
+        calls = delta.get("tool_calls")
+        return text + orjson.dumps(calls).decode() if isinstance(calls, list) and calls else text
+
 
 def _count(usage: Mapping[str, Any], key: str) -> int | None:
     value = usage.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _text_of(part: Mapping[str, Any]) -> bytes:
-    """All output text of a choice or its delta as bytes; lone surrogates are kept, not refused."""
-    pieces = [value for field in _TEXT_FIELDS if isinstance(value := part.get(field), str)]
-    text = "".join(pieces).encode("utf-8", "surrogatepass")
-    calls = part.get("tool_calls")
-    return text + orjson.dumps(calls) if isinstance(calls, list) and calls else text
+    return value if type(value) is int and value >= 0 else None
 
 
 def _message_of(chunk: Mapping[str, Any]) -> str:

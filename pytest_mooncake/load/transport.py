@@ -77,6 +77,11 @@ class StampingProtocol(ResponseHandler):
             payload = self._payload
             self._marks.append((now, payload.total_bytes if payload is not None else 0))
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Do nothing when reading goes on anyway: emptying the reader asks for it once per chunk."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
 
 class StampedBody(Payload):
     """A request body that notes when the connection was there and when the socket had taken its last byte."""

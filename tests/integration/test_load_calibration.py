@@ -29,17 +29,22 @@ def gaps(stamps: Sequence[int]) -> list[int]:
 async def test_ttft_itl_and_tpot_are_those_of_the_server() -> None:
     async with scripted_server(ttft_ms=80, gap_ms=20, tokens=12) as server:
         records, _ = await measure(scripted_spec(server.url, concurrency=2, requests=4, tokens=12))
+    ttft_ratios, tpot_ratios, gap_errors = [], [], []
     for record in records:
         assert record.error is None
         arrived, *written = server.truth[record.request_id]
         assert record.sent_ns is not None
         assert record.first_token_ns is not None
         assert record.last_token_ns is not None
-        ttft = record.first_token_ns - record.sent_ns
-        assert 0.7 < ttft / (written[0] - arrived) < 1.4
+        ttft_ratios.append((record.first_token_ns - record.sent_ns) / (written[0] - arrived))
         tpot = (record.last_token_ns - record.first_token_ns) / (12 - record.chunk_tokens[0])
-        assert 0.8 < tpot / ((written[-1] - written[0]) / 11) < 1.25
-        assert 0.5 < statistics.median(gaps(record.chunk_ns)) / statistics.median(gaps(written)) < 2
+        tpot_ratios.append(tpot / ((written[-1] - written[0]) / 11))
+        errors = [abs(gap - true) for gap, true in zip(gaps(record.chunk_ns), gaps(written), strict=True)]
+        gap_errors.append(sum(errors) / (written[-1] - written[0]))
+    # Medians: a busy machine may stop the client, or the server, for longer than a whole request.
+    assert 0.7 < statistics.median(ttft_ratios) < 1.4
+    assert 0.8 < statistics.median(tpot_ratios) < 1.25
+    assert statistics.median(gap_errors) < 0.5
 
 
 async def test_stamps_of_both_sides_share_one_clock() -> None:
