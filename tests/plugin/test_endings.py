@@ -1,0 +1,108 @@
+"""However a run ends, what was measured is kept and nothing that it started outlives it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pytest_mooncake.journal import read
+from tests.plugin.conftest import SIMULATED, Run
+
+LIMIT_S = 60
+GONE_S = 5
+
+
+def wait_for(what: Callable[[], object], limit_s: float = LIMIT_S) -> bool:
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        if what():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path, list[psutil.Process]]]:
+    """pytest in the middle of a cold round: its process, its record and the processes it started."""
+    record = directory / "record"
+    command = [sys.executable, "-m", "pytest", "acceptance", "-p", "no:cacheprovider", f"--mooncake-report={record}"]
+    log = (directory / "log").open("wb")
+    process = subprocess.Popen([*command, *SIMULATED], cwd=directory, stdout=log, stderr=log)
+    try:
+        requests = record / "requests.jsonl"
+        assert wait_for(lambda: requests.exists() and requests.read_bytes().count(b"\n") >= 9), log.name
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert started, "the simulated stack is a process of its own"
+        yield process, record, started
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+
+
+def listening(processes: list[psutil.Process]) -> set[int]:
+    return {port_of(c) for p in processes for c in p.net_connections() if c.status == psutil.CONN_LISTEN}
+
+
+def open_ports(ports: set[int]) -> set[int]:
+    return ports & {port_of(c) for c in psutil.net_connections() if c.status == psutil.CONN_LISTEN}
+
+
+def port_of(connection: Any) -> int:
+    return int(connection.laddr.port)
+
+
+def test_a_killed_run_leaves_no_process_and_no_port_and_keeps_its_records(
+    suite: Run, pytester: pytest.Pytester
+) -> None:
+    with running(pytester.path) as (process, record, started):
+        ports = listening(started)
+        assert ports
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert wait_for(lambda: gone(started), GONE_S)
+        assert not open_ports(ports)
+        kept = read(record)
+        assert not kept.complete
+        assert sum(len(r.requests) for r in kept.rounds) + len(kept.orphans) >= 9
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_exits_2_with_its_record_and_its_report(
+    suite: Run, pytester: pytest.Pytester, number: signal.Signals
+) -> None:
+    with running(pytester.path) as (process, record, started):
+        process.send_signal(number)
+        assert process.wait(LIMIT_S) == 2
+        assert gone(started)
+        kept = read(record)
+        assert kept.end == "interrupted"
+        assert (record / "report.json").is_file(), "what was measured is reported too"
+    text = (pytester.path / "log").read_text(encoding="utf-8")
+    assert "interrupted; what was measured is kept in" in text
+    assert "Traceback" not in text
+    assert not list(record.glob(".*")), "no file half written"
+
+
+def test_a_recording_can_be_judged_on_the_command_line(suite: Run, pytester: pytest.Pytester) -> None:
+    assert suite(*SIMULATED, "--mooncake-quick", "--mooncake-report=quick").ret == 1
+    command = [sys.executable, "-m", "pytest_mooncake.cli", "verdict", "quick"]
+    done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    assert (done.returncode, done.stdout.splitlines()[0], done.stderr) == (10, "INCONCLUSIVE", "")
+    done = subprocess.run([*command[:-1], "none"], cwd=pytester.path, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert done.stderr.startswith("ERROR: none holds no run")
+    assert done.stderr.count("\n") == 1
