@@ -125,7 +125,7 @@ def conduct(plan: Plan, view: StackView, directory: Path, progress: Progress) ->
         finally:
             journal.event("run_end", reason=reason)
             if reason != "decided":
-                with contextlib.suppress(JournalError):
+                with contextlib.suppress(Exception):  # a report that fails must not hide why the run ended
                     conclude(read(directory), directory)
     return conclude(read(directory), directory)
 
