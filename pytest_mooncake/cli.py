@@ -99,6 +99,8 @@ def stack_down() -> None:
 
 
 def _print_view(view: StackView) -> None:
+    for note in view.notes:
+        typer.echo(note)
     for name, what in view.components.items():
         typer.echo(f"{name:<12} {what}")
     for engine in view.engines:
