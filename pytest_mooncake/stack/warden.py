@@ -106,12 +106,16 @@ def raise_loopback() -> None:
 
 def isolate() -> str | None:
     """Move this process into a new network namespace; returns why that was not possible, or None."""
-    if _libc.unshare(CLONE_NEWNET) != 0:
-        return os.strerror(ctypes.get_errno())
+    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
+        if _libc.unshare(CLONE_NEWNET) != 0:
+            return os.strerror(ctypes.get_errno())
         raise_loopback()
     except OSError as error:
+        _libc.setns(own, CLONE_NEWNET)  # a namespace without loopback is of no use
         return f"loopback cannot be brought up: {error.strerror}"
+    finally:
+        os.close(own)
     return None
 
 
@@ -289,13 +293,18 @@ def main(argv: list[str]) -> None:
     run_dir, parent = Path(argv[0]), int(argv[1])
     parent_fd = _watch_process(parent)
     if os.getppid() != parent:  # died before we could watch
+        shutil.rmtree(run_dir, ignore_errors=True)
         return
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     warden = Warden(run_dir)
     asked = "--isolate" in argv
     problem = isolate() if asked else None
     _reply({"ready": True, "isolated": asked and problem is None, "problem": problem})
-    warden.end(watch(warden, parent_fd))
+    grace_s = 0.0
+    try:
+        grace_s = watch(warden, parent_fd)
+    finally:
+        warden.end(grace_s)
 
 
 if __name__ == "__main__":
