@@ -93,7 +93,7 @@ def make_venv() -> None:
 
 def install(lists: Sequence[str]) -> None:
     """Install the pinned lists exactly, torch first because it may have to come from elsewhere."""
-    pip = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-q", "--no-deps")
+    pip = (PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-qq", "--no-deps")
     say("installing torch (CPU build)")
     if not call(*pip, TORCH, quiet=True) and not call(*pip, *QUICK_INDEX, "--index-url", TORCH_CPU_INDEX, TORCH):
         fail(
