@@ -115,19 +115,14 @@ def economics(
         plan: costs.
         throughput_ratio: warm over cold throughput (or goodput), dimensionless.
         ci: its interval (low, high), `None` when there is none.
-        without_cache: the same ratio and interval against an engine without a connector, where that was measured;
-            it then carries the case.
+        without_cache: both against an engine without a connector, where that was measured; they then carry the case.
         document_bytes: KV bytes of one document, for the number of documents that fit the store.
 
     Raises:
         ValueError: a ratio is not above 0.
     """
-    ratio, interval = without_cache or (throughput_ratio, ci)
-    if ratio <= 0 or (interval and interval[0] <= 0):
-        raise ValueError(f"throughput ratio {ratio} with interval {interval}: must be above 0")
-    headline = _case(plan, ratio)
-    whole = float(headline.servers_after_rounded_up)
-    steps = (ReuseScenario(id=f"{s}0", title="", reuse=s / SENSITIVITY_STEPS) for s in range(SENSITIVITY_STEPS + 1))
+    ratio, interval = _checked(*(without_cache or (throughput_ratio, ci)))
+    whole = float((headline := _case(plan, ratio)).servers_after_rounded_up)
     return Economics(
         currency=plan.currency,
         example=plan.example,
@@ -143,9 +138,20 @@ def economics(
         with_spare=_case(plan, ratio, servers_after=whole + plan.spare_servers),
         spare_servers=plan.spare_servers,
         scenarios=tuple(_at_reuse(plan, scenario, ratio, interval) for scenario in plan.scenarios),
-        sensitivity=tuple(_at_reuse(plan, step, ratio, interval) for step in steps),
+        sensitivity=tuple(_at_reuse(plan, step, ratio, interval) for step in _STEPS),
         documents_in_store=plan.store_bytes // document_bytes if plan.store_bytes and document_bytes else None,
     )
+
+
+_STEPS = tuple(
+    ReuseScenario(id=f"{step}0", title="", reuse=step / SENSITIVITY_STEPS) for step in range(SENSITIVITY_STEPS + 1)
+)
+
+
+def _checked(ratio: float, interval: Interval | None) -> tuple[float, Interval | None]:
+    if ratio <= 0 or (interval and interval[0] <= 0):
+        raise ValueError(f"throughput ratio {ratio} with interval {interval}: must be above 0")
+    return ratio, interval
 
 
 def _at_both_ends(interval: Interval | None, case: Callable[[float], Case]) -> tuple[Case, Case] | None:

@@ -95,7 +95,6 @@ class Report:
     limits: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     simulated: bool = False
-    provisioned: bool = False
     rounds: tuple[Round, ...] = field(default=(), repr=False)
     """The records, for the page's charts; not part of `report.json`."""
 
@@ -126,7 +125,7 @@ class Report:
 
     def target(self, claim_id: str) -> Target | None:
         """The target behind a claim, if it came from the targets file."""
-        return next((t for t in self.targets if t.metric == claim_id), None)
+        return next((t for t in self.targets if t.claim_id == claim_id), None)
 
     def _is_numeric(self, claim: Claim) -> bool:
         target = self.target(claim.id)
@@ -176,21 +175,18 @@ def build(
     economics: EconomicsPlan | None,
     limits: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Make the report of a recorded run.
+    """Make the report of a recorded run; its figures cover the valid rounds of the chain only.
 
     Args:
         plan: what was run.
         view: the stack it ran against.
         rounds: every round of the run, the left-out one included.
         judgement: what the run came to.
-        environment: versions, hardware, git state, fingerprint and `started_at`, as the journal holds them.
+        environment: versions, hardware, git state and `started_at`, as the journal holds them.
         economics: costs for the business case, `None` for none.
         limits: physical bounds and how close the run came.
-
-    Returns:
-        The report. Figures cover the valid rounds of the chain only.
     """
-    counted = _counted_rounds(rounds, judgement.trials)
+    sides = _sides(rounds, judgement.trials)
     return Report(
         run_id=plan.run_id,
         label=plan.label,
@@ -199,8 +195,7 @@ def build(
         plan=plan.model_dump(mode="json"),
         setting=setting_of(plan, view, environment),
         environment=environment,
-        cold=summarise([r for r in counted if r.kind is Kind.COLD]),
-        warm=summarise([r for r in counted if r.kind is Kind.WARM]),
+        **sides,
         trials=_trial_figures(rounds, judgement.trials),
         protocol=_protocol(rounds, judgement.trials),
         client=_client(rounds),
@@ -208,7 +203,6 @@ def build(
         limits=limits,
         notes=view.notes,
         simulated=view.simulated,
-        provisioned=view.provisioned,
         rounds=tuple(rounds),
     )
 
@@ -239,6 +233,11 @@ def _counted_rounds(rounds: Sequence[Round], trials: Sequence[Trial]) -> list[Ro
         return chain
     used = {number for t in trials if t.valid for number in (t.cold, t.warm, t.cold_after)}
     return [r for r in chain if r.round in used]
+
+
+def _sides(rounds: Sequence[Round], trials: Sequence[Trial]) -> dict[str, Summary]:
+    counted = _counted_rounds(rounds, trials)
+    return {kind.value: summarise([r for r in counted if r.kind is kind]) for kind in Kind}
 
 
 def _trial_figures(rounds: Sequence[Round], trials: Sequence[Trial]) -> tuple[TrialFigures, ...]:

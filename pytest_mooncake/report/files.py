@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from pytest_mooncake.report import ci, document, markdown, openmetrics
+from pytest_mooncake.report import ci, document, html, markdown, openmetrics
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Lang
 
 WRITERS: tuple[tuple[str, Callable[[Report, Lang], str]], ...] = (
     ("report.json", lambda report, _lang: document.as_text(report)),
     ("report.md", markdown.render),
+    ("report.html", html.render),
     ("verdict.json", lambda report, _lang: ci.verdict_text(report)),
     ("metrics.prom", lambda report, _lang: openmetrics.text(report)),
 )

@@ -47,3 +47,13 @@ def pairs() -> Mapping[str, tuple[str, str]]:
     text = files("pytest_mooncake.report").joinpath("templates/labels.toml").read_text(encoding="utf-8")
     sections = tomllib.loads(text)
     return {f"{section}.{key}": tuple(pair) for section, pairs in sections.items() for key, pair in pairs.items()}
+
+
+def plain(heading: str) -> str:
+    """A heading without the symbol before it, which needs a font that not every reader's machine has.
+
+    >>> plain("📊 Results"), plain("Results")
+    ('Results', 'Results')
+    """
+    first, _, rest = heading.partition(" ")
+    return rest if rest and not first.isalnum() and len(first) <= 2 else heading

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from pytest_mooncake.plan.models import EconomicsPlan, Target, TargetsPlan
+from pytest_mooncake.plan.models import EconomicsPlan, Target
 from pytest_mooncake.records import ClientHealth, Rung, Status, Trial, Verdict
 from pytest_mooncake.report.document import as_text, build
 from tests.unit.report import runs
@@ -196,10 +196,10 @@ def test_only_a_held_check_of_store_counters_proves_the_tier() -> None:
 
 
 def test_the_targets_of_the_plan_are_found_by_claim() -> None:
-    targets = TargetsPlan(name="t", claims=(Target(metric="x", title="X", ratio=1.0, stated="1"),))
+    targets = TargetsPlan(name="t", claims=(Target(metric="makespan", ratio=1.0, stated="1"),))
     report = replace(runs.report(), targets=targets.claims)
 
-    assert report.target("x") == targets.claims[0]
+    assert report.target("makespan") == targets.claims[0]
     assert report.target("y") is None
     assert report.claim("y") is None
 

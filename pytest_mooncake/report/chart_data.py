@@ -1,0 +1,170 @@
+"""The points of the page's charts, aggregated so that a run of any size fits: numbers in, numbers out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from pytest_mooncake.analysis.summary import request_metrics
+from pytest_mooncake.records import Claim, Kind, Phase, RequestRecord, Round
+from pytest_mooncake.report.document import Report
+
+MOST_POINTS = 400
+"""Steps of a distribution that are drawn at most, for each side."""
+MOST_REQUESTS = 2000
+"""Requests that are drawn one by one; more are drawn as bins."""
+BINS = 240
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A point of a distribution: `share` (0-1) of the requests had their first token within `ttft_ms`."""
+
+    ttft_ms: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestPoint:
+    """One request: seconds since the run's first send, its TTFT (`None` if it failed before a token)."""
+
+    at_s: float
+    ttft_ms: float | None
+    kind: Kind
+    round: int
+    index: int
+    cached_tokens: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """Requests of one kind that were sent close together."""
+
+    from_s: float
+    to_s: float
+    kind: Kind
+    requests: int
+    failed: int
+    least_ms: float | None
+    mean_ms: float | None
+    most_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RatioRow:
+    """A claim's ratio: its trials, estimate, interval and target, all warm/cold."""
+
+    id: str
+    trials: tuple[float, ...]
+    estimate: float
+    interval: tuple[float, float] | None
+    target: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """Prompt tokens of one side by where they came from."""
+
+    kind: Kind
+    cached: int
+    computed: int
+
+
+def chain_rounds(report: Report) -> tuple[Round, ...]:
+    """The rounds whose figures the report prints."""
+    return tuple(r for r in report.rounds if r.phase is Phase.CHAIN)
+
+
+def distribution(rounds: Sequence[Round], kind: Kind) -> tuple[Step, ...]:
+    """The empirical distribution of TTFT of one kind; failures rank last, so it may end below 1.
+
+    Returns:
+        At most `MOST_POINTS` steps, the first and the last always among them.
+    """
+    records = [record for one in rounds if one.kind is kind for record in one.requests]
+    known = sorted(t for r in records if r.error is None and (t := request_metrics(r).ttft_ms) is not None)
+    steps = [Step(ttft_ms=ttft_ms, share=(n + 1) / len(records)) for n, ttft_ms in enumerate(known)]
+    return tuple(_thinned(steps))
+
+
+def _thinned(steps: Sequence[Step]) -> Sequence[Step]:
+    if len(steps) <= MOST_POINTS:
+        return steps
+    last = len(steps) - 1
+    return [steps[round(n * last / (MOST_POINTS - 1))] for n in range(MOST_POINTS)]
+
+
+def request_points(rounds: Sequence[Round]) -> tuple[RequestPoint, ...]:
+    """Every request that was sent, in order of time."""
+    origin_ns = min((r.sent_ns for one in rounds for r in one.requests if r.sent_ns is not None), default=0)
+    points = [_point(record, record.sent_ns - origin_ns) for one in rounds for record in one.requests if record.sent_ns]
+    return tuple(sorted(points, key=lambda point: (point.at_s, point.round, point.index)))
+
+
+def _point(record: RequestRecord, since_ns: int) -> RequestPoint:
+    return RequestPoint(
+        at_s=since_ns / 1e9,
+        ttft_ms=request_metrics(record).ttft_ms if record.error is None else None,
+        kind=record.kind,
+        round=record.round,
+        index=record.index,
+        cached_tokens=record.cached_tokens,
+        error=record.error,
+    )
+
+
+def bins(points: Sequence[RequestPoint], count: int = BINS) -> tuple[Bin, ...]:
+    """Points of each kind in `count` spans of equal time; empty spans are left out."""
+    if not points:
+        return ()
+    start, end = points[0].at_s, points[-1].at_s
+    width = (end - start) / count or 1.0
+    edges = [start + n * width for n in range(count + 1)]
+    held: dict[tuple[int, Kind], list[RequestPoint]] = {}
+    for point in points:
+        place = min(count - 1, math.floor((point.at_s - start) / width))
+        held.setdefault((place, point.kind), []).append(point)
+    spans = tuple(pairwise(edges))
+    return tuple(_bin(spans[place], kind, inside) for (place, kind), inside in sorted(held.items()))
+
+
+def _bin(span: tuple[float, float], kind: Kind, points: Sequence[RequestPoint]) -> Bin:
+    known = [point.ttft_ms for point in points if point.ttft_ms is not None]
+    return Bin(
+        from_s=span[0],
+        to_s=span[1],
+        kind=kind,
+        requests=len(points),
+        failed=sum(point.error is not None for point in points),
+        least_ms=min(known, default=None),
+        mean_ms=sum(known) / len(known) if known else None,
+        most_ms=max(known, default=None),
+    )
+
+
+def ratio_rows(claims: Iterable[Claim]) -> tuple[RatioRow, ...]:
+    """Claims that are ratios, with the ratio of each trial where it is known."""
+    return tuple(
+        RatioRow(
+            id=claim.id,
+            trials=tuple(r for r in claim.details.get("trial_ratios", ()) if r is not None and r > 0),
+            estimate=claim.estimate_ratio,
+            interval=claim.ci_ratio,
+            target=claim.target_ratio,
+        )
+        for claim in claims
+        if claim.estimate_ratio is not None and claim.estimate_ratio > 0
+    )
+
+
+def attribution(report: Report) -> tuple[Attribution, ...]:
+    """Prompt tokens of both sides, from the cache or computed; a side that did not tell is left out."""
+    sides = ((Kind.COLD, report.cold), (Kind.WARM, report.warm))
+    return tuple(
+        Attribution(kind=kind, cached=side.cached_tokens, computed=max(0, side.prompt_tokens - side.cached_tokens))
+        for kind, side in sides
+        if side.cached_tokens is not None and side.prompt_tokens
+    )

@@ -1,0 +1,111 @@
+"""`report.html`: one self-contained page. No network, light and dark, readable without scripts and without sight.
+
+Everything is escaped by the template; the charts' data lie in a JSON block that no text can leave.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pytest_mooncake.report import charts, escape, evidence, numbers, reasons
+from pytest_mooncake.report.document import Report
+from pytest_mooncake.report.labels import Catalogue, Lang, catalogue, plain
+from pytest_mooncake.report.markdown import date
+from pytest_mooncake.report.rows import claim_label, claim_reason, rows, target_text
+from pytest_mooncake.report.setting import rows_of
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATE = "report.html.j2"
+
+
+def render(report: Report, lang: Lang = "en") -> str:
+    """The page of a run.
+
+    Args:
+        report: the judged run; its rounds feed the charts.
+        lang: `en` or `zh`.
+
+    Returns:
+        HTML below 2 MB, whatever the size of the run. The same report gives the same bytes.
+    """
+    words = catalogue(lang)
+    drawn = charts.charts(report, words)
+    text = (
+        _environment(words)
+        .get_template(TEMPLATE)
+        .render(
+            r=report,
+            words=words,
+            rows=rows(report, words),
+            e=report.economics,
+            advice=reasons.advice_key(report),
+            reasons=reasons.reasons(report, words),
+            originals=reasons.originals(report, words),
+            risks=reasons.risks(report, words),
+            groups=evidence.groups(report.judgement.evidence),
+            drawn=drawn,
+            described=charts.descriptions(report, words),
+            data=_in_script(drawn),
+            library=charts.library() if drawn else "",
+            limit_rows=rows_of,
+        )
+    )
+    return text.strip() + "\n"
+
+
+def _in_script(values: dict[str, Any]) -> str:
+    """JSON that cannot end the script element it stands in."""
+    import orjson
+
+    text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _environment(words: Catalogue) -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("pytest_mooncake.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(_filters(words))
+    return made
+
+
+def _shown(value: object) -> object:
+    """Foreign text without control characters; line ends stay, a page folds them by itself."""
+    return escape.code_lines(value) if type(value) is str and not value.isprintable() else value
+
+
+def _filters(words: Catalogue) -> dict[str, Any]:
+    return {
+        "quantity": numbers.quantity,
+        "fixed": numbers.fixed,
+        "whole": numbers.whole,
+        "percent": numbers.percent,
+        "ratio": numbers.ratio,
+        "interval": numbers.interval,
+        "grouped": lambda n: numbers.MISSING if n is None else f"{n:,}",
+        "label": partial(claim_label, words),
+        "claim_reason": partial(claim_reason, words),
+        "target": lambda claim, report: target_text(report, claim, words),
+        "law": partial(reasons.law_label, words),
+        "word": lambda key: words.find(f"word.{key}") or key,
+        "status_word": lambda key: words.find(f"status.{key}") or key,
+        "scenario": lambda found: words.find(f"business.{found.id}") or found.title,
+        "plain": plain,
+        "code": escape.code_lines,
+        "date": partial(date, lang=words.lang),
+        "money": partial(_money, lang=words.lang),
+    }
+
+
+def _money(value: float, currency: str, lang: str) -> str:
+    return numbers.money(value, currency, lang)

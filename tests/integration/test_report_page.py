@@ -1,0 +1,100 @@
+"""The page in a real browser: it opens, draws, stays silent, asks nobody, and an accessibility audit finds nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_mooncake.records import Verdict
+from pytest_mooncake.report.document import Report, build
+from pytest_mooncake.report.html import render
+from tests.unit.report import runs
+from tests.unit.report.originals import original_report
+
+pytestmark = pytest.mark.full
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+IS_DRAWN = """() => [...document.querySelectorAll('.chart')].every(
+    place => place.firstElementChild && place.firstElementChild.shadowRoot
+        && place.firstElementChild.shadowRoot.childElementCount > 0)"""
+
+
+def large() -> Report:
+    rounds = runs.rounds(requests=100_000 // 7)
+    return build(runs.plan(), runs.view(), rounds, runs.judgement(), runs.ENVIRONMENT, economics=None)
+
+
+REPORTS = {
+    "healthy": runs.report,
+    "failing": lambda: runs.report(Verdict.FAIL),
+    "invalid": original_report,
+    "hostile": runs.hostile_report,
+    "100,000 requests": large,
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: constraints/test.txt")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def opened(browser: Any, path: Path, scheme: str, *, width: int = 1200, audited: bool = False) -> tuple[Any, list[str]]:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=audited)
+    page = context.new_page()
+    seen: list[str] = []
+    page.on("console", lambda message: seen.extend([message.text] if message.type in {"error", "warning"} else []))
+    page.on("pageerror", lambda error: seen.append(str(error)))
+    page.on("request", lambda request: seen.extend([request.url] if not request.url.startswith(path.as_uri()) else []))
+    page.goto(path.as_uri())
+    page.wait_for_function(IS_DRAWN, timeout=20_000)
+    return page, seen
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", list(REPORTS))
+def test_the_page_draws_in_silence_and_asks_nobody(browser: Any, tmp_path: Path, name: str, scheme: str) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render(REPORTS[name]()), encoding="utf-8")
+
+    page, seen = opened(browser, path, scheme)
+
+    assert seen == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.get_by_role("button").click()
+    page.wait_for_function(IS_DRAWN, timeout=20_000)
+    assert seen == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", ["healthy", "failing", "invalid"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_an_accessibility_audit_finds_nothing(browser: Any, tmp_path: Path, name: str, scheme: str) -> None:
+    package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    script = next(Path(next(iter(package.__path__))).rglob("axe.min.js"))
+    path = tmp_path / "report.html"
+    path.write_text(render(REPORTS[name](), "zh"), encoding="utf-8")
+
+    page, _ = opened(browser, path, scheme, audited=True)
+    page.evaluate(script.read_text(encoding="utf-8"))
+
+    assert [violation["id"] for violation in page.evaluate("axe.run()")["violations"]] == []
+    page.context.close()
+
+
+def test_a_phone_shows_the_page_without_scrolling_sideways(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render(runs.hostile_report()), encoding="utf-8")
+
+    page, _ = opened(browser, path, "light", width=360)
+
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.context.close()
