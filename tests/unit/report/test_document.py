@@ -196,12 +196,12 @@ def test_only_a_held_check_of_store_counters_proves_the_tier() -> None:
 
 
 def test_the_targets_of_the_plan_are_found_by_claim() -> None:
-    targets = TargetsPlan(name="t", claims=(Target(metric="makespan", ratio=1.0, stated="1"),))
-    report = replace(runs.report(), targets=targets.claims)
+    targets = (Target(metric="makespan", title="makespan", ratio=1.0, stated="1"),)
+    report = replace(runs.report(), targets=targets)
 
-    assert report.target("makespan") == targets.claims[0]
-    assert report.target("y") is None
-    assert report.claim("y") is None
+    assert report.target("makespan") == targets[0]
+    assert report.target("ttft_mean") is None
+    assert report.claim("makespan") is None
 
 
 def test_figures_without_a_prompt_length_have_no_limits_and_no_documents() -> None:
