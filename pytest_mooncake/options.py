@@ -38,6 +38,9 @@ class Options:
     metadata: str | None = None
     metrics: tuple[str, ...] = ()
     evidence: str | None = None
+    settle: str | None = None
+    store_budget: str | None = None
+    allow_clear: str | None = None
     report: str | None = None
     lang: str | None = None
     label: str | None = None
@@ -115,6 +118,24 @@ DECLARED: tuple[Declared, ...] = (
         "least evidence that counts: store (default for a stack started here), engine, usage "
         "(default when attached), timing",
     ),
+    Declared(
+        "settle",
+        "counters|fixed:S",
+        "how to wait after a cold round until everything is stored: until the counters stand still (default), or "
+        "S seconds by the clock",
+    ),
+    Declared(
+        "store_budget",
+        "BYTES",
+        "KV bytes that may lie in the store at once because of this run, such as 20GB (default: 20 %% of what is free "
+        "in an attached store); above it nothing is sent",
+    ),
+    Declared(
+        "allow_clear",
+        "",
+        "clear caches for real: the store before the first round, what is nearer before every warm round. Refused "
+        "where the store holds keys of somebody else, unless given twice (ini: 1 or 2)",
+    ),
     Declared("report", "DIR", "where the record and the reports go (default: mooncake-report/<run>)"),
     Declared("lang", "en|zh", "language of the reports (default en)"),
     Declared("label", "TEXT", "name of this run in reports and history"),
@@ -128,6 +149,7 @@ DECLARED: tuple[Declared, ...] = (
 )
 _BOOLEAN = {"quick", "keep_stack", "dry_run"}
 _REPEATED = {"url", "metrics"}
+_COUNTED = {"allow_clear"}
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -138,6 +160,9 @@ def add_options(parser: pytest.Parser) -> None:
         if declared.field in _BOOLEAN:
             group.addoption(declared.flag, dest=dest, action="store_true", default=None, help=declared.help)
             parser.addini(dest, f"see {declared.flag}", type="bool", default=False)
+        elif declared.field in _COUNTED:
+            group.addoption(declared.flag, dest=dest, action="count", default=None, help=declared.help)
+            parser.addini(dest, f"see {declared.flag}", default="")
         elif declared.field in _REPEATED:
             group.addoption(
                 declared.flag, dest=dest, action="append", default=None, metavar=declared.metavar, help=declared.help
@@ -156,6 +181,8 @@ def options_of(config: pytest.Config) -> Options:
         text = given if given is not None else config.getini(declared.ini)
         if declared.field in _BOOLEAN:
             return bool(text)
+        if declared.field in _COUNTED:
+            return str(text) if text else None
         return tuple(text) if declared.field in _REPEATED else text or None
 
     values: dict[str, Any] = {declared.field: value(declared) for declared in DECLARED}

@@ -17,10 +17,9 @@ from functools import partial
 
 from pytest_mooncake.cache.counters import CounterDeltas, deltas
 from pytest_mooncake.cache.counters import read as value_of
-from pytest_mooncake.errors import UsageError
 from pytest_mooncake.records import Scrape, Settle
 
-__all__ = ["parse_settle", "quiesce"]
+__all__ = ["quiesce"]
 
 Read = Callable[[], Awaitable[tuple[Scrape, ...]]]
 
@@ -32,27 +31,6 @@ BLIND_S = 5.0
 """How long to wait where no store counter can be watched: the specification's pause."""
 GIVE_UP_S = 10.0
 """Everything ended, nothing moves, keys are missing: after this they were dropped and will not come."""
-
-
-def parse_settle(text: str) -> float | None:
-    """Read `--mooncake-settle`: None for `counters`, seconds for `fixed:S`.
-
-    Raises:
-        UsageError: neither of the two, or not a positive number of at most 600 seconds.
-
-    >>> parse_settle("fixed:5")
-    5.0
-    """
-    if text == "counters":
-        return None
-    word, _, number = text.partition(":")
-    try:
-        seconds = float(number)
-    except ValueError:
-        seconds = -1.0
-    if word != "fixed" or not 0 < seconds <= 600:
-        raise UsageError(f"--mooncake-settle {text!r}: expected `counters` or `fixed:SECONDS` (up to 600)")
-    return seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

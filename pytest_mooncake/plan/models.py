@@ -247,6 +247,12 @@ class EconomicsPlan(Model):
     spare_servers: Annotated[int, Field(ge=0)] = 1
     """The 1 of N + 1."""
     store_bytes: PositiveInt | None = None
+    settle_fixed_s: PositiveFloat | None = None
+    """Seconds to wait after a round by the clock; `None` watches the counters."""
+    store_budget_bytes: PositiveInt | None = None
+    """KV bytes that may lie in the store at once because of the run; `None`: a share of what is free."""
+    allow_clear: Literal["nothing", "own", "everything"] = "nothing"
+    """Whether caches may really be cleared: not at all, a store without keys of others, or any store."""
     """Size of the store to be bought, for the number of documents that fit."""
     scenarios: tuple[ReuseScenario, ...] = (
         ReuseScenario(id="kb-qa", title="knowledge base questions", reuse=0.90),

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -23,6 +23,7 @@ from pytest_mooncake.plan.models import (
     Timeouts,
     WorkloadPlan,
 )
+from pytest_mooncake.plan.quantities import parse_bytes, parse_settle
 from pytest_mooncake.plan.yaml_source import load
 from pytest_mooncake.records import Rung
 
@@ -55,6 +56,9 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         looks=_looks(options.trials),
         quick=options.quick,
         evidence=_rung(options.evidence, stack),
+        settle_fixed_s=parse_settle(options.settle or "counters"),
+        store_budget_bytes=_budget(options.store_budget),
+        allow_clear=_allow_clear(options.allow_clear),
         timeouts=_timeouts(options.timeout),
         lang=_lang(options.lang),
         keep_stack=options.keep_stack,
@@ -178,6 +182,19 @@ def _rung(text: str | None, stack: StackPlan) -> Rung:
     if text is None:
         return Rung.USAGE if stack.kind == "attached" else Rung.STORE
     return _choice("--mooncake-evidence", text, {rung.value: rung for rung in Rung})
+
+
+def _budget(text: str | None) -> int | None:
+    return parse_bytes("--mooncake-store-budget", text) if text else None
+
+
+def _allow_clear(times: str | None) -> Literal["nothing", "own", "everything"]:
+    known: dict[str, Literal["nothing", "own", "everything"]] = {"0": "nothing", "1": "own", "2": "everything"}
+    if (times or "0") not in known:
+        raise UsageError(
+            f"--mooncake-allow-clear was given {times} times: once clears caches of this run alone, twice everybody's"
+        )
+    return known[times or "0"]
 
 
 def _lang(text: str | None) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_mooncake.cache.quiesce import parse_settle, quiesce
-from pytest_mooncake.errors import UsageError
+from pytest_mooncake.cache.quiesce import quiesce
 from pytest_mooncake.records import Scrape, Settle
 from tests.unit.cache.world import World
 
@@ -249,14 +248,3 @@ async def test_the_specifications_fixed_pause_reads_no_counters() -> None:
 
     assert settle == Settle(seconds=5.0, settled=True, how="5 s by the clock, as asked")
     assert clockwork.reads == 0
-
-
-def test_the_settle_option_is_read() -> None:
-    assert parse_settle("counters") is None
-    assert parse_settle("fixed:0.5") == 0.5
-
-
-@pytest.mark.parametrize("text", ["fixed", "fixed:", "fixed:0", "fixed:-1", "fixed:nan", "fixed:601", "sleep:5", ""])
-def test_a_settle_option_that_cannot_be_meant_is_refused_with_what_may_be(text: str) -> None:
-    with pytest.raises(UsageError, match="expected `counters` or `fixed:SECONDS`"):
-        parse_settle(text)
