@@ -127,17 +127,28 @@ class Report:
         """The target behind a claim, if it came from the targets file."""
         return next((t for t in self.targets if t.claim_id == claim_id), None)
 
-    def _is_numeric(self, claim: Claim) -> bool:
+    def _direction(self, claim: Claim) -> str:
         target = self.target(claim.id)
-        stated = target.stated if target else str(claim.details.get("stated", "0"))
-        return claim.target_ratio is not None and any(character.isdigit() for character in stated)
+        told = claim.details.get("direction") or (target.direction if target else None)
+        return str(told or ("higher" if (claim.target_ratio or 0) > 1 else "lower"))
+
+    def _is_numeric(self, claim: Claim) -> bool:
+        """Whether a claim asks for a gain or names a bound; "stable" and "not worse than" ask for neither."""
+        if claim.details.get("bound") is not None:
+            return True
+        direction, ratio = self._direction(claim), claim.target_ratio
+        return ratio is not None and ((direction == "lower" and ratio < 1) or (direction == "higher" and ratio > 1))
 
     def _met(self, claim: Claim) -> bool:
-        if claim.estimate_ratio is None or claim.target_ratio is None:
+        told = claim.details.get("met_by_estimate")
+        if told is not None:
+            return bool(told)
+        bound = claim.details.get("bound")
+        asked = claim.target_ratio if bound is None else bound
+        seen = claim.estimate_ratio if bound is None else claim.details.get("estimate")
+        if seen is None or asked is None:
             return False
-        target = self.target(claim.id)
-        higher = target.direction == "higher" if target else claim.target_ratio > 1
-        return claim.estimate_ratio >= claim.target_ratio if higher else claim.estimate_ratio <= claim.target_ratio
+        return bool(seen >= asked if self._direction(claim) == "higher" else seen <= asked)
 
     def to_json(self) -> dict[str, Any]:
         """The report of the contract (`docs/schema/report.schema.json`), plain values throughout."""

@@ -100,8 +100,9 @@ def claim_reason(words: Catalogue, claim: Claim) -> str:
 def target_text(report: Report, claim: Claim, words: Catalogue) -> str:
     """The target as it was stated, else as a ratio."""
     target = report.target(claim.id)
-    if target:
-        stated = target.stated.replace(" %", "%")
+    told = claim.details.get("stated") or (target.stated if target else None)
+    if told:
+        stated = str(told).replace(" %", "%")
         return words.find(f"stated.{stated.lower()}") or stated
     return MISSING if claim.target_ratio is None else ratio(claim.target_ratio)
 
@@ -127,12 +128,15 @@ def _row(report: Report, metric: Metric, words: Catalogue) -> Row:
 
 
 def _plain_row(report: Report, claim: Claim, words: Catalogue) -> Row:
+    """A claim that is no ratio of a known metric; one that names a bound shows its figure on the side it speaks of."""
+    bound = claim.details.get("bound")
+    figures = {claim.details.get("rounds"): claim.details.get("estimate")} if bound is not None else {}
     return Row(
         id=claim.id,
         label=claim_label(words, claim),
-        unit="",
-        cold=None,
-        warm=None,
+        unit=str(claim.details.get("unit", "")),
+        cold=figures.get("cold"),
+        warm=figures.get("warm"),
         change_percent=claim.change_percent,
         means_percent=None,
         target=target_text(report, claim, words),

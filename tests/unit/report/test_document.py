@@ -148,6 +148,26 @@ def test_a_claim_that_no_target_stands_behind_goes_by_its_ratio() -> None:
     assert replace(runs.report(), targets=(), judgement=runs.judgement(claims=claims)).targets_met == (2, 2)
 
 
+@pytest.mark.parametrize(("direction", "met"), [("lower", 1), ("higher", 0)])
+def test_a_bound_is_a_numeric_target_too(direction: str, met: int) -> None:
+    details = {"bound": 450.0, "estimate": 402.0, "direction": direction}
+    claim = replace(runs.claim("ttft_p90_warm", 1, 1), target_ratio=None, estimate_ratio=None, details=details)
+
+    assert replace(runs.report(), judgement=runs.judgement(claims=(claim,))).targets_met == (met, 1)
+
+
+def test_a_claim_that_asks_for_no_gain_is_not_counted() -> None:
+    claim = replace(runs.claim("tpot_mean", 1.0, 1.1), details={"direction": "equivalent"})
+
+    assert replace(runs.report(), judgement=runs.judgement(claims=(claim,))).targets_met == (0, 0)
+
+
+def test_what_the_judge_says_of_the_point_estimate_counts() -> None:
+    claim = replace(runs.claim("ttft_mean", 0.3, 0.4), details={"met_by_estimate": False})
+
+    assert replace(runs.report(), judgement=runs.judgement(claims=(claim,))).targets_met == (0, 1)
+
+
 def test_the_business_case_follows_the_throughput_claim_with_its_interval() -> None:
     case = runs.report().economics
 

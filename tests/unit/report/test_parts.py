@@ -87,6 +87,14 @@ def test_claims_of_no_known_metric_stand_below_the_table_with_their_title() -> N
     assert target_text(report, replace(claim, target_ratio=None), EN) == "-"
 
 
+def test_a_bound_shows_its_figure_on_the_side_it_speaks_of() -> None:
+    details = {"bound": 450.0, "estimate": 402.3, "rounds": "warm", "unit": "ms", "stated": "≤ 450 ms"}
+    claim = replace(runs.claim("ttft_p90_warm", 1, 1), estimate_ratio=None, change_percent=None, details=details)
+    row = rows(replace(runs.report(), judgement=runs.judgement(claims=(claim,))), EN)[-1]
+
+    assert (row.cold_text, row.warm_text, row.unit, row.target) == ("-", "402", "ms", "≤ 450 ms")
+
+
 def test_a_metric_beyond_the_usual_five_appears_when_it_is_claimed() -> None:
     report = replace(runs.report(), judgement=runs.judgement(claims=(runs.claim("ttft_p99", 0.3, 0.4),)))
 
