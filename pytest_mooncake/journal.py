@@ -118,7 +118,7 @@ def read(directory: Path) -> Recorded:
     return Recorded(
         directory=directory,
         plan=plan,
-        view=next((_view(e["view"]) for e in events if e["event"] == "stack"), None),
+        view=next((view_of(e["view"]) for e in events if e["event"] == "stack"), None),
         rounds=rounds,
         environment=next((e["environment"] for e in events if e["event"] == "environment"), {}),
         end=next((e["reason"] for e in reversed(events) if e["event"] == "run_end"), None),
@@ -172,7 +172,8 @@ def _round(event: Mapping[str, Any], requests: Sequence[RequestRecord]) -> Round
     return Round(**values, requests=tuple(sorted(requests, key=lambda r: r.index)))
 
 
-def _view(values: Mapping[str, Any]) -> StackView:
+def view_of(values: Mapping[str, Any]) -> StackView:
+    """A stack as it was written with `orjson.dumps` or `dataclasses.asdict`."""
     store, kv = values["store"], values["kv"]
     rest = {k: v for k, v in values.items() if k not in {"engines", "store", "kv", "notes"}}
     return StackView(

@@ -22,7 +22,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pytest_mooncake.conduct import conduct
+from pytest_mooncake.console import Silent
 from pytest_mooncake.errors import MissingPartError
+from pytest_mooncake.journal import view_of
+from pytest_mooncake.options import Options
+from pytest_mooncake.plan.resolve import resolve
+from pytest_mooncake.records import Rung, Status, Verdict
 from pytest_mooncake.stack.local import http
 from pytest_mooncake.stack.local.parts import find_parts
 from pytest_mooncake.stack.namespace import inside
@@ -159,6 +165,23 @@ def test_a_prompt_shorter_than_a_chunk_stores_nothing(running: Running) -> None:
     for _ in range(2):
         assert not (running.complete(prompt)["prompt_tokens_details"] or {}).get("cached_tokens")
     assert running.counter("master_key_count") == keys
+
+
+def test_a_run_on_it_is_proven_by_the_stores_own_counters(running: Running, tmp_path: Path) -> None:
+    """Small enough for minutes; speed is not asserted (the machine may be busy), where the tokens came from is."""
+    options = Options(requests="6", prompt_tokens="4096", output_tokens="16", concurrency="2", trials="3")
+    plan = resolve(options, tmp_path)
+    outcome = conduct(plan, view_of(running.view), tmp_path / "run", Silent())
+    judgement = outcome.judgement
+    assert [e for e in judgement.evidence if e.status is Status.BROKEN] == []
+    assert judgement.verdict in {Verdict.PASS, Verdict.INCONCLUSIVE}
+    assert judgement.details["rung"] is Rung.STORE
+    assert [trial.reasons for trial in judgement.trials if not trial.valid] == []
+    warm, cold = outcome.warm.summary, outcome.cold.summary
+    assert cold.cached_tokens == 0
+    assert warm.cached_tokens == warm.requests * 4095, "the last token of a prompt is always computed"
+    assert cold.failed == warm.failed == 0
+    assert {path.name for path in outcome.files} >= {"report.md", "report.json"}
 
 
 def test_killing_its_owner_leaves_no_process_no_port_and_no_file_within_five_seconds(running: Running) -> None:
