@@ -76,7 +76,8 @@ def _ansi(text: str, verdict: Verdict) -> str:
 
 
 def _notes(page: Page) -> Iterator[str]:
-    if page.report.simulated and not any("SIMULATED" in note for note in page.report.notes):
+    told = page.words.lang == "en" and any("SIMULATED" in note for note in page.report.notes)
+    if page.report.simulated and not told:
         yield from _wrapped(page, page.words("business.simulated"))
     for note in page.report.notes:
         yield from _wrapped(page, _one_line(note))

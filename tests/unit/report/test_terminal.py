@@ -104,6 +104,13 @@ def test_notes_and_simulation_come_first() -> None:
     assert lines[1] == "tiny model on a CPU: figures do not transfer"
 
 
+def test_a_note_that_says_simulated_is_not_said_twice_but_told_in_chinese() -> None:
+    report = replace(REPORT, simulated=True, notes=("SIMULATED: no model ran",))
+
+    assert sum("SIMULATED" in line for line in summary_lines(report)) == 1
+    assert summary_lines(report, lang="zh")[0].startswith("模拟（SIMULATED）")
+
+
 def test_a_pass_below_store_counters_is_printed_with_tier_unproven() -> None:
     weaker = tuple(replace(e, rung=Rung.USAGE) for e in runs.judgement().evidence)
     text = "\n".join(summary_lines(replace(REPORT, judgement=runs.judgement(evidence=weaker))))
