@@ -87,7 +87,7 @@ def test_stop_and_a_closed_pipe_end_it_but_a_detached_one_only_ends_by_signal(tm
     assert warden._serve(owner, [], True) is None
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\n"), max_size=20), max_size=6), st.data())
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=20), max_size=6), st.data())
 def test_lines_come_out_whole_however_they_were_cut(lines: list[str], data: st.DataObject) -> None:
     raw = "".join(f"{line}\n" for line in lines).encode()
     cut = data.draw(st.integers(0, len(raw)))
