@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_mooncake.plan.models import Plan, StackPlan
+from pytest_mooncake.plan.models import Plan, StackPlan, Target
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
@@ -21,11 +21,17 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield f"  tokens     {per_round:,} prompt tokens a round"
     yield f"  stores     {_stored(plan)}"
     yield "  clears     nothing: cold rounds are cold by a fresh nonce in every prompt"
-    for claim in plan.targets.claims:
-        role = "gates" if claim.gating else "is reported"
-        sign = {"lower": "<=", "higher": ">=", "equivalent": "within"}[claim.direction]
-        yield f"  claim      {claim.title} {claim.stated}: warm/cold {sign} {claim.ratio:g} {role}"
+    yield from (f"  claim      {_claim(claim)}" for claim in plan.targets.claims)
     yield f"  evidence   at least '{plan.evidence}' counts"
+
+
+def _claim(claim: Target) -> str:
+    role = "gates" if claim.gating else "is reported"
+    if claim.bound is not None or claim.ratio is None:
+        asked = f" {claim.stated}" if claim.is_asked else ", nothing is asked of it,"
+        return f"{claim.title}{asked} {role}"
+    sign = {"lower": "<=", "higher": ">=", "equivalent": "within"}[claim.direction]
+    return f"{claim.title} {claim.stated}: warm/cold {sign} {claim.ratio:g} {role}"
 
 
 def _stack(stack: StackPlan) -> str:

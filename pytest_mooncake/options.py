@@ -31,6 +31,7 @@ class Options:
     quick: bool = False
     targets: str | None = None
     economics: str | None = None
+    goodput: str | None = None
     timeout: str | None = None
     model: str | None = None
     api_key_env: str | None = None
@@ -100,6 +101,11 @@ DECLARED: tuple[Declared, ...] = (
     Declared("quick", "", "one trial, described; no verdict but INCONCLUSIVE: for trying things out"),
     Declared("targets", "NAME|PATH", "claims to test (default: TTFT -60 %%, throughput +150 %%, TPOT stable)"),
     Declared("economics", "NAME|PATH", "costs from which the business case is computed"),
+    Declared(
+        "goodput",
+        "LIMITS",
+        "service level, such as ttft_p90_ms<=500,tpot_mean_ms<=20: requests per second that kept it are reported",
+    ),
     Declared(
         "timeout",
         "first-token=S,between-chunks=S,request=S,run=S",

@@ -52,7 +52,7 @@ class MooncakeSession:
 
     def claim_ids(self) -> tuple[str, ...]:
         """Ids of the claims of this run's targets, in their order."""
-        return tuple(claim.metric for claim in self.plan.targets.claims)
+        return tuple(claim.claim_id for claim in self.plan.targets.claims)
 
     def collected(self) -> None:
         """Print the plan and let no test run, when only the plan was asked for."""

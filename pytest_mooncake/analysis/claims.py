@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_mooncake.analysis.bounds import judge_bound
 from pytest_mooncake.analysis.contrast import Contrast, Untestable, contrast, repeated_interval
 from pytest_mooncake.analysis.interference import pooled_calm
-from pytest_mooncake.analysis.levels import nominal_level
+from pytest_mooncake.analysis.looks import Look, settling_trials, verdict_of
 from pytest_mooncake.analysis.metrics import Metric, metric_named
 from pytest_mooncake.analysis.observed import Observed, observe, points_of, trial_ratios, up_to_trial
-from pytest_mooncake.analysis.verdicts import combine, failures_claim, hit_share_claim
 from pytest_mooncake.analysis.wording import Direction, Finding, calm_words, improved_not_stable, sentence, sentence_zh
 from pytest_mooncake.records import Claim, Kind, Verdict
 
@@ -25,39 +24,7 @@ if TYPE_CHECKING:
     from pytest_mooncake.plan.models import Target, TargetsPlan
     from pytest_mooncake.records import Round
 
-__all__ = [
-    "LEAST_TESTABLE",
-    "Look",
-    "combine",
-    "failures_claim",
-    "geometric_mean",
-    "hit_share_claim",
-    "judge_claims",
-    "judge_observed",
-    "settling_trials",
-    "verdict_of",
-]
-
-LEAST_TESTABLE = 2
-"""Trials below which the spread between rounds cannot be estimated."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """Where a run stands in its design: `at` is the last look reached (None before the first)."""
-
-    at: int | None
-    next: int | None
-    level: float | None
-
-    @classmethod
-    def after(cls, trials: int, looks: tuple[int, ...], alpha: float) -> Look:
-        """The look that `trials` valid trials have reached; looks at fewer than two trials test nothing."""
-        testable = tuple(sorted({look for look in looks if look >= LEAST_TESTABLE}))
-        reached = [look for look in testable if look <= trials]
-        ahead = [look for look in testable if look > trials]
-        level = nominal_level(testable, alpha) if testable else None
-        return cls(at=reached[-1] if reached else None, next=ahead[0] if ahead else None, level=level)
+__all__ = ["alpha_of", "geometric_mean", "judge_claims", "judge_observed"]
 
 
 def judge_claims(
@@ -73,30 +40,45 @@ def judge_claims(
         quick: one trial for trying things out: described, never judged.
 
     Returns:
-        One claim a target, in the targets' order. A claim without data is INVALID.
+        One claim a target, in the targets' order. A claim without data is INVALID; one of which nothing is asked is
+        never more than INCONCLUSIVE.
 
     Raises:
         PlanError: a target names an unknown metric.
     """
-    return judge_observed(targets, tuple(observe(one) for one in rounds), looks=looks, trials=trials, quick=quick)
+    chain = tuple(observe(one, targets.goodput) for one in rounds)
+    return judge_observed(targets, chain, looks=looks, trials=trials, quick=quick)
 
 
 def judge_observed(
     targets: TargetsPlan, chain: Sequence[Observed], *, looks: tuple[int, ...], trials: int, quick: bool
 ) -> tuple[Claim, ...]:
     """`judge_claims` on rounds whose figures are known already."""
-    look = Look.after(trials, () if quick else looks, 1 - targets.confidence)
+    return tuple(
+        _judge(target, chain, Look.after(trials, () if quick else looks, alpha_of(targets, target)), trials, quick)
+        for target in targets.claims
+    )
+
+
+def alpha_of(targets: TargetsPlan, target: Target) -> float:
+    """Largest rate of false PASS of a claim, without the dust of 1 - 0.95 (levels are stored for 0.05)."""
+    return round(1 - targets.confidence_of(target), 9)
+
+
+def _judge(target: Target, chain: Sequence[Observed], look: Look, trials: int, quick: bool) -> Claim:
     used = up_to_trial(chain, look.at if look.at else trials)
-    return tuple(_judge(target, used, look, targets.confidence, quick) for target in targets.claims)
+    if target.bound is not None:
+        return judge_bound(target, used, look)
+    return _judge_ratio(target, used, look, quick)
 
 
-def _judge(target: Target, chain: Sequence[Observed], look: Look, confidence: float, quick: bool) -> Claim:
+def _judge_ratio(target: Target, chain: Sequence[Observed], look: Look, quick: bool) -> Claim:
     metric = metric_named(target.metric)
     found = _quick(contrast(points_of(chain, metric)), quick)
     log_interval = None
     if isinstance(found, Contrast) and look.at and look.level:
         log_interval = repeated_interval(found, look.level)
-    verdict = _verdict(found, log_interval, target.direction, math.log(target.ratio))
+    log_target = None if target.ratio is None else math.log(target.ratio)
     finding = Finding(
         metric=metric,
         direction=target.direction,
@@ -104,11 +86,13 @@ def _judge(target: Target, chain: Sequence[Observed], look: Look, confidence: fl
         stated=target.stated,
         found=found,
         interval=_ratios(log_interval),
-        confidence=2 * confidence - 1,
-        verdict=verdict,
+        confidence=1 - 2 * look.alpha,
+        verdict=_verdict(found, log_interval, target.direction, log_target),
         trials=found.n_warm,
         next_look=look.next,
-        settling_trials=settling_trials(found, log_interval, math.log(target.ratio)),
+        settling_trials=None
+        if log_target is None
+        else settling_trials(found.n_warm, log_interval, target.direction, log_target),
         waiting=look.at is None,
     )
     return _claim(target, chain, finding, look)
@@ -129,61 +113,24 @@ def _ratios(log_interval: tuple[float, float] | None) -> tuple[float, float] | N
 
 
 def _verdict(
-    found: Contrast | Untestable, log_interval: tuple[float, float] | None, direction: Direction, log_target: float
+    found: Contrast | Untestable,
+    log_interval: tuple[float, float] | None,
+    direction: Direction,
+    log_target: float | None,
 ) -> Verdict:
-    if isinstance(found, Untestable) and found.effect is None:
+    """INVALID without data; INCONCLUSIVE where data allow no test or nothing is asked; else where the interval lies."""
+    if isinstance(found, Untestable) and found.effect is None and not found.measured:
         return Verdict.INVALID
-    if log_interval is None:
+    if log_interval is None or log_target is None:
         return Verdict.INCONCLUSIVE
     return verdict_of(log_interval, direction, log_target)
-
-
-def verdict_of(log_interval: tuple[float, float], direction: Direction, log_target: float) -> Verdict:
-    """Where an interval lies.
-
-    Args:
-        log_interval: bounds of the log ratio warm/cold.
-        direction: which side of the target is good; `equivalent`: between 1/target and target (two one-sided tests).
-        log_target: log of the target ratio.
-
-    Returns:
-        PASS, FAIL or INCONCLUSIVE.
-    """
-    low, high = log_interval
-    least, most = _good_side(direction, log_target)
-    if least < low and high < most:
-        return Verdict.PASS
-    return Verdict.FAIL if high < least or low > most else Verdict.INCONCLUSIVE
-
-
-def _good_side(direction: Direction, log_target: float) -> tuple[float, float]:
-    if direction == "lower":
-        return -math.inf, log_target
-    if direction == "higher":
-        return log_target, math.inf
-    return -abs(log_target), abs(log_target)
-
-
-def settling_trials(
-    found: Contrast | Untestable, log_interval: tuple[float, float] | None, log_target: float
-) -> int | None:
-    """About how many trials would bring the interval to one side of the target, its width falling as 1/√n.
-
-    `None` where there is no interval or the answer exceeds 1000 trials: the estimate then lies on the target.
-    """
-    if log_interval is None:
-        return None
-    half, distance = (log_interval[1] - log_interval[0]) / 2, abs((found.effect or 0.0) - log_target)
-    if distance * math.sqrt(1000 / found.n_warm) < half:
-        return None
-    return max(found.n_warm + 1, math.ceil(found.n_warm * (half / distance) ** 2))
 
 
 def _claim(target: Target, chain: Sequence[Observed], finding: Finding, look: Look) -> Claim:
     ratio = finding.found.ratio
     extra, extra_zh = _remarks(target, chain, finding)
     return Claim(
-        id=target.metric,
+        id=target.claim_id,
         title=target.title,
         gating=target.gating,
         verdict=finding.verdict,
@@ -203,8 +150,10 @@ def _remarks(target: Target, chain: Sequence[Observed], finding: Finding) -> tup
     if finding.metric.name != "tpot_mean":
         return "", ""
     cold, warm = (pooled_calm(one.calm for one in chain if one.kind is kind) for kind in (Kind.COLD, Kind.WARM))
+    if target.ratio is None:
+        return calm_words(cold, warm)
     asks_stable = target.direction == "equivalent" or (target.direction == "lower" and target.ratio >= 1)
-    beyond = finding.interval is not None and finding.interval[1] < 1 / max(target.ratio, 1 / target.ratio)
+    beyond = finding.interval is not None and finding.interval[1] < min(target.ratio, 1 / target.ratio)
     if asks_stable and beyond and finding.found.ratio is not None:
         return improved_not_stable(finding.found.ratio, cold, warm)
     return calm_words(cold, warm)

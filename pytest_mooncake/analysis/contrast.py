@@ -71,6 +71,8 @@ class Untestable:
     effect: float | None
     n_warm: int
     n_cold: int
+    measured: bool = False
+    """Whether every round has a figure although they form no ratio: one of them is 0."""
 
     @property
     def ratio(self) -> float | None:
@@ -90,23 +92,30 @@ def contrast(points: Sequence[Point]) -> Contrast | Untestable:
     """
     n_warm = sum(point.kind is Kind.WARM for point in points)
     n_cold = len(points) - n_warm
-    reason = _unusable(points, n_warm, n_cold)
+    reason = _missing(points, n_warm, n_cold)
     if reason:
         return Untestable(reason=reason, effect=None, n_warm=n_warm, n_cold=n_cold)
+    reason = _not_positive(points)
+    if reason:
+        return Untestable(reason=reason, effect=None, n_warm=n_warm, n_cold=n_cold, measured=True)
     return _fit(points, n_warm, n_cold)
 
 
-def _unusable(points: Sequence[Point], n_warm: int, n_cold: int) -> str | None:
+def _missing(points: Sequence[Point], n_warm: int, n_cold: int) -> str | None:
     for point in points:
         if point.value is None or not math.isfinite(point.value):
             return f"the {point.kind} round at position {point.position} has no figure for this metric"
-        if point.value <= 0:
-            return (
-                f"the {point.kind} round at position {point.position} reads {point.value:g}; a ratio needs more than 0"
-            )
     if not n_warm or not n_cold:
         return f"{n_warm} warm and {n_cold} cold rounds: a ratio needs both kinds"
     return None
+
+
+def _not_positive(points: Sequence[Point]) -> str | None:
+    point = next((one for one in points if one.value is not None and one.value <= 0), None)
+    if point is None:
+        return None
+    reads = f"the {point.kind} round at position {point.position} reads {point.value:g}"
+    return f"{reads}; a ratio needs more than 0, a bound in the metric's own unit does not"
 
 
 def _fit(points: Sequence[Point], n_warm: int, n_cold: int) -> Contrast | Untestable:

@@ -129,6 +129,7 @@ def assumed_of(claims: Sequence[Claim]) -> tuple[Assumed, ...]:
             direction=claim.details["direction"],
             sigma_w=max(claim.details["s_w"], 1e-6),
             sigma_c=max(claim.details["s_c"], 1e-6),
+            level=claim.details["level"],
         )
         for claim in claims
         if claim.gating and claim.estimate_ratio and claim.target_ratio and "s_w" in claim.details

@@ -8,7 +8,7 @@ from pytest_mooncake.analysis.audit import audit
 from pytest_mooncake.analysis.figures import Figures, RoundFigures
 from pytest_mooncake.analysis.metrics import metric_named
 from pytest_mooncake.analysis.verdicts import combine, failures_claim
-from pytest_mooncake.analysis.wording import change, times
+from pytest_mooncake.analysis.wording import Direction, change, times
 from pytest_mooncake.records import AuditFinding, Claim, Judgement, Verdict
 
 if TYPE_CHECKING:
@@ -61,39 +61,71 @@ def _failures(figures: Figures) -> tuple[Claim, ...]:
 
 def figure_of(one: RoundFigures, metric: str) -> float | None:
     """The figure that a metric's name stands for, `None` where it was not given."""
+    derived = {"makespan": one.makespan_s, "cached_share": _share(one.cached_tokens, one.prompt_tokens)}
+    if metric in derived:
+        return derived[metric]
     name, _, part = metric.partition("_")
     latency = getattr(one, f"{name}_ms", None)
     value: float | None = getattr(latency, part, None) if latency is not None else getattr(one, metric, None)
     return value
 
 
+def _share(part: int | None, whole: int | None) -> float | None:
+    return part / whole if part is not None and whole else None
+
+
 def _claim(target: Target, figures: Figures) -> Claim:
+    if target.bound is not None:
+        return _bound_claim(target, target.bound, figures)
     metric = metric_named(target.metric)
     cold, warm = figure_of(figures.cold, target.metric), figure_of(figures.warm, target.metric)
     if not cold or not warm:
-        reason, reason_zh = f"{metric.title}: not among the figures", f"{metric.title_zh}：未提供数据"
-        return _made(target, Verdict.INVALID, reason, reason_zh, None)
+        return _absent(target)
     ratio = warm / cold
-    met = _is_met(target, ratio)
     words = f"{metric.title} {cold:g} → {warm:g} {metric.unit}, {change(ratio)} ({times(ratio)})"
     words_zh = f"{metric.title_zh} {cold:g} → {warm:g} {metric.unit}，{change(ratio)}（{times(ratio)}）"
+    if target.ratio is None:
+        reason, reason_zh = f"{words}; reported, nothing is asked of it", f"{words_zh}；仅报告，未设目标"
+        return _made(target, Verdict.INCONCLUSIVE, reason, reason_zh, ratio)
+    met = _is_met(target.direction, ratio, target.ratio)
     reason = f"{words}; the point estimate {'meets' if met else 'misses'} {times(target.ratio)}, but {NO_SPREAD}"
     reason_zh = f"{words_zh}；点估计{'达到' if met else '未达到'} {times(target.ratio)}，但{NO_SPREAD_ZH}"
-    return _made(target, Verdict.INCONCLUSIVE, reason, reason_zh, ratio)
+    return _made(target, Verdict.INCONCLUSIVE, reason, reason_zh, ratio, met=met)
 
 
-def _is_met(target: Target, ratio: float) -> bool:
-    if target.direction == "higher":
-        return ratio >= target.ratio
-    if target.direction == "lower":
-        return ratio <= target.ratio
-    bound = max(target.ratio, 1 / target.ratio)
-    return 1 / bound <= ratio <= bound
+def _bound_claim(target: Target, bound: float, figures: Figures) -> Claim:
+    metric = metric_named(target.metric)
+    found = figure_of(figures.cold if target.rounds == "cold" else figures.warm, target.metric)
+    if found is None:
+        return _absent(target)
+    met = _is_met(target.direction, found, bound)
+    words, words_zh = f"{metric.title} {found:g} {metric.unit}", f"{metric.title_zh} {found:g} {metric.unit}"
+    asked = f"{'at least' if target.direction == 'higher' else 'at most'} {bound:g}"
+    reason = f"{words}; the point estimate {'meets' if met else 'misses'} {asked}, but {NO_SPREAD}"
+    reason_zh = f"{words_zh}；点估计{'达到' if met else '未达到'} {bound:g}，但{NO_SPREAD_ZH}"
+    return _made(target, Verdict.INCONCLUSIVE, reason, reason_zh, None, met=met)
 
 
-def _made(target: Target, verdict: Verdict, reason: str, reason_zh: str, ratio: float | None) -> Claim:
+def _absent(target: Target) -> Claim:
+    metric = metric_named(target.metric)
+    reason, reason_zh = f"{metric.title}: not among the figures", f"{metric.title_zh}：未提供数据"
+    return _made(target, Verdict.INVALID, reason, reason_zh, None)
+
+
+def _is_met(direction: Direction, value: float, asked: float) -> bool:
+    if direction == "higher":
+        return value >= asked
+    if direction == "lower":
+        return value <= asked
+    margin = max(asked, 1 / asked)
+    return 1 / margin <= value <= margin
+
+
+def _made(
+    target: Target, verdict: Verdict, reason: str, reason_zh: str, ratio: float | None, *, met: bool | None = None
+) -> Claim:
     return Claim(
-        id=target.metric,
+        id=target.claim_id,
         title=target.title,
         gating=target.gating,
         verdict=verdict,
@@ -106,6 +138,6 @@ def _made(target: Target, verdict: Verdict, reason: str, reason_zh: str, ratio: 
             "direction": target.direction,
             "stated": target.stated,
             "reason_zh": reason_zh,
-            "met_by_estimate": None if ratio is None else _is_met(target, ratio),
+            "met_by_estimate": met,
         },
     )

@@ -40,6 +40,15 @@ TABLE: dict[tuple[int, ...], float] = {
     (10,): 0.04922,
     (3, 4, 5, 6, 8, 10, 12, 15, 20): 0.00889,
 }
+BOUND_TABLE: dict[tuple[int, ...], float] = {
+    (3, 4, 5, 6, 8, 10): 0.01463,
+    (2, 3, 4, 5, 6, 8, 10): 0.01173,
+    (3, 5, 10): 0.02032,
+    (5, 10): 0.02903,
+    (3, 6, 10): 0.02049,
+    (3, 4, 5, 6, 8, 10, 12, 15, 20): 0.01049,
+}
+"""As `TABLE`, for rounds of one kind against a bound: `simulated_one_sample_level(looks, runs=TABLE_RUNS)`."""
 
 
 def nominal_level(looks: tuple[int, ...], alpha: float = ALPHA) -> float:
@@ -69,6 +78,46 @@ def simulated_level(looks: tuple[int, ...], *, alpha: float = ALPHA, runs: int =
             found.append(ratio)
     rank = int(alpha * 2 * runs)
     return float(min(np.partition(np.concatenate(found), rank)[rank] for found in least))
+
+
+def one_sample_level(looks: tuple[int, ...], alpha: float = ALPHA) -> float:
+    """One-sided level at which the mean of the logs of n rounds of one kind is tested against a bound at each look.
+
+    The one-sample t statistic is pivotal, so no noise ratio enters; a single look needs no correction at all.
+    """
+    if len(looks) == 1:
+        return alpha
+    if alpha == ALPHA and looks in BOUND_TABLE:
+        return BOUND_TABLE[looks]
+    return simulated_one_sample_level(looks, alpha=alpha)
+
+
+@functools.lru_cache(maxsize=64)
+def simulated_one_sample_level(
+    looks: tuple[int, ...], *, alpha: float = ALPHA, runs: int = RUNS, seed: int = 0
+) -> float:
+    """The alpha quantile of the smallest one-sided p value over the looks, from both tails of `runs` sequences."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    found: list[NDArray[Any]] = []
+    for size in batches(runs):
+        noise = generator.standard_normal((size, max(looks)))
+        smallest = np.ones(2 * size)
+        for look in looks:
+            np.minimum(smallest, _both_tails(noise[:, :look]), out=smallest)
+        found.append(smallest)
+    rank = int(alpha * 2 * runs)
+    return float(np.partition(np.concatenate(found), rank)[rank])
+
+
+def _both_tails(noise: NDArray[Any]) -> NDArray[Any]:
+    import numpy as np
+    from scipy.special import stdtr
+
+    n = noise.shape[1]
+    t = noise.mean(axis=1) / (noise.std(axis=1, ddof=1) / np.sqrt(n))
+    return np.concatenate([stdtr(n - 1, -t), stdtr(n - 1, t)])
 
 
 def smallest_p(

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pytest_mooncake.analysis.summary import Summary
 from pytest_mooncake.errors import PlanError
+from pytest_mooncake.plan.metric_names import LATENCIES, NAMED, PARTS, nearest_names
 
 Better = Literal["lower", "higher"]
 
@@ -32,10 +33,7 @@ def metric_named(name: str) -> Metric:
     """
     if name in METRICS:
         return METRICS[name]
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, METRICS, n=3, cutoff=0.4) or sorted(METRICS)
-    raise PlanError(f"no metric is called {name!r}; did you mean {' or '.join(near)}?")
+    raise PlanError(f"no metric is called {name!r}; {nearest_names(name)}")
 
 
 def _statistic(field: str, part: str) -> Callable[[Summary], float | None]:
@@ -66,52 +64,24 @@ def success_share(summary: Summary) -> float | None:
     return 1 - summary.failed / summary.requests if summary.requests else None
 
 
-_LATENCIES = (("ttft", "TTFT", "首 Token 延迟"), ("tpot", "TPOT", "每 Token 延迟"), ("itl", "ITL", "Token 间隔"),
-              ("e2e", "end-to-end latency", "端到端延迟"))  # fmt: skip
-_PARTS = (("mean", "mean", "平均"), ("p50", "P50", "P50"), ("p90", "P90", "P90"), ("p99", "P99", "P99"))
+def stall_share(summary: Summary) -> float | None:
+    """Share of successful requests whose TTFT exceeds three medians of their round (0-1)."""
+    successes = summary.requests - summary.failed
+    return summary.stalled / successes if summary.stalled is not None and successes else None
 
 
-def _latencies() -> list[Metric]:
-    return [
-        Metric(
-            name=f"{name}_{part}",
-            unit="ms",
-            better="lower",
-            title=f"{part_en} {en}",
-            title_zh=f"{zh} ({part_zh})",
-            of=_statistic(f"{name}_ms", part),
-        )
-        for name, en, zh in _LATENCIES
-        for part, part_en, part_zh in _PARTS
-    ]
+_READERS: dict[str, Callable[[Summary], float | None]] = {
+    **{f"{name}_{part}": _statistic(f"{name}_ms", part) for name, *_ in LATENCIES for part, *_ in PARTS},
+    "request_throughput": _field("request_throughput"),
+    "output_token_throughput": _field("output_token_throughput"),
+    "goodput": _field("goodput"),
+    "makespan": _field("makespan_s"),
+    "cached_share": cached_share,
+    "success_share": success_share,
+    "stall_share": stall_share,
+}
 
-
-_RATES = (
-    Metric(
-        name="request_throughput",
-        unit="req/s",
-        better="higher",
-        title="request throughput",
-        title_zh="吞吐量",
-        of=_field("request_throughput"),
-    ),
-    Metric(
-        name="output_token_throughput",
-        unit="tokens/s",
-        better="higher",
-        title="token throughput",
-        title_zh="Token 吞吐量",
-        of=_field("output_token_throughput"),
-    ),
-    Metric(
-        name="makespan", unit="s", better="lower", title="makespan", title_zh="总耗时", of=_field("makespan_s")
-    ),
-    Metric(
-        name="cached_share", unit="", better="higher", title="cached share", title_zh="缓存占比", of=cached_share
-    ),
-    Metric(
-        name="success_share", unit="", better="higher", title="success share", title_zh="成功占比", of=success_share
-    ),
-)  # fmt: skip
-
-METRICS: dict[str, Metric] = {one.name: one for one in (*_latencies(), *_RATES)}
+METRICS: dict[str, Metric] = {
+    name: Metric(name=name, unit=one.unit, better=one.better, title=one.title, title_zh=one.title_zh, of=_READERS[name])
+    for name, one in NAMED.items()
+}

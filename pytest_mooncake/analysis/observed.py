@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_mooncake.analysis.columns import Columns, columns_of
 from pytest_mooncake.analysis.contrast import Point
+from pytest_mooncake.analysis.goodput import goodput
 from pytest_mooncake.analysis.interference import CalmDecode, calm_decode
 from pytest_mooncake.analysis.summary import Summary, summarise_columns
+from pytest_mooncake.analysis.tail import count_stalls
 from pytest_mooncake.records import Kind
 
 if TYPE_CHECKING:
     from pytest_mooncake.analysis.metrics import Metric
+    from pytest_mooncake.plan.slo import Limit
     from pytest_mooncake.records import Round
 
 
@@ -29,21 +32,31 @@ class Observed:
     calm: CalmDecode
 
 
-def observe(one: Round) -> Observed:
-    """Figures of a round."""
+def observe(one: Round, limits: Sequence[Limit] = ()) -> Observed:
+    """Figures of a round; `limits` are the service level of goodput."""
     return observe_columns(
-        columns_of(one.requests), number=one.round, kind=one.kind, segment=one.segment, position=one.position
+        columns_of(one.requests),
+        number=one.round,
+        kind=one.kind,
+        segment=one.segment,
+        position=one.position,
+        limits=limits,
     )
 
 
-def observe_columns(columns: Columns, *, number: int, kind: Kind, segment: int, position: int) -> Observed:
+def observe_columns(
+    columns: Columns, *, number: int, kind: Kind, segment: int, position: int, limits: Sequence[Limit] = ()
+) -> Observed:
     """Figures of a round whose requests are held as columns."""
+    summary = summarise_columns(columns)
     return Observed(
         round=number,
         kind=kind,
         segment=segment,
         position=position,
-        summary=summarise_columns(columns),
+        summary=replace(
+            summary, goodput=goodput(columns, limits, summary.makespan_s), stalled=count_stalls(columns.ttft_ms)
+        ),
         calm=calm_decode(columns),
     )
 

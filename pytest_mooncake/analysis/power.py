@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.analysis.chains import statistics, sums
+from pytest_mooncake.analysis.looks import good_side
 from pytest_mooncake.analysis.metrics import metric_named
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Assumed:
     direction: Direction
     sigma_w: float
     sigma_c: float
+    level: float | None = None
+    """Nominal level of this claim where it has a confidence of its own; else the design's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,22 +117,15 @@ def _verdicts(design: Design, claim: Assumed, noise: NDArray[Any]) -> NDArray[An
     """1 met, -1 missed, 0 neither, shape (looks, runs)."""
     import numpy as np
 
-    least, most = _good_side(claim)
+    least, most = good_side(claim.direction, math.log(claim.target_ratio))
     rows = []
     for look in design.looks:
-        centre, half = interval_of(noise, look, design.level, claim.sigma_w, claim.sigma_c)
+        centre, half = interval_of(noise, look, claim.level or design.level, claim.sigma_w, claim.sigma_c)
         centre = centre + math.log(claim.ratio)
         met = (centre - half > least) & (centre + half < most)
         missed = (centre + half < least) | (centre - half > most)
         rows.append(met.astype(np.int8) - missed.astype(np.int8))
     return np.stack(rows)
-
-
-def _good_side(claim: Assumed) -> tuple[float, float]:
-    target = math.log(claim.target_ratio)
-    if claim.direction == "equivalent":
-        return -abs(target), abs(target)
-    return (-math.inf, target) if claim.direction == "lower" else (target, math.inf)
 
 
 def interval_of(
@@ -168,5 +164,6 @@ def least_distance(
 
 def least_effect(design: Design, claim: Assumed, *, power: float = 0.8, runs: int = RUNS) -> float:
     """Ratio nearest to the target that would still be told from it, e.g. 0.37 for a target of at most 0.40."""
+    design = replace(design, level=claim.level or design.level)
     distance = least_distance(design, sigma_w=claim.sigma_w, sigma_c=claim.sigma_c, power=power, runs=runs)
     return claim.target_ratio * math.exp(distance if claim.direction == "higher" else -distance)

@@ -68,6 +68,10 @@ class Summary:
     prompt_tokens: int | None
     cached_tokens: int | None
     output_tokens: int | None
+    goodput: float | None = None
+    """Requests a second that kept the service level; only where one was given (`analysis.goodput`)."""
+    stalled: int | None = None
+    """Successful requests whose TTFT exceeds three medians of their round."""
 
     def to_json(self) -> dict[str, Any]:
         """As in `report.json`: plain numbers, `None` for what was not measured, never nan."""

@@ -62,8 +62,7 @@ def warm_tail(ttft_ms: NDArray[Any]) -> Tail | None:
     known = ttft_ms[~np.isnan(ttft_ms)]
     if not len(known):
         return None
-    median_ms = float(np.median(known))
-    stalls = int((known > STALL_FACTOR * median_ms).sum())
+    median_ms, stalls = float(np.median(known)), count_stalls(known) or 0
     return Tail(
         requests=len(known),
         stalls=stalls,
@@ -71,6 +70,14 @@ def warm_tail(ttft_ms: NDArray[Any]) -> Tail | None:
         median_ms=median_ms,
         worst_ms=float(known.max()),
     )
+
+
+def count_stalls(ttft_ms: NDArray[Any]) -> int | None:
+    """TTFTs above three of their medians; nan entries are left out, `None` where nothing else is there."""
+    import numpy as np
+
+    known = ttft_ms[~np.isnan(ttft_ms)]
+    return int((known > STALL_FACTOR * np.median(known)).sum()) if len(known) else None
 
 
 def rate_bound(events: int, trials: int, confidence: float = CONFIDENCE) -> float:
@@ -84,6 +91,15 @@ def rate_bound(events: int, trials: int, confidence: float = CONFIDENCE) -> floa
     from scipy.special import betaincinv
 
     return float(betaincinv(events + 1, trials - events, confidence))
+
+
+def least_rate(events: int, trials: int, confidence: float = CONFIDENCE) -> float:
+    """Lower confidence limit of a rate (Clopper and Pearson 1934); 0 where none were seen.
+
+    >>> round(least_rate(90, 90), 4)
+    0.9673
+    """
+    return 1 - rate_bound(trials - events, trials, confidence)
 
 
 def percentile_bound(

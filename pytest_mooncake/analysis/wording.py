@@ -20,7 +20,7 @@ class Finding:
 
     metric: Metric
     direction: Direction
-    target_ratio: float
+    target_ratio: float | None
     stated: str
     found: Contrast | Untestable
     interval: tuple[float, float] | None
@@ -55,6 +55,8 @@ def times(ratio: float) -> str:
 def asked(finding: Finding) -> str:
     """The target: its factor and the words of whoever set it."""
     ratio = finding.target_ratio
+    if ratio is None:
+        return "reported, nothing is asked of it"
     if finding.direction == "equivalent":
         bound = max(ratio, 1 / ratio)
         return f"between {times(1 / bound)} and {times(bound)} asked{_stated(finding, '({})', ' ')}"
@@ -65,6 +67,8 @@ def asked(finding: Finding) -> str:
 def asked_zh(finding: Finding) -> str:
     """The target in Chinese."""
     ratio = finding.target_ratio
+    if ratio is None:
+        return "仅报告，未设目标"
     if finding.direction == "equivalent":
         bound = max(ratio, 1 / ratio)
         return f"目标 {times(1 / bound)} 至 {times(bound)}{_stated(finding, '（{}）')}"
@@ -86,7 +90,7 @@ def estimate(finding: Finding) -> str:
     if finding.interval:
         low, high = finding.interval
         spread = f", {percent(finding.confidence)} interval {times(low)} to {times(high)}"
-    return f"{finding.metric.title} {change(ratio)} ({times(ratio)}{spread}, {_trials(finding.trials)})"
+    return f"{finding.metric.title} {change(ratio)} ({times(ratio)}{spread}, {trials_words(finding.trials)})"
 
 
 def estimate_zh(finding: Finding) -> str:
@@ -101,45 +105,52 @@ def estimate_zh(finding: Finding) -> str:
     return f"{finding.metric.title_zh} {change(ratio)}（{times(ratio)}{spread}，{finding.trials} 次试验）"
 
 
-def _trials(count: int) -> str:
+def trials_words(count: int) -> str:
+    """A number of trials as people say it."""
     return f"{count} trial{'' if count == 1 else 's'}"
 
 
 def sentence(finding: Finding, calm: str = "") -> str:
     """The whole reason of a claim in English."""
-    return f"{estimate(finding)}; {asked(finding)}: {_outcome(finding)}{calm}"
+    return f"{estimate(finding)}; {asked(finding)}{_outcome(finding)}{calm}"
 
 
 def sentence_zh(finding: Finding, calm: str = "") -> str:
     """The whole reason of a claim in Chinese."""
-    return f"{estimate_zh(finding)}；{asked_zh(finding)}：{_outcome_zh(finding)}{calm}"
+    return f"{estimate_zh(finding)}；{asked_zh(finding)}{_outcome_zh(finding)}{calm}"
 
 
 def _outcome(finding: Finding) -> str:
     if finding.verdict is Verdict.PASS:
-        return "met, the whole interval lies on the good side"
+        return ": met, the whole interval lies on the good side"
     if finding.verdict is Verdict.FAIL:
-        return "missed, the whole interval lies on the bad side"
+        return ": missed, the whole interval lies on the bad side"
     if isinstance(finding.found, Untestable):
-        return f"not tested: {finding.found.reason}"
+        return f": not tested: {finding.found.reason}"
+    if finding.target_ratio is None:
+        return ""
     if finding.waiting:
-        return f"not tested yet: the first look comes after {_trials(finding.next_look or 0)}"
-    return f"undecided, the interval holds the target; {_what_settles(finding)}"
+        return f": not tested yet: the first look comes after {trials_words(finding.next_look or 0)}"
+    return f": undecided, the interval holds the target; {what_settles(finding.next_look, finding.settling_trials)}"
 
 
 def _outcome_zh(finding: Finding) -> str:
     if finding.verdict is Verdict.PASS:
-        return "达到，整个区间都在好的一侧"
+        return "：达到，整个区间都在好的一侧"
     if finding.verdict is Verdict.FAIL:
-        return "未达到，整个区间都在坏的一侧"
+        return "：未达到，整个区间都在坏的一侧"
     if isinstance(finding.found, Untestable):
-        return f"未检验：{_untestable_zh(finding.found)}"
+        return f"：未检验：{_untestable_zh(finding.found)}"
+    if finding.target_ratio is None:
+        return ""
     if finding.waiting:
-        return f"尚未检验：第一次判定在 {finding.next_look} 次试验之后"
-    return f"未决，区间包含目标；{_what_settles_zh(finding)}"
+        return f"：尚未检验：第一次判定在 {finding.next_look} 次试验之后"
+    return f"：未决，区间包含目标；{what_settles_zh(finding.next_look, finding.settling_trials)}"
 
 
 def _untestable_zh(found: Untestable) -> str:
+    if found.measured:
+        return "有轮次该指标为 0，无法构成比值；请改用绝对目标"
     if found.effect is None:
         return "有轮次没有该指标的数据"
     if found.n_warm < 2:
@@ -147,19 +158,21 @@ def _untestable_zh(found: Untestable) -> str:
     return "无法估计轮次之间的波动"
 
 
-def _what_settles(finding: Finding) -> str:
-    if finding.next_look:
-        return f"the next look comes after {_trials(finding.next_look)}"
-    if finding.settling_trials:
-        return f"with this spread about {finding.settling_trials} trials would settle it"
+def what_settles(next_look: int | None, settling: int | None) -> str:
+    """What would decide an undecided claim."""
+    if next_look:
+        return f"the next look comes after {trials_words(next_look)}"
+    if settling:
+        return f"with this spread about {settling} trials would settle it"
     return "the estimate lies on the target itself, so more trials alone would hardly settle it"
 
 
-def _what_settles_zh(finding: Finding) -> str:
-    if finding.next_look:
-        return f"下一次判定在 {finding.next_look} 次试验之后"
-    if finding.settling_trials:
-        return f"按目前的波动，约需 {finding.settling_trials} 次试验"
+def what_settles_zh(next_look: int | None, settling: int | None) -> str:
+    """The same in Chinese."""
+    if next_look:
+        return f"下一次判定在 {next_look} 次试验之后"
+    if settling:
+        return f"按目前的波动，约需 {settling} 次试验"
     return "估计值就在目标上，仅增加试验难以判定"
 
 

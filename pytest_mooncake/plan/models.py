@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from pytest_mooncake.plan.base import Model
+from pytest_mooncake.plan.targets import Target as Target
+from pytest_mooncake.plan.targets import TargetsPlan as TargetsPlan
 from pytest_mooncake.records import Rung
 
 Loopback = Literal["127.0.0.1"]
 MOST_TRACE_REQUESTS = 10_000_000
-
-
-class Model(BaseModel):
-    """Frozen base: unknown keys are errors, nothing can be changed afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class LocalModel(Model):
@@ -194,33 +191,6 @@ class WorkloadPlan(Model):
         if (self.kind == "trace") != (self.trace is not None):
             raise ValueError("kind 'trace' and the key 'trace' belong together: give both or neither")
         return self
-
-
-class Target(Model):
-    """One claim: `metric` of the warm rounds against the cold ones.
-
-    `direction` says which side of `ratio` (warm/cold) is good. TTFT down >= 60 % is `lower 0.40`; throughput up
-    >= 150 % is `higher 2.5`; "TPOT stable" is `lower 1.10` (not worse than +10 %).
-    """
-
-    metric: str
-    title: str
-    direction: Literal["lower", "higher", "equivalent"] = "lower"
-    ratio: PositiveFloat
-    gating: bool = True
-    stated: str
-    """The target in the words of whoever set it: "-60 %", "+150 %", "stable"."""
-
-
-class TargetsPlan(Model):
-    """All claims of a run."""
-
-    name: str
-    description: str = ""
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """1 - the largest rate of false PASS per claim."""
-    warm_hit_share: Annotated[float, Field(gt=0, le=1)] = 0.99
-    claims: tuple[Target, ...]
 
 
 class ReuseScenario(Model):

@@ -24,6 +24,7 @@ from pytest_mooncake.plan.models import (
     WorkloadPlan,
 )
 from pytest_mooncake.plan.quantities import parse_bytes, parse_settle
+from pytest_mooncake.plan.slo import parse_goodput
 from pytest_mooncake.plan.yaml_source import load
 from pytest_mooncake.records import Rung
 
@@ -49,9 +50,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         label=options.label,
         stack=stack,
         workload=_workload(options, invocation_dir),
-        targets=load(
-            find("targets", options.targets or "default", invocation_dir), TargetsPlan, name=_stem(options.targets)
-        ),
+        targets=targets_of(options, invocation_dir),
         economics=_economics(options, invocation_dir),
         looks=_looks(options.trials),
         quick=options.quick,
@@ -154,6 +153,22 @@ def _workload(options: Options, invocation_dir: Path) -> WorkloadPlan:
 def _economics(options: Options, invocation_dir: Path) -> EconomicsPlan:
     path = find("economics", options.economics or "default", invocation_dir)
     return load(path, EconomicsPlan, name=_stem(options.economics))
+
+
+def targets_of(options: Options, invocation_dir: Path) -> TargetsPlan:
+    """The claims that `options` ask for: a targets file, and the service level that goodput counts by.
+
+    Raises:
+        UsageError: the service level cannot be read (PlanError: the file cannot).
+    """
+    path = find("targets", options.targets or "default", invocation_dir)
+    targets = load(path, TargetsPlan, name=_stem(options.targets))
+    if options.goodput is None:
+        return targets
+    try:
+        return targets.with_goodput(parse_goodput(options.goodput))
+    except ValueError as error:
+        raise UsageError(f"--mooncake-goodput: {error}") from None
 
 
 def _whole(flag: str, text: str, *, least: int) -> int:

@@ -83,6 +83,8 @@ def _explain(path: Path, lines: dict[Location, int], model: type[BaseModel], fou
         return f"{where}: unknown key {name!r}; {_nearest(str(location[-1]), _fields(model, location[:-1]))}"
     if found["type"] == "missing":
         return f"{where}: key {name!r} is missing"
+    if found["type"] == "value_error":
+        return f"{where}: {name}{': ' if name else ''}{found['msg'].removeprefix('Value error, ')}"
     shown = "" if isinstance(found["input"], dict | list) else f" {found['input']!r}"
     message = found["msg"][:1].lower() + found["msg"][1:]
     return f"{where}: value{shown} of {name!r} does not fit: {message}"

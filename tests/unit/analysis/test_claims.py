@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_mooncake.analysis.claims import Look, judge_claims, settling_trials, verdict_of
-from pytest_mooncake.analysis.contrast import Contrast
-from pytest_mooncake.analysis.levels import nominal_level
+from pytest_mooncake.analysis.claims import judge_claims
+from pytest_mooncake.analysis.levels import TABLE, nominal_level
+from pytest_mooncake.analysis.looks import Look, settling_trials, verdict_of
 from pytest_mooncake.errors import PlanError
 from pytest_mooncake.records import Claim, Round, Verdict
 from tests.unit.analysis.made import a_round, chain, request
@@ -51,6 +51,10 @@ def test_a_clear_gain_is_met_at_the_first_look() -> None:
     assert "达到" in claim.details["reason_zh"]
 
 
+def test_the_level_is_the_stored_one_not_simulated_again() -> None:
+    assert judged(noisy(3, 0.3), 3)["ttft_mean"].details["level"] == TABLE[LOOKS]
+
+
 def test_a_gain_that_is_too_small_is_missed() -> None:
     claim = judged(noisy(3, 0.6), 3)["ttft_mean"]
     assert claim.verdict is Verdict.FAIL
@@ -75,9 +79,13 @@ def test_after_the_last_look_the_reason_says_how_many_trials_would_settle_it() -
 
 
 def test_an_estimate_on_the_target_itself_is_not_promised_a_settlement() -> None:
-    found = Contrast(effect=0.5, se=0.1, df=4, n_warm=3, n_cold=4, s_w=0.1, s_c=0.1, drift=0)
-    assert settling_trials(found, (0.2, 0.8), 0.5) is None
-    assert settling_trials(found, (0.2, 0.8), 0.3) == 7
+    assert settling_trials(3, (0.2, 0.8), "lower", 0.5) is None
+    assert settling_trials(3, (0.2, 0.8), "lower", 0.3) == 7
+
+
+def test_an_equivalence_settles_at_its_nearer_side() -> None:
+    assert settling_trials(3, (-0.15, 0.05), "equivalent", 0.1) == settling_trials(3, (-0.05, 0.15), "equivalent", 0.1)
+    assert settling_trials(3, (-0.15, 0.05), "equivalent", 0.1) == 12
 
 
 def test_before_the_first_look_nothing_is_tested() -> None:

@@ -125,6 +125,50 @@ def test_absent_figures_are_none_never_zero() -> None:
 
 
 def test_a_target_with_an_unknown_metric_is_refused() -> None:
-    odd = Target(metric="speed", title="speed", ratio=2.0, stated="fast")
+    odd = TTFT.model_copy(update={"metric": "speed"})
     with pytest.raises(PlanError, match="no metric is called 'speed'"):
-        judge_figures(figures_from_mapping(SPEC_TABLE), TargetsPlan(name="t", claims=(odd,)))
+        judge_figures(
+            figures_from_mapping(SPEC_TABLE),
+            TargetsPlan(name="t", claims=(TTFT,)).model_copy(update={"claims": (odd,)}),
+        )
+
+
+def test_a_metric_of_which_nothing_is_asked_is_told_and_meets_nothing() -> None:
+    reported = Target(metric="ttft_p90", gating=False)
+    claim = judge_figures(figures_from_mapping(SPEC_TABLE), TargetsPlan(name="t", claims=(TTFT, reported))).claims[1]
+    assert (claim.verdict, claim.target_ratio, claim.details["met_by_estimate"]) == (Verdict.INCONCLUSIVE, None, None)
+    assert claim.reason == "P90 TTFT 1350 → 450 ms, −66.7 % (×0.333); reported, nothing is asked of it"
+    assert "仅报告" in claim.details["reason_zh"]
+
+
+@pytest.mark.parametrize(
+    ("target", "verdict", "met", "words"),
+    [
+        (
+            "<= 450 ms",
+            Verdict.INCONCLUSIVE,
+            True,
+            "P90 TTFT 450 ms; the point estimate meets at most 450, but one pair",
+        ),
+        ("<= 449 ms", Verdict.INCONCLUSIVE, False, "misses at most 449"),
+        ("<= 1350 ms cold", Verdict.INCONCLUSIVE, True, "P90 TTFT 1350 ms"),
+    ],
+)
+def test_a_bound_is_held_against_the_point_estimate(target: str, verdict: Verdict, met: bool, words: str) -> None:
+    asked = TargetsPlan(name="t", claims=(Target(metric="ttft_p90", target=target),))
+    claim = judge_figures(figures_from_mapping(SPEC_TABLE), asked).claims[0]
+    assert (claim.verdict, claim.details["met_by_estimate"]) == (verdict, met)
+    assert words in claim.reason
+    assert claim.estimate_ratio is claim.target_ratio is claim.change_percent is None
+
+
+def test_a_bound_without_its_figure_is_invalid() -> None:
+    asked = TargetsPlan(name="t", claims=(Target(metric="ttft_p99", target="<= 450 ms"),))
+    assert judge_figures(figures_from_mapping(SPEC_TABLE), asked).verdict is Verdict.INVALID
+
+
+def test_makespan_and_cached_share_are_figures_too() -> None:
+    warm = {"makespan_s": 4, "prompt_tokens": 200, "cached_tokens": 150}
+    figures = figures_from_mapping({"cold": {}, "warm": warm})
+    assert (figure_of(figures.warm, "makespan"), figure_of(figures.warm, "cached_share")) == (4, 0.75)
+    assert figure_of(figures.cold, "cached_share") is None

@@ -37,5 +37,5 @@ def test_throughput_is_better_when_higher_and_latency_when_lower() -> None:
 
 
 def test_a_name_far_from_any_metric_lists_them_all() -> None:
-    with pytest.raises(PlanError, match="cached_share or e2e_mean"):
+    with pytest.raises(PlanError, match="known metrics: cached_share, e2e_mean"):
         metric_named("qqqq")

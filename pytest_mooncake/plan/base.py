@@ -1,0 +1,13 @@
+"""What every model of the plan is: frozen, and closed to keys it does not know."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Model"]
+
+
+class Model(BaseModel):
+    """Frozen base: unknown keys are errors, nothing can be changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
