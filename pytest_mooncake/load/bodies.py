@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,6 @@ __all__ = ["Bodies", "Prepared"]
 
 AHEAD_BYTES = 256 * 2**20
 """Encoded bodies held at any time. What fits is encoded before the round; the rest while it runs, one at a time."""
-
-_REFILL_S = 0.002
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,17 +33,29 @@ class Prepared:
 
 
 class Bodies:
-    """The round's requests in order, encoded up to `ahead_bytes` ahead of the one taken last."""
+    """A round's requests in order, encoded up to `ahead_bytes` ahead of the one taken last.
 
-    def __init__(self, spec: RoundSpec, *, ahead_bytes: int = AHEAD_BYTES) -> None:
+    `places` says which of the round's requests are sent from here, in what order; all of them unless given. A share of
+    a round holds few bodies, `first` at the beginning and one later, since what it holds no other worker can send.
+    """
+
+    def __init__(
+        self,
+        spec: RoundSpec,
+        *,
+        places: Iterable[int] | None = None,
+        first: int | None = None,
+        ahead_bytes: int = AHEAD_BYTES,
+    ) -> None:
         self._spec = spec
+        self._places = iter(range(len(spec.requests)) if places is None else places)
+        self._most_held = len(spec.requests) if first is None else first
+        self._held_later = len(spec.requests) if first is None else 1
+        self._room = asyncio.Event()
         self._ahead_bytes = ahead_bytes
         self._ready: deque[Prepared] = deque()
         self._ready_bytes = 0
-        self._next = 0
-
-    def __len__(self) -> int:
-        return len(self._spec.requests)
+        self._exhausted = False
 
     @property
     def has_arrival_times(self) -> bool:
@@ -58,9 +69,11 @@ class Bodies:
 
     async def keep_ahead(self) -> None:
         """Go on encoding while the round runs. Its cost shows as loop lag, never as a hidden delay of a send."""
-        while self._next < len(self):
-            if not self._encode_next():
-                await asyncio.sleep(_REFILL_S)
+        self._most_held = self._held_later
+        while not self._exhausted:
+            self._room.clear()
+            if not self._encode_next() and not self._exhausted:
+                await self._room.wait()
             await asyncio.sleep(0)
 
     def take(self) -> Prepared | None:
@@ -69,16 +82,20 @@ class Bodies:
             self._encode_next()
         if not self._ready:
             return None
+        self._room.set()
         prepared = self._ready.popleft()
         self._ready_bytes -= len(prepared.body)
         return prepared
 
     def _encode_next(self) -> bool:
-        if self._next >= len(self) or (self._ready and self._ready_bytes >= self._ahead_bytes):
+        is_full = len(self._ready) >= self._most_held or self._ready_bytes >= self._ahead_bytes
+        if self._exhausted or (self._ready and is_full):
             return False
-        planned = self._spec.requests[self._next]
-        self._next += 1
-        prepared = _prepare(planned, self._spec)
+        place = next(self._places, None)
+        if place is None:
+            self._exhausted = True
+            return False
+        prepared = _prepare(self._spec.requests[place], self._spec)
         self._ready.append(prepared)
         self._ready_bytes += len(prepared.body)
         return True
@@ -108,7 +125,7 @@ def _body_of(planned: PlannedRequest, spec: RoundSpec) -> dict[str, Any]:
     }
     if spec.ignore_eos:
         body |= {"ignore_eos": True, "min_tokens": planned.output_tokens}
-    return body | _prompt_of(planned, spec) | dict(planned.body)
+    return body | dict(spec.body) | _prompt_of(planned, spec) | dict(planned.body)
 
 
 def _prompt_of(planned: PlannedRequest, spec: RoundSpec) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import contextlib
 import gc
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from pytest_mooncake.load.bodies import Bodies, Prepared
 from pytest_mooncake.load.exchange import Exchange, endpoint_of
@@ -17,7 +17,7 @@ from pytest_mooncake.load.spec import RoundResult, RoundSpec
 from pytest_mooncake.load.transport import Clock, Transport
 from pytest_mooncake.records import RequestRecord
 
-__all__ = ["RoundResult", "RoundSpec", "run_round"]
+__all__ = ["RoundResult", "RoundSpec", "first_of_group", "run_round", "run_share"]
 
 OnRecord = Callable[[RequestRecord], None]
 
@@ -53,13 +53,34 @@ async def run_round(
         WorkloadError: A request cannot be encoded for this API.
         BaseException: What `on_record` raised; the round ends at once.
     """
-    bodies = Bodies(spec)
+    transport = Transport(headers=spec.headers, clock=clock, stamp_on_arrival=stamp_on_arrival)
+    return await run_share(spec, Bodies(spec), transport, on_record=on_record)
+
+
+async def run_share(
+    spec: RoundSpec,
+    bodies: Bodies,
+    transport: Transport,
+    *,
+    on_record: OnRecord,
+    begin: Callable[[], Awaitable[int]] | None = None,
+) -> RoundResult:
+    """Send the requests that `bodies` holds, which may be a share of a round.
+
+    Args:
+        spec: As for `run_round`; `concurrency` is that of this share.
+        bodies: What to send from here.
+        transport: Not entered yet.
+        on_record: As for `run_round`.
+        begin: Awaited once everything is ready; returns when the round begins, ns. Now, unless given.
+    """
     bodies.prepare()
-    async with Transport(headers=spec.headers, clock=clock, stamp_on_arrival=stamp_on_arrival) as transport:
+    async with transport:
         slots = _slots(spec, bodies)
         await transport.open_connections({endpoint_of(spec, i): slots for i in range(len(spec.engines))})
-        with _quiet_collector(), _first_of_group():
-            return await _Run(spec, bodies, transport, on_record).perform()
+        with _quiet_collector(), first_of_group():
+            began_ns = transport.clock() if begin is None else await begin()
+            return await _Run(spec, bodies, transport, on_record).perform(began_ns)
 
 
 class _Run:
@@ -82,8 +103,7 @@ class _Run:
         self._taken = 0
         self._read_late = False
 
-    async def perform(self) -> RoundResult:
-        began_ns = self._clock()
+    async def perform(self, began_ns: int) -> RoundResult:
         self._sampler.start()
         try:
             async with asyncio.TaskGroup() as group:
@@ -166,7 +186,7 @@ def _slots(spec: RoundSpec, bodies: Bodies) -> int:
     """Requests that may be in flight at once, as far as it is known; connections are opened for so many."""
     if spec.concurrency is None and not bodies.has_arrival_times:
         raise ValueError("a round without arrival times needs a concurrency")
-    return min(spec.concurrency or OPEN_LOOP_OPENING, len(bodies))
+    return min(spec.concurrency or OPEN_LOOP_OPENING, len(spec.requests))
 
 
 @contextlib.contextmanager
@@ -185,7 +205,7 @@ def _quiet_collector() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _first_of_group() -> Iterator[None]:
+def first_of_group() -> Iterator[None]:
     """Let the caller see the error itself, not the group which asyncio wraps around it."""
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_mooncake.records import ClientHealth, Engine, Kind, Phase, PlannedRequest
 
@@ -37,6 +37,8 @@ class RoundSpec:
     engines: tuple[Engine, ...]
     model: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that every request's body carries; a request's own ones win."""
     api: Api = "completions"
     ignore_eos: bool = True
     continuous_usage: bool = True
