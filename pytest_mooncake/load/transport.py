@@ -19,7 +19,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -77,10 +77,13 @@ class StampingProtocol(ResponseHandler):
             payload = self._payload
             self._marks.append((now, payload.total_bytes if payload is not None else 0))
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
-        """Do nothing when reading goes on anyway: emptying the reader asks for it once per chunk."""
+    def resume_reading(self, *args: Any, **kwargs: Any) -> None:
+        """Do nothing when reading goes on anyway: emptying the reader asks for it once per chunk.
+
+        Arguments differ between versions of aiohttp (none in 3.12).
+        """
         if self._reading_paused:
-            super().resume_reading(resume_parser)
+            super().resume_reading(*args, **kwargs)
 
 
 class StampedBody(Payload):

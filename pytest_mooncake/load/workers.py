@@ -38,6 +38,7 @@ __all__ = ["run_round_in_workers"]
 
 _LENGTH = struct.Struct("=I")
 _READY = "ready"
+_END_S = 5.0
 _LEAD_NS = 20_000_000
 """From naming the beginning to the beginning: every worker has read it by then."""
 
@@ -95,6 +96,8 @@ def _started(order: bytes, pipe: int) -> Iterator[subprocess.Popen[bytes]]:
     try:
         _tell(process, order)
         yield process
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_END_S)
     finally:
         process.kill()
         process.communicate()
