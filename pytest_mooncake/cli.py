@@ -134,7 +134,13 @@ def verdict(directory: Annotated[Path, typer.Argument(help="Directory of a recor
     recorded = read(directory)
     if recorded.view is None or not recorded.rounds:
         raise JournalError(f"{directory}: not one round was finished; there is nothing to judge")
-    judgement = judge(recorded.plan, recorded.view, recorded.rounds, interrupted=not recorded.complete)
+    judgement = judge(
+        recorded.plan,
+        recorded.view,
+        recorded.rounds,
+        interrupted=not recorded.complete,
+        aftermath=recorded.aftermath,
+    )
     typer.echo(judgement.verdict)
     for reason in judgement.reasons:
         typer.echo(f"  {reason}")

@@ -172,7 +172,13 @@ def conclude(recorded: Recorded, directory: Path) -> Outcome:
 
     if recorded.view is None or not recorded.rounds:
         raise JournalError(f"{recorded.directory}: not one round was finished; there is nothing to judge")
-    judgement = judge(recorded.plan, recorded.view, recorded.rounds, interrupted=not recorded.complete)
+    judgement = judge(
+        recorded.plan,
+        recorded.view,
+        recorded.rounds,
+        interrupted=not recorded.complete,
+        aftermath=recorded.aftermath,
+    )
     report = build(
         recorded.plan,
         recorded.view,

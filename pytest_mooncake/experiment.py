@@ -23,6 +23,8 @@ from pytest_mooncake.records import (
     Kind,
     Phase,
     PlannedRequest,
+    PlannedReuse,
+    ProbeAnswer,
     RequestRecord,
     Round,
     Scrape,
@@ -61,6 +63,15 @@ class Send(Protocol):
         ...
 
 
+async def _nothing_to_prepare(_step: Step) -> None:
+    """Where nothing is cleared and nothing taken away."""
+
+
+async def _no_gate() -> tuple[ProbeAnswer, ...]:
+    """Where the correctness gate cannot be run."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruments:
     """All that the protocol needs of the world."""
@@ -71,6 +82,9 @@ class Instruments:
     settle: Callable[[Step, tuple[Scrape, ...]], Awaitable[Settle]]
     judge: Callable[[tuple[Round, ...]], Judgement]
     nonce: Callable[[int], str]
+    prepare: Callable[[Step], Awaitable[None]] = _nothing_to_prepare
+    probe: Callable[[], Awaitable[tuple[ProbeAnswer, ...]]] = _no_gate
+    planned: PlannedReuse | None = None
 
 
 class Observer(Protocol):
@@ -88,6 +102,9 @@ class Observer(Protocol):
     def judged(self, judgement: Judgement) -> None:
         """A trial is complete and the run so far was judged."""
 
+    def probed(self, answers: tuple[ProbeAnswer, ...]) -> None:
+        """The correctness gate was run."""
+
 
 class Experiment:
     """One run of the protocol. `rounds` holds what was measured so far, also after an interruption."""
@@ -98,9 +115,18 @@ class Experiment:
         self._use = instruments
         self._tell = observer
         self.rounds: list[Round] = []
+        self._product_fault = False
 
     async def run(self) -> None:
-        """Measure until the run is decided."""
+        """Measure until the run is decided, then ask whether what the cache gives back is right."""
+        await self._measure()
+        if self._product_fault:
+            return
+        answers = await self._use.probe()
+        if answers:
+            self._tell.probed(answers)
+
+    async def _measure(self) -> None:
         if self._plan.quick:
             await self._spec_form()
             return
@@ -146,6 +172,7 @@ class Experiment:
 
     async def _round(self, step: Step) -> bool:
         """Send one round and record it. False when it shows a product fault, which ends the run."""
+        await self._use.prepare(step)
         requests = self._use.requests(step.nonce, step.kind)
         self._tell.round_starts(step, len(requests))
         before = await self._use.scrape()
@@ -176,4 +203,5 @@ class Experiment:
         )
         self.rounds.append(measured)
         self._tell.round_done(step, measured)
-        return not judge_round(measured, self.rounds, self._view, self._plan).product_faults
+        self._product_fault = bool(judge_round(measured, self.rounds, self._view, self._plan).product_faults)
+        return not self._product_fault

@@ -19,11 +19,15 @@ from pytest_mooncake.errors import JournalError, UsageError
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
     JOURNAL_SCHEMA,
+    Aftermath,
     ClientHealth,
     Engine,
     Kind,
     KVGeometry,
     Phase,
+    PlannedReuse,
+    ProbeAnswer,
+    ProbeRole,
     RequestRecord,
     Round,
     Scrape,
@@ -93,6 +97,7 @@ class Recorded:
     rounds: tuple[Round, ...]
     environment: Mapping[str, Any] = field(default_factory=dict)
     end: str | None = None
+    aftermath: Aftermath = field(default_factory=Aftermath)
     orphans: tuple[RequestRecord, ...] = ()
     """Requests of a round that was never finished."""
 
@@ -121,6 +126,7 @@ def read(directory: Path) -> Recorded:
         view=next((view_of(e["view"]) for e in events if e["event"] == "stack"), None),
         rounds=rounds,
         environment=next((e["environment"] for e in events if e["event"] == "environment"), {}),
+        aftermath=_aftermath(events),
         end=next((e["reason"] for e in reversed(events) if e["event"] == "run_end"), None),
         orphans=tuple(r for left in requests.values() for r in left),
     )
@@ -170,6 +176,17 @@ def _round(event: Mapping[str, Any], requests: Sequence[RequestRecord]) -> Round
     values["settle"] = Settle(**values["settle"]) if values["settle"] else None
     values["client"] = ClientHealth(**values["client"])
     return Round(**values, requests=tuple(sorted(requests, key=lambda r: r.index)))
+
+
+def _aftermath(events: Sequence[Mapping[str, Any]]) -> Aftermath:
+    answers = (answer for e in events if e["event"] == "probes" for answer in e["answers"])
+    notes = (sentence for e in events if e["event"] == "store_care" for sentence in e["sentences"])
+    return Aftermath(probes=tuple(map(_probe, answers)), store_notes=tuple(notes))
+
+
+def _probe(values: Mapping[str, Any]) -> ProbeAnswer:
+    lists = {name: tuple(values[name]) for name in ("tokens", "logprobs", "top")}
+    return ProbeAnswer(**{**values, **lists, "role": ProbeRole(values["role"])})
 
 
 def view_of(values: Mapping[str, Any]) -> StackView:

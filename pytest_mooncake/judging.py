@@ -13,11 +13,13 @@ from pytest_mooncake.analysis.audit import audit_rounds
 from pytest_mooncake.analysis.claims import judge_claims
 from pytest_mooncake.analysis.summary import summarise
 from pytest_mooncake.analysis.verdicts import combine
-from pytest_mooncake.cache.evidence import round_evidence
+from pytest_mooncake.cache.correctness import probe_evidence
+from pytest_mooncake.cache.evidence import attribution_table, round_evidence
 from pytest_mooncake.cache.rungs import RungJudgement, judge_rung
 from pytest_mooncake.load.health import saturation
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
+    Aftermath,
     Evidence,
     Fault,
     Judgement,
@@ -73,11 +75,15 @@ def _reference(measured: Round, rounds: Sequence[Round]) -> Round | None:
 
 def _broken(evidence: Sequence[Evidence], fault: Fault, measured: Round) -> tuple[str, ...]:
     return tuple(
-        f"round {measured.round} ({measured.kind}): {e.id}: expected {e.expected}, observed {e.observed}"
-        + (f"; {e.detail}" if e.detail else "")
+        f"round {measured.round} ({measured.kind}): {_sentence(e)}"
         for e in evidence
         if e.status is Status.BROKEN and e.fault is fault
     )
+
+
+def _sentence(evidence: Evidence) -> str:
+    said = f"{evidence.id}: expected {evidence.expected}, observed {evidence.observed}"
+    return f"{said}; {evidence.detail}" if evidence.detail else said
 
 
 def _client_faults(measured: Round) -> tuple[str, ...]:
@@ -85,7 +91,14 @@ def _client_faults(measured: Round) -> tuple[str, ...]:
     return (f"round {measured.round} ({measured.kind}): {reason}",) if reason else ()
 
 
-def judge(plan: Plan, view: StackView, rounds: Sequence[Round], *, interrupted: bool = False) -> Judgement:
+def judge(
+    plan: Plan,
+    view: StackView,
+    rounds: Sequence[Round],
+    *,
+    interrupted: bool = False,
+    aftermath: Aftermath = Aftermath(),  # noqa: B008 - frozen
+) -> Judgement:
     """Judge all rounds of a run, measured wholly or in part.
 
     Args:
@@ -93,6 +106,7 @@ def judge(plan: Plan, view: StackView, rounds: Sequence[Round], *, interrupted: 
         view: the stack it ran on.
         rounds: in the order they were sent, the left-out one included.
         interrupted: whether the run was stopped by somebody before it was decided.
+        aftermath: what is known beside the rounds, once they are over.
     """
     findings = {r.round: judge_round(r, rounds, view, plan) for r in rounds}
     trials = trials_of(rounds, findings, quick=plan.quick)
@@ -100,16 +114,18 @@ def judge(plan: Plan, view: StackView, rounds: Sequence[Round], *, interrupted: 
     valid_rounds = rounds_of_valid_trials(rounds, trials)
     valid = sum(t.valid for t in trials)
     claims = judge_claims(plan.targets, valid_rounds, looks=plan.looks, trials=valid, quick=plan.quick)
-    evidence = tuple(e for f in findings.values() for e in f.evidence)
+    gate = probe_evidence(aftermath.probes)
+    evidence = (*(e for f in findings.values() for e in f.evidence), *gate)
     rung = judge_rung(plan.evidence, view, _evidence_of(valid_rounds or rounds, findings))
     audit = audit_rounds(valid_rounds, plan.workload.concurrency)
     invalid = [*(() if rung.enough or not trials else (rung.reason,)), *_too_many_repeats(plan, trials)]
     invalid += [f"audit: {a.law}: {a.detail}" for a in audit if a.status == "broken"]
     product = [fault for f in findings.values() for fault in f.product_faults]
+    product += [f"correctness gate: {_sentence(e)}" for e in gate if e.status is Status.BROKEN]
     verdict, reasons = combine(() if invalid else claims, product_faults=tuple(product), invalid=tuple(invalid))
     return Judgement(
         verdict=verdict,
-        reasons=(*reasons, *_remarks(rung, interrupted=interrupted)),
+        reasons=(*reasons, *_remarks(rung, interrupted=interrupted), *aftermath.store_notes),
         claims=claims,
         evidence=evidence,
         trials=trials,
@@ -119,6 +135,7 @@ def judge(plan: Plan, view: StackView, rounds: Sequence[Round], *, interrupted: 
             "invalid_trials": sum(not t.valid for t in trials),
             "product_fault": bool(product),
             "rung": rung.reached,
+            "attribution": attribution_table(rounds, view),
             "rung_out_of_reach": bool(trials) and not is_within_reach(plan, view),
         },
     )

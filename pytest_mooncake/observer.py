@@ -9,7 +9,7 @@ from statistics import fmean
 from pytest_mooncake.console import Progress
 from pytest_mooncake.experiment import Step
 from pytest_mooncake.journal import Journal
-from pytest_mooncake.records import Judgement, Kind, RequestRecord, Round
+from pytest_mooncake.records import Judgement, Kind, ProbeAnswer, RequestRecord, Round
 from pytest_mooncake.report.progress import RoundProgress, progress_line
 
 
@@ -83,3 +83,15 @@ class Witness:
             self._progress.say(f"trial {trial.index} is invalid: {trial.reasons[0]}")
             return
         self._progress.say(f"after {judgement.details['valid_trials']} trials: {judgement.verdict}")
+
+    def probed(self, answers: tuple[ProbeAnswer, ...]) -> None:
+        """Keep the correctness gate's answers and say that it was run."""
+        self._journal.event("probes", answers=answers)
+        failed = sum(answer.error is not None for answer in answers)
+        self._progress.say(
+            f"correctness gate: {len(answers)} short requests" + (f", {failed} FAILED" if failed else "")
+        )
+
+    def note(self, event: str, **values: object) -> None:
+        """Keep what happened beside the rounds: keys removed, caches cleared."""
+        self._journal.event(event, **values)

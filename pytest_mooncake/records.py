@@ -193,6 +193,49 @@ class Round:
     client: ClientHealth = field(default_factory=ClientHealth)
     cut_short: str | None = None
     """Why the round was ended before all its requests were sent, if it was."""
+    planned: PlannedReuse | None = None
+
+
+class ProbeRole(StrEnum):
+    """What one answer of the correctness gate is compared as."""
+
+    COLD = "cold"
+    """Nothing of its prompt was cached: what the others are measured by."""
+    WARM = "warm"
+    """What its case says of the prompt was cached under the same tag."""
+    OTHER_TENANT = "other_tenant"
+    """The prompt was cached, under another tag."""
+    SALTED = "salted"
+    """The prompt was cached, without the `cache_salt` that this request carries."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeAnswer:
+    """One answer of the correctness gate, which runs beside the rounds: a short prompt, greedy, with log-probabilities.
+
+    `tokens[i]` was chosen at step i with log-probability `logprobs[i]` (nats); `top[i]` holds the best tokens of that
+    step and theirs. `cached_expected` is None where the store's chunks are not known.
+    """
+
+    case: str
+    role: ProbeRole
+    engine: int
+    prompt_tokens: int
+    cached_expected: int | None = None
+    cached_tokens: int | None = None
+    tokens: tuple[str, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    top: tuple[Mapping[str, float], ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aftermath:
+    """What is known of a run beside its rounds: the correctness gate's answers, and what became of its keys."""
+
+    probes: tuple[ProbeAnswer, ...] = ()
+    store_notes: tuple[str, ...] = ()
+    """Sentences: which keys were removed, which stay, what was evicted meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

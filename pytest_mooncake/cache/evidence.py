@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+
 from pytest_mooncake.cache.clean import clean_checks
 from pytest_mooncake.cache.cold import cold_checks
 from pytest_mooncake.cache.expect import Expected
@@ -10,7 +13,7 @@ from pytest_mooncake.cache.rungs import RungJudgement, judge_rung, reachable_run
 from pytest_mooncake.cache.warm import warm_checks
 from pytest_mooncake.records import Evidence, Kind, Round, StackView
 
-__all__ = ["RungJudgement", "judge_rung", "reachable_rung", "round_evidence"]
+__all__ = ["RungJudgement", "attribution_table", "judge_rung", "reachable_rung", "round_evidence"]
 
 
 def round_evidence(
@@ -50,3 +53,21 @@ def round_evidence(
     )
     specific = warm_checks(facts) if this.kind is Kind.WARM else cold_checks(facts)
     return (*specific, *clean_checks(facts))
+
+
+def attribution_table(rounds: Sequence[Round], view: StackView) -> tuple[dict[str, int | str | None], ...]:
+    """Return where the prompt tokens of every round came from, one row a round; None: not measured.
+
+    `unexplained_tokens` is what no tier accounts for, 0 when the engines' counters are exact. `tokens_sent` is what the
+    replies to our requests add up to, so that a row can be held against both sides.
+    """
+    rows = []
+    cold: Round | None = None
+    for this in rounds:
+        reference = cold if this.kind is Kind.WARM else None
+        facts = facts_of(this, view, reference=reference, warm_hit_share=1.0)
+        tiers = facts.attribution
+        sums = {**asdict(tiers), "unexplained_tokens": tiers.unexplained_tokens, "tokens_sent": facts.prompt_tokens}
+        rows.append({"round": this.round, "kind": this.kind.value, "phase": this.phase.value, **sums})
+        cold = this if this.kind is Kind.COLD else cold
+    return tuple(rows)

@@ -20,6 +20,7 @@ TIMEOUT_S = 30.0
 MAX_BYTES = 512 * 2**20
 SAMPLE = 5
 TAG = "run"
+PART = "part"
 
 IsOwn = Callable[[str], bool]
 
@@ -33,37 +34,46 @@ class KeyCensus:
     foreign_sample: tuple[str, ...]
 
 
-def run_tag(run_id: str) -> dict[str, str]:
+def run_tag(run_id: str, part: str | None = None) -> dict[str, str]:
     """Return the request's `kv_transfer_params` that write the run's id into every key of LMCache.
 
+    Args:
+        run_id: the run.
+        part: a part of it whose keys are to be told from the others' (a cold round and the warm one that repeats it).
+
     Raises:
-        UsageError: an id that cannot stand in a key.
+        UsageError: a name that cannot stand in a key.
 
-    >>> run_tag("20261124-a1")
-    {'lmcache.tag.run': '20261124-a1'}
+    >>> run_tag("20261124-a1", "c0")
+    {'lmcache.tag.run': '20261124-a1', 'lmcache.tag.part': 'c0'}
     """
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", run_id):
-        raise UsageError(f"run id {run_id!r} cannot tag keys: letters, digits, '.', '_' and '-' only, 64 at most")
-    return {f"lmcache.tag.{TAG}": run_id}
+    for name in (run_id, part):
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+            raise UsageError(f"{name!r} cannot tag keys: letters, digits, '.', '_' and '-' only, 64 at most")
+    tags = {f"lmcache.tag.{TAG}": run_id}
+    return tags if part is None else tags | {f"lmcache.tag.{PART}": part}
 
 
-def own_pattern(run_id: str) -> str:
-    r"""Return the regular expression (ECMAScript and Python) of the keys that a run tagged; further tags may follow.
+def own_pattern(run_id: str, part: str | None = None) -> str:
+    r"""Return the regular expression (ECMAScript and Python) of the keys that a run, or a part of it, tagged.
 
-    >>> own_pattern("a.1")
-    '@run%a\\.1(@|$)'
+    Tags stand in a key in the order in which the request names them; further ones may follow.
+
+    >>> own_pattern("a.1"), own_pattern("a.1", "c0")
+    ('@run%a\\.1(@|$)', '@run%a\\.1@part%c0(@|$)')
     """
-    run_tag(run_id)
-    return f"@{TAG}%{run_id.replace('.', chr(92) + '.')}(@|$)"
+    tags = run_tag(run_id, part)
+    said = "".join(f"@{name.removeprefix('lmcache.tag.')}%{value}" for name, value in tags.items())
+    return said.replace(".", chr(92) + ".") + "(@|$)"
 
 
-def is_tagged(run_id: str) -> IsOwn:
-    """Return the question whether a key was tagged by this run.
+def is_tagged(run_id: str, part: str | None = None) -> IsOwn:
+    """Return the question whether a key was tagged by this run, or by a part of it.
 
     >>> is_tagged("7")("m@1@0@ff@bfloat16@run%7"), is_tagged("7")("m@1@0@ff@bfloat16@run%77")
     (True, False)
     """
-    pattern = re.compile(own_pattern(run_id))
+    pattern = re.compile(own_pattern(run_id, part))
     return lambda key: pattern.search(key) is not None
 
 

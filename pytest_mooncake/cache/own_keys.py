@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.cache.keys import census, is_tagged, list_keys, own_pattern
+from pytest_mooncake.cache.keys import IsOwn, census, is_tagged, list_keys, own_pattern
 from pytest_mooncake.errors import EndpointError
 from pytest_mooncake.records import Store
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Removal", "remove_own_keys"]
 
 TIMEOUT_S = 60.0
+LOOPBACK = "127.0.0.1"
 MODULE = "pytest_mooncake.cache.removal"
 
 
@@ -40,8 +41,9 @@ async def remove_own_keys(
     store: Store,
     run_id: str,
     *,
+    part: str | None = None,
     protocol: str = "tcp",
-    local_hostname: str = "127.0.0.1",
+    local_hostname: str = LOOPBACK,
     python: str = sys.executable,
     timeout_s: float = TIMEOUT_S,
 ) -> Removal:
@@ -51,6 +53,7 @@ async def remove_own_keys(
         session: client session, for counting.
         store: needs `rpc_address`; without it nothing is removed.
         run_id: the tag (`keys.run_tag`).
+        part: remove the keys of this part of the run only.
         protocol: transport of the pool.
         local_hostname: name of the client, which gives no memory to the pool.
         python: interpreter that has Mooncake's client library.
@@ -60,13 +63,14 @@ async def remove_own_keys(
         return Removal(removed=None, left=None, detail="the master's RPC address is not known, so the keys stay")
     order = {
         "local_hostname": local_hostname,
-        "metadata_server": store.metadata_url or "P2PHANDSHAKE",
+        # removing is a call to the master alone: no segment is looked up, so no metadata server has to be named
+        "metadata_server": "P2PHANDSHAKE",
         "protocol": protocol,
         "master_server_addr": store.rpc_address,
-        "pattern": own_pattern(run_id),
+        "pattern": own_pattern(run_id, part),
     }
     removed, problem = await _in_a_process(order, python, timeout_s)
-    left = await _count(session, store, run_id)
+    left = await _count(session, store, is_tagged(run_id, part))
     if problem:
         return Removal(removed=None, left=left, detail=problem)
     return Removal(removed=removed, left=left, detail=f"{removed} keys of this run removed")
@@ -80,7 +84,9 @@ async def _in_a_process(order: dict[str, str], python: str, timeout_s: float) ->
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        # without it the client ends where loopback is the only interface ("not valid LAN address found")
+        env=os.environ
+        | {"MC_TCP_BIND_ADDRESS": LOOPBACK, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     try:
         async with asyncio.timeout(timeout_s):
@@ -106,8 +112,8 @@ def _answer(output: str, returncode: int | None) -> tuple[int | None, str | None
     return None, f"Mooncake's client ended with code {returncode} and removed nothing that it told of"
 
 
-async def _count(session: aiohttp.ClientSession, store: Store, run_id: str) -> int | None:
+async def _count(session: aiohttp.ClientSession, store: Store, is_own: IsOwn) -> int | None:
     try:
-        return census(await list_keys(session, store), is_tagged(run_id)).own
+        return census(await list_keys(session, store), is_own).own
     except EndpointError:
         return None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_mooncake.cache.counters import read
 from pytest_mooncake.cache.expect import chunks_stored, object_bytes
 from pytest_mooncake.errors import UsageError
-from pytest_mooncake.records import KVGeometry
+from pytest_mooncake.records import KVGeometry, Scrape
 
-__all__ = ["BUDGET_SHARE", "StoreCost", "check_budget", "store_cost"]
+__all__ = ["BUDGET_SHARE", "StoreCost", "check_budget", "free_bytes", "store_cost"]
 
 BUDGET_SHARE = 0.2
 """Share of an attached store's free segments that a run may use unless `--mooncake-store-budget` says otherwise."""
@@ -68,3 +69,9 @@ def check_budget(
             "lower --mooncake-requests or --mooncake-prompt-tokens, or raise --mooncake-store-budget"
         )
     return f"the run will store {need} of at most {budget_bytes / 1e9:,.3g} GB"
+
+
+def free_bytes(seen: tuple[Scrape, ...]) -> float | None:
+    """Return what is free in the store's segments; None where the master does not tell."""
+    capacity, stored = read(seen, "capacity_bytes"), read(seen, "stored_bytes")
+    return None if capacity is None or stored is None else max(0.0, capacity - stored)

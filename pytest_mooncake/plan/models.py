@@ -217,12 +217,6 @@ class EconomicsPlan(Model):
     spare_servers: Annotated[int, Field(ge=0)] = 1
     """The 1 of N + 1."""
     store_bytes: PositiveInt | None = None
-    settle_fixed_s: PositiveFloat | None = None
-    """Seconds to wait after a round by the clock; `None` watches the counters."""
-    store_budget_bytes: PositiveInt | None = None
-    """KV bytes that may lie in the store at once because of the run; `None`: a share of what is free."""
-    allow_clear: Literal["nothing", "own", "everything"] = "nothing"
-    """Whether caches may really be cleared: not at all, a store without keys of others, or any store."""
     """Size of the store to be bought, for the number of documents that fit."""
     scenarios: tuple[ReuseScenario, ...] = (
         ReuseScenario(id="kb-qa", title="knowledge base questions", reuse=0.90),
@@ -253,6 +247,12 @@ class Plan(Model):
     looks: tuple[PositiveInt, ...] = (3, 4, 5, 6, 8, 10)
     quick: bool = False
     evidence: Rung
+    settle_fixed_s: PositiveFloat | None = None
+    """Seconds to wait after a round by the clock; `None` watches the counters."""
+    store_budget_bytes: PositiveInt | None = None
+    """KV bytes that may lie in the store at once because of the run; `None`: a share of what is free."""
+    allow_clear: Literal["none", "own", "everything"] = "none"
+    """Whether caches may really be cleared: not at all, a store without keys of others, or any store."""
     timeouts: Timeouts = Timeouts()
     lang: Literal["en", "zh"] = "en"
     keep_stack: bool = False

@@ -203,11 +203,12 @@ def _budget(text: str | None) -> int | None:
     return parse_bytes("--mooncake-store-budget", text) if text else None
 
 
-def _allow_clear(times: str | None) -> Literal["nothing", "own", "everything"]:
-    known: dict[str, Literal["nothing", "own", "everything"]] = {"0": "nothing", "1": "own", "2": "everything"}
+def _allow_clear(times: str | None) -> Literal["none", "own", "everything"]:
+    known: dict[str, Literal["none", "own", "everything"]] = {"0": "none", "1": "own", "2": "everything"}
     if (times or "0") not in known:
         raise UsageError(
-            f"--mooncake-allow-clear was given {times} times: once clears caches of this run alone, twice everybody's"
+            f"--mooncake-allow-clear was given {times} times: once clears caches that hold nobody else's keys, "
+            "twice everybody's"
         )
     return known[times or "0"]
 

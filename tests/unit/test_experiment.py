@@ -22,6 +22,7 @@ from pytest_mooncake.records import (
     Kind,
     Phase,
     PlannedRequest,
+    ProbeAnswer,
     RequestRecord,
     Round,
     Scrape,
@@ -106,6 +107,9 @@ class World:
 
     def round_done(self, step: Step, measured: Round) -> None:
         self.told.append(f"done {step.name} {len(measured.requests)}")
+
+    def probed(self, answers: tuple[ProbeAnswer, ...]) -> None:
+        self.told.append(f"probed {len(answers)}")
 
     def judged(self, judgement: Judgement) -> None:
         self.told.append(f"judged {judgement.details['valid_trials']}")

@@ -220,6 +220,7 @@ def engine_env(plan: StackPlan, site: Site, index: int, *, fork: bool) -> dict[s
         "TRANSFORMERS_OFFLINE": "1",
         "OMP_NUM_THREADS": str(engine_threads(len(os.sched_getaffinity(0)), spec.count)),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "TORCHDYNAMO_DISABLE": "1",  # else the first answer with log-probabilities compiles a kernel for 19 s
         "LD_PRELOAD": os.pathsep.join(str(path) for path in site.parts.preload),
     }
     if fork and plan.connector.kind == "lmcache":

@@ -23,7 +23,7 @@ from pytest_mooncake.stack.simulated.protocol import (
     parse_generation,
     prompt_tokens,
 )
-from pytest_mooncake.stack.simulated.stream import DONE, Answer, Usage, error_event
+from pytest_mooncake.stack.simulated.stream import DONE, Answer, Usage, certain_logprobs, error_event
 
 OWNER = "pytest-mooncake-simulated"
 """`owned_by` of the model card: whoever attaches to this endpoint can tell that it is simulated."""
@@ -153,7 +153,10 @@ class EngineApi:
     async def _answer_whole(self, asked: GenerationRequest, job: Job) -> web.Response:
         await job.tokens_beyond(len(job.output) - 1)
         text = self._served.vocabulary.decode(job.output)
-        body = self._answer(asked).whole(text, finish_reason=job.finish_reason, usage=self._usage(job))
+        logprobs = certain_logprobs(job.output) if asked.logprobs else None
+        body = self._answer(asked).whole(
+            text, finish_reason=job.finish_reason, usage=self._usage(job), logprobs=logprobs
+        )
         return web.Response(body=body, content_type="application/json")
 
     async def _stream(self, request: web.Request, asked: GenerationRequest, job: Job) -> web.StreamResponse:

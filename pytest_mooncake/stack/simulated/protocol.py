@@ -47,6 +47,7 @@ class GenerationRequest:
     continuous_usage: bool
     tags: Mapping[str, str]
     skip_save: bool
+    logprobs: bool
 
 
 def parse_generation(body: object, served: ServedModel, *, chat: bool) -> GenerationRequest:
@@ -76,6 +77,7 @@ def parse_generation(body: object, served: ServedModel, *, chat: bool) -> Genera
         continuous_usage=bool(options.get("continuous_usage_stats")),
         tags={name.removeprefix(_TAG): str(value) for name, value in transfer.items() if name.startswith(_TAG)},
         skip_save=bool(transfer.get("lmcache.skip_save")),
+        logprobs=bool(fields.get("logprobs")) and not chat and not stream,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,10 +72,12 @@ class Answer:
         """Return the last chunk before the end: no choices, only usage."""
         return self._prefix + b',"choices":[],"usage":' + orjson.dumps(usage.as_json()) + b"}\n\n"
 
-    def whole(self, text: str, *, finish_reason: str, usage: Usage | None) -> bytes:
+    def whole(
+        self, text: str, *, finish_reason: str, usage: Usage | None, logprobs: dict[str, Any] | None = None
+    ) -> bytes:
         """Return the body of an answer that is not streamed."""
         message = {"message": {"role": "assistant", "content": text}} if self._chat else {"text": text}
-        choice = {"index": 0, **message, "logprobs": None, "finish_reason": finish_reason}
+        choice = {"index": 0, **message, "logprobs": logprobs, "finish_reason": finish_reason}
         body = {**self._head, "choices": [choice], "usage": usage.as_json() if usage else None}
         if self._chat:
             body["object"] = "chat.completion"
@@ -88,6 +92,17 @@ class Answer:
             prompt + completed,
             completed,
         )
+
+
+def certain_logprobs(tokens: Sequence[int]) -> dict[str, Any]:
+    """Return `logprobs` of an answer whose every token was all but certain: each 0.95, nothing else worth a mention."""
+    names, nats = [f"token_id:{token}" for token in tokens], math.log(0.95)
+    return {
+        "tokens": names,
+        "token_logprobs": [nats] * len(names),
+        "top_logprobs": [{name: nats, "token_id:0": math.log(0.01)} for name in names],
+        "text_offset": [],
+    }
 
 
 def error_event(message: str) -> bytes:

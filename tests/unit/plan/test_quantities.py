@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.options import Options
+from pytest_mooncake.plan import quantities
 from pytest_mooncake.plan.quantities import parse_bytes, parse_settle
 from pytest_mooncake.plan.resolve import resolve
 
@@ -56,10 +58,16 @@ def test_how_a_run_treats_the_store_stands_in_its_plan(tmp_path: Path) -> None:
     plan = resolve(Options(settle="fixed:5", store_budget="20GB", allow_clear="2"), tmp_path)
     assert (plan.settle_fixed_s, plan.store_budget_bytes, plan.allow_clear) == (5.0, 20 * 10**9, "everything")
     plain = resolve(Options(), tmp_path)
-    assert (plain.settle_fixed_s, plain.store_budget_bytes, plain.allow_clear) == (None, None, "nothing")
+    assert (plain.settle_fixed_s, plain.store_budget_bytes, plain.allow_clear) == (None, None, "none")
 
 
 def test_clearing_is_allowed_once_or_twice(tmp_path: Path) -> None:
     assert resolve(Options(allow_clear="1"), tmp_path).allow_clear == "own"
     with pytest.raises(UsageError, match="--mooncake-allow-clear was given 3 times"):
         resolve(Options(allow_clear="3"), tmp_path)
+
+
+def test_the_examples_in_the_docstrings_are_true() -> None:
+    results = doctest.testmod(quantities)
+    assert results.attempted > 0
+    assert results.failed == 0
