@@ -2,8 +2,9 @@
 
 Every client does the same closed loop against the scripted server (`pytest_mooncake.load.scripted`), which stamps just
 before each write; errors are client minus truth. Clients alternate within a repetition; medians over repetitions are
-printed. CPU is that of the client's thread, parsing included, per chunk. Figures of one table belong together; between
-machines only ratios do.
+printed. CPU is that of the client's thread, parsing and set-up included (ours collects garbage once before the round,
+tens of ms, which only long streams spread thin), per chunk. Figures of one table belong together; between machines only
+ratios do.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ async def test_a_token_without_text_on_completions_is_output() -> None:
     record = await record_of(answer)
     assert record.error is None
     assert record.chunk_tokens == (1, 1, 1, 1)
-    assert record.chunk_ns[1] - record.chunk_ns[0] > 10 * (record.chunk_ns[3] - record.chunk_ns[2])
+    assert record.chunk_ns[1] - record.chunk_ns[0] > 2 * (record.chunk_ns[3] - record.chunk_ns[2])
 
 
 async def test_a_compressed_stream_is_read() -> None:
@@ -280,6 +280,22 @@ async def test_nobody_listens_is_a_failed_record() -> None:
     assert record.error is not None
     assert record.error.startswith("connection failed before it was sent: ClientConnectorError")
     assert record.sent_ns is None
+
+
+async def test_tls_to_a_server_without_it_is_a_failed_record() -> None:
+    async with FaultyServer() as server:
+        url = server.url.replace("http:", "https:")
+        record = await only_record(spec_for(url, requests=planned(1)))
+    assert record.error is not None
+    assert record.error.startswith("connection failed before it was sent: ClientConnector")
+
+
+async def test_a_token_at_a_time_in_many_pieces_is_no_completion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_mooncake.load.exchange._READS_PER_STREAM", 3)
+    monkeypatch.setattr("pytest_mooncake.load.exchange._READS_PER_TOKEN", 1)
+    record = await record_of(stream(*PINGS))
+    assert record.error is not None
+    assert "pieces" in record.error
 
 
 async def test_an_answer_cannot_smuggle_control_characters_into_a_report() -> None:
