@@ -136,7 +136,7 @@ def _measure(plan: Plan, view: StackView, witness: Witness) -> None:
     from pytest_mooncake.stack.namespace import enter
 
     async def protocol() -> None:
-        async with instruments_for(plan, view, os.environ) as use:
+        async with instruments_for(plan, view, os.environ, witness.note) as use:
             await asyncio.wait_for(Experiment(plan, view, use, witness).run(), plan.timeouts.run_s)
 
     namespace = view.details.get("netns")

@@ -200,6 +200,7 @@ class Experiment:
             settle=settle,
             client=sent.health,
             cut_short=sent.cut_short,
+            planned=self._use.planned,
         )
         self.rounds.append(measured)
         self._tell.round_done(step, measured)

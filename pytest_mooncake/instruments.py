@@ -7,51 +7,119 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pytest_mooncake.cache.care import StoreCare
+from pytest_mooncake.cache.clear import Permission
+from pytest_mooncake.cache.expect import object_bytes
+from pytest_mooncake.cache.plan_cost import check_budget, free_bytes
+from pytest_mooncake.cache.probes import run_gate
 from pytest_mooncake.cache.quiesce import quiesce
 from pytest_mooncake.cache.scrape import scrape, sources_of
 from pytest_mooncake.experiment import Instruments, Step
 from pytest_mooncake.judging import judge
 from pytest_mooncake.load.round import RoundResult, RoundSpec, run_round
-from pytest_mooncake.records import Kind, PlannedRequest, RequestRecord, Scrape, Settle, StackView
+from pytest_mooncake.records import (
+    Kind,
+    PlannedRequest,
+    PlannedReuse,
+    ProbeAnswer,
+    RequestRecord,
+    Scrape,
+    Settle,
+    StackView,
+)
 from pytest_mooncake.workload.nonce import round_nonce
 from pytest_mooncake.workload.registry import build
+from pytest_mooncake.workload.tokens import Pool, TokenPool
 
 if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
     from pytest_mooncake.plan.models import Plan
 
 QUIESCE_LIMIT_S = 30.0
 
 
+def _ignore(_event: str, **_values: object) -> None:
+    """Where nobody keeps a journal."""
+
+
 @contextlib.asynccontextmanager
-async def instruments_for(plan: Plan, view: StackView, environ: Mapping[str, str]) -> AsyncIterator[Instruments]:
-    """Instruments for one run; connections are closed at the end.
+async def instruments_for(
+    plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore
+) -> AsyncIterator[Instruments]:
+    """Instruments for one run; at the end its keys are removed from the store and connections closed.
 
     Args:
         plan: what will be run.
         view: the stack that runs.
         environ: where the API key is, by the name that the plan gives.
+        note: takes an event for the journal, its name and values.
 
     Raises:
         WorkloadError: the prompts cannot be made for this model.
+        UsageError: the run would store more than the budget, or clear what is somebody else's.
     """
     import aiohttp
 
     headers = auth_headers(plan, environ)
     async with aiohttp.ClientSession(trust_env=False) as http:
         workload = await build(plan.workload, view, http=http, headers=headers, run_id=plan.run_id)
+        planned = workload.planned(view.kv.chunk_tokens if view.kv else None)
         read = partial(scrape, http, sources_of(view))
 
         def requests(nonce: str, kind: Kind) -> Sequence[PlannedRequest]:
             return workload.requests(nonce, engines=len(view.engines), shift=int(kind is Kind.WARM))
 
-        yield Instruments(
-            requests=requests,
-            send=partial(_send, plan, view, headers),
-            scrape=read,
-            settle=partial(_settle, plan, view, read),
-            judge=partial(judge, plan, view),
-            nonce=partial(round_nonce, plan.run_id),
-        )
+        care = StoreCare(http, view, plan.run_id, read=read, permission=Permission(plan.allow_clear), note=note)
+        await care.start()
+        note("store_budget", sentence=_checked_budget(plan, view, care, planned))
+        try:
+            yield Instruments(
+                requests=requests,
+                send=partial(_send, plan, view, headers, care),
+                scrape=read,
+                settle=partial(_settle, plan, view, planned, read),
+                judge=partial(judge, plan, view),
+                nonce=partial(round_nonce, plan.run_id),
+                prepare=lambda step: care.prepare(step.kind, step.nonce),
+                probe=partial(_probe, plan, view, headers, care, http, workload.pool),
+                planned=planned,
+            )
+        finally:
+            await care.finish()
+
+
+def _checked_budget(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse) -> str:
+    """What the run will store at most at a time, against what it may.
+
+    Raises:
+        UsageError: it is more.
+    """
+    rounds = 1 if care.removes_keys or plan.quick else max(plan.looks) + 2
+    per_round = planned.distinct_chunks * view.kv.ranks * object_bytes(view.kv) if view.kv else None
+    return check_budget(
+        None if per_round is None else per_round * rounds,
+        free_bytes=free_bytes(care.seen),
+        budget_bytes=plan.store_budget_bytes,
+        provisioned=view.provisioned,
+    )
+
+
+async def _probe(
+    plan: Plan, view: StackView, headers: Mapping[str, str], care: StoreCare, http: ClientSession, pool: Pool
+) -> tuple[ProbeAnswer, ...]:
+    """Run the correctness gate, which needs prompts of token ids."""
+    if not isinstance(pool, TokenPool):
+        return ()
+    return await run_gate(
+        http,
+        view,
+        plan.run_id,
+        pool.ids,
+        read=partial(scrape, http, sources_of(view)),
+        headers=headers,
+        params=(lambda tenant: care.params(f"gate-{tenant}")) if care.tags_requests else None,
+    )
 
 
 def auth_headers(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
@@ -64,6 +132,7 @@ async def _send(
     plan: Plan,
     view: StackView,
     headers: Mapping[str, str],
+    care: StoreCare,
     step: Step,
     requests: Sequence[PlannedRequest],
     on_record: Callable[[RequestRecord], None],
@@ -74,11 +143,12 @@ async def _send(
             kind=step.kind,
             phase=step.phase,
             requests=requests,
-            concurrency=plan.workload.concurrency,
+            concurrency=plan.workload.in_flight_cap,
             timeouts=plan.timeouts,
             engines=view.engines,
             model=view.model,
             headers=headers,
+            body=care.body(step.nonce),
         ),
         on_record=on_record,
     )
@@ -87,23 +157,25 @@ async def _send(
 async def _settle(
     plan: Plan,
     view: StackView,
+    planned: PlannedReuse,
     read: Callable[[], Awaitable[tuple[Scrape, ...]]],
     step: Step,
     before: tuple[Scrape, ...],
 ) -> Settle:
     return await quiesce(
         read,
-        expect_keys=_keys_to_come(plan, view, step),
-        expect_requests=plan.workload.requests,
+        expect_keys=_keys_to_come(planned, view, step),
+        expect_requests=planned.requests,
         before=before,
+        fixed_s=plan.settle_fixed_s if step.kind is Kind.COLD else None,
         deadline_s=QUIESCE_LIMIT_S,
     )
 
 
-def _keys_to_come(plan: Plan, view: StackView, step: Step) -> int | None:
-    """Objects that a round adds to the store: none when warm, else one a chunk and rank; None where unknown."""
+def _keys_to_come(planned: PlannedReuse, view: StackView, step: Step) -> int | None:
+    """Objects that a round adds to the store: none when warm, else one a distinct chunk and rank; None if unknown."""
     if step.kind is Kind.WARM:
         return 0
     if view.kv is None:
         return None
-    return plan.workload.requests * (plan.workload.prompt_tokens // view.kv.chunk_tokens) * view.kv.ranks
+    return planned.distinct_chunks * view.kv.ranks

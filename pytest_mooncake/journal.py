@@ -175,6 +175,7 @@ def _round(event: Mapping[str, Any], requests: Sequence[RequestRecord]) -> Round
     values["after"] = tuple(Scrape(**s) for s in values["after"])
     values["settle"] = Settle(**values["settle"]) if values["settle"] else None
     values["client"] = ClientHealth(**values["client"])
+    values["planned"] = PlannedReuse(**values["planned"]) if values.get("planned") else None
     return Round(**values, requests=tuple(sorted(requests, key=lambda r: r.index)))
 
 

@@ -57,7 +57,7 @@ def judge_round(measured: Round, rounds: Sequence[Round], view: StackView, plan:
         view,
         reference=_reference(measured, rounds),
         warm_hit_share=plan.targets.warm_hit_share,
-        planned=plan.workload.requests,
+        planned=measured.planned.requests if measured.planned else plan.workload.requests,
     )
     return RoundFindings(
         evidence=evidence,
@@ -117,7 +117,7 @@ def judge(
     gate = probe_evidence(aftermath.probes)
     evidence = (*(e for f in findings.values() for e in f.evidence), *gate)
     rung = judge_rung(plan.evidence, view, _evidence_of(valid_rounds or rounds, findings))
-    audit = audit_rounds(valid_rounds, plan.workload.concurrency)
+    audit = audit_rounds(valid_rounds, plan.workload.in_flight_cap)
     invalid = [*(() if rung.enough or not trials else (rung.reason,)), *_too_many_repeats(plan, trials)]
     invalid += [f"audit: {a.law}: {a.detail}" for a in audit if a.status == "broken"]
     product = [fault for f in findings.values() for fault in f.product_faults]

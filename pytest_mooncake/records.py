@@ -173,6 +173,27 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedReuse:
+    """What the prompts of a round share, worked out before anything is sent: sums over all its requests.
+
+    Model: an unbounded cache of whole chunks. On fresh nonces a request finds of its prompt what earlier requests of
+    the same round have stored (`cold_`); when the round is repeated it finds every whole chunk (`warm_`).
+    """
+
+    requests: int
+    chunk_tokens: int
+    chunks: int
+    """Whole chunks of all prompts."""
+    distinct_chunks: int
+    """Chunks that the round stores: its working set."""
+    cold_chunks: int
+    cold_cached_tokens: int
+    warm_cached_tokens: int
+    in_order: bool = False
+    """One request at a time: none can overtake the one that stores what it reuses, so the plan is met exactly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
     """One pass over the workload with all that was observed around it. `requests` are in order of `index`."""
 

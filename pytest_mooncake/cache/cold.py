@@ -1,4 +1,8 @@
-"""Checks of a cold round: nothing came from any cache, and everything was stored for the warm round to find."""
+"""Checks of a cold round: nothing came from any cache, and everything was stored for the warm round to find.
+
+Where prompts share chunks, "nothing" is what the round stored itself: its own reuse, known from its plan. Up to that
+hits are the workload's; above it somebody had stored its prompts before.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +15,35 @@ _WARM_ALREADY = (
     "the round was not cold: its prompts had been cached before, by an earlier run with the same documents, "
     "a shared template in front of the nonce, or a cache that routes on parts of the prompt"
 )
+_CHUNKS_UNKNOWN = "how many keys a chunk has is not known, so the round's own reuse cannot be told from others' reads"
+_OVERTAKEN = "requests in flight together overtake the one that stores what they share; one at a time none does"
+_STORED_TOO_LATE = (
+    "what a request stores is not there yet, or not found, when the next one asks for it: give conversations "
+    "think_time_s, or look for slow or dropped puts"
+)
 
 
 def cold_checks(facts: Facts) -> tuple[Evidence, ...]:
     """Return the checks of a cold round. A hit is an instrument fault; what was not stored is the product's."""
+    own, blocks = facts.own_tokens, facts.own_tokens_in_blocks
     return (
-        _no_engine_hits(facts, "cold_no_external_hits", "external_hit_tokens", "the connector"),
-        _no_engine_hits(facts, "cold_no_local_hits", "local_hit_tokens", "the engine's own prefix cache"),
+        _no_engine_hits(facts, "cold_no_external_hits", "external_hit_tokens", "the connector", own),
+        _no_engine_hits(facts, "cold_no_local_hits", "local_hit_tokens", "the engine's own prefix cache", blocks),
         _no_cached_tokens(facts),
+        *_own_reuse(facts),
         _no_store_hits(facts),
         _all_stored(facts),
         _puts_succeeded(facts),
     )
 
 
-def _no_engine_hits(facts: Facts, check: str, name: str, where: str) -> Evidence:
-    hits, expected = facts.deltas.get(name), f"0 tokens from {where}"
+def _at_most(most: int, unit: str) -> str:
+    """What a cold round may be served: nothing, or what it stored itself."""
+    return f"at most {most:,} {unit}, this round's own reuse" if most else f"0 {unit}"
+
+
+def _no_engine_hits(facts: Facts, check: str, name: str, where: str, most: int) -> Evidence:
+    hits, expected = facts.deltas.get(name), _at_most(most, f"tokens from {where}")
     if facts.engine_problem or hits is None:
         why = facts.engine_problem or f"this engine does not count tokens from {where}"
         return unavailable(facts, check, Rung.ENGINE, Fault.INSTRUMENT, expected=expected, why=why)
@@ -35,15 +52,17 @@ def _no_engine_hits(facts: Facts, check: str, name: str, where: str) -> Evidence
         check,
         Rung.ENGINE,
         Fault.INSTRUMENT,
-        held=hits == 0,
+        held=hits <= most,
         expected=expected,
         observed=f"{hits:,.0f} tokens",
-        detail=_WARM_ALREADY if hits else "",
+        detail=_WARM_ALREADY if hits > most else "",
     )
 
 
 def _no_cached_tokens(facts: Facts) -> Evidence:
-    check, expected = "cold_no_cached_tokens", "0 cached tokens in every reply"
+    most = _most_cached(facts)
+    check = "cold_no_cached_tokens"
+    expected = _at_most(most, "cached tokens in the replies") if most else "0 cached tokens in every reply"
     if facts.cached_tokens is None:
         why = "the replies carry no cached_tokens: start vLLM with --enable-prompt-tokens-details"
         return unavailable(facts, check, Rung.USAGE, Fault.INSTRUMENT, expected=expected, why=why)
@@ -53,18 +72,52 @@ def _no_cached_tokens(facts: Facts) -> Evidence:
         check,
         Rung.USAGE,
         Fault.INSTRUMENT,
-        held=hit == 0,
+        held=facts.cached_tokens <= most,
         expected=expected,
         observed=f"{facts.cached_tokens:,} cached tokens in {hit} of {len(facts.succeeded)} replies",
-        detail=_WARM_ALREADY if hit else "",
+        detail=_WARM_ALREADY if facts.cached_tokens > most else "",
+    )
+
+
+def _most_cached(facts: Facts) -> int:
+    """The round's own reuse in the blocks of whichever tier may have served it."""
+    only_store = facts.deltas.get("local_hit_tokens") == 0
+    return facts.own_tokens if only_store else facts.own_tokens_in_blocks
+
+
+def _own_reuse(facts: Facts) -> tuple[Evidence, ...]:
+    """Hold the reuse within the round against its plan, where there is any. Requests in flight may overtake it."""
+    planned = facts.round.planned
+    if planned is None or not facts.own_tokens:
+        return ()
+    check, own = "cold_own_reuse", facts.own_tokens
+    external = None if facts.engine_problem else facts.deltas.get("external_hit_tokens")
+    hits, rung = (external, Rung.ENGINE) if external is not None else (facts.cached_tokens, Rung.USAGE)
+    exact = "" if planned.in_order else "at most "
+    expected = f"{exact}{own:,} tokens of what earlier requests of this round stored"
+    if hits is None:
+        why = "neither counters nor replies tell cached tokens"
+        return (unavailable(facts, check, rung, Fault.PRODUCT, expected=expected, why=why),)
+    enough = hits >= facts.warm_hit_share * own
+    return (
+        checked(
+            facts,
+            check,
+            rung,
+            Fault.PRODUCT,
+            held=enough or not planned.in_order,
+            expected=expected,
+            observed=f"{hits:,.0f} tokens ({hits / own:.1%})",
+            detail="" if enough else _OVERTAKEN if not planned.in_order else _STORED_TOO_LATE,
+        ),
     )
 
 
 def _no_store_hits(facts: Facts) -> Evidence:
-    check, expected = "cold_no_store_hits", "0 keys handed out by Mooncake"
-    hits = facts.deltas.get("store_hit_keys")
-    if facts.store_problem or hits is None:
-        why = facts.store_problem or "this master does not count hits"
+    check, most, hits = "cold_no_store_hits", facts.own_keys, facts.deltas.get("store_hit_keys")
+    expected = _at_most(most or 0, "keys handed out by Mooncake")
+    if facts.store_problem or hits is None or most is None:
+        why = facts.store_problem or ("this master does not count hits" if hits is None else _CHUNKS_UNKNOWN)
         return unavailable(facts, check, Rung.STORE, Fault.INSTRUMENT, expected=expected, why=why)
     ours = _was_warm(facts)
     return checked(
@@ -72,22 +125,23 @@ def _no_store_hits(facts: Facts) -> Evidence:
         check,
         Rung.STORE,
         Fault.INSTRUMENT,
-        held=hits == 0,
+        held=hits <= most,
         expected=expected,
         observed=f"{hits:,.0f} keys",
-        detail="" if not hits else _WARM_ALREADY if ours else "somebody else read from the store during the round",
+        detail="" if hits <= most else _WARM_ALREADY if ours else "somebody else read from the store during the round",
     )
 
 
 def _was_warm(facts: Facts) -> bool:
-    names = ("external_hit_tokens", "local_hit_tokens")
-    return bool(facts.cached_tokens) or (not facts.engine_problem and any(facts.deltas.get(name) for name in names))
+    limits = {"external_hit_tokens": facts.own_tokens, "local_hit_tokens": facts.own_tokens_in_blocks}
+    counted = any((facts.deltas.get(name) or 0) > most for name, most in limits.items())
+    return (facts.cached_tokens or 0) > _most_cached(facts) or (not facts.engine_problem and counted)
 
 
 def _all_stored(facts: Facts) -> Evidence:
-    """Compare the rise of the key count with Σ chunks × ranks; more than that was stored by somebody else."""
+    """Compare the rise of the key count with distinct chunks × ranks; more than that was stored by somebody else."""
     check = "cold_all_stored"
-    wanted = facts.expected.objects if facts.expected else None
+    wanted = facts.keys_to_store
     expected = f"{wanted:,} keys more in the store" if wanted is not None else "more than 0 keys more in the store"
     rise = facts.deltas.get("keys")
     problem = facts.store_problem or ("the round was not cold, so it had less to store" if _was_warm(facts) else None)

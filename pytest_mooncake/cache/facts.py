@@ -56,6 +56,33 @@ class Facts:
         return round(stored) if stored and stored > 0 else None
 
     @property
+    def keys_to_store(self) -> int | None:
+        """Keys this round should add to the store: every distinct chunk once; None where the geometry is unknown."""
+        if self.expected is None or self.view.kv is None or self.round.planned is None:
+            return self.expected.objects if self.expected else None
+        return self.round.planned.distinct_chunks * self.view.kv.ranks
+
+    @property
+    def own_tokens(self) -> int:
+        """Prompt tokens that a cold round may be served of its own making; 0 where prompts share nothing."""
+        return self.round.planned.cold_cached_tokens if self.round.planned else 0
+
+    @property
+    def own_tokens_in_blocks(self) -> int:
+        """The same for a tier whose blocks are smaller than the store's chunks: up to a chunk more in every request."""
+        planned = self.round.planned
+        return (
+            planned.cold_cached_tokens + planned.requests * planned.chunk_tokens if planned and self.own_tokens else 0
+        )
+
+    @property
+    def own_keys(self) -> int | None:
+        """Keys that a cold round may be handed out of its own making; None where the ranks are not known."""
+        if not self.own_tokens or self.round.planned is None:
+            return 0
+        return self.round.planned.cold_chunks * self.view.kv.ranks if self.view.kv else None
+
+    @property
     def attribution(self) -> Attribution:
         """Where the prompt tokens came from."""
         return attribute(self.deltas, self.view.kv, expected_keys=self.expected_keys)

@@ -6,6 +6,7 @@ from pytest_mooncake.cache.causes import likely_cause
 from pytest_mooncake.cache.counters import read
 from pytest_mooncake.cache.expect import object_bytes
 from pytest_mooncake.cache.facts import Facts, checked, unavailable
+from pytest_mooncake.cache.hit_share import served
 from pytest_mooncake.records import Evidence, Fault, RequestRecord, Rung
 
 __all__ = ["warm_checks"]
@@ -115,9 +116,8 @@ def _cached_tokens(facts: Facts) -> Evidence:
 def _hit_share(facts: Facts) -> Evidence:
     """The target of the plan, from the strongest source there is."""
     check, expected = "warm_hit_share", f"at least {facts.warm_hit_share:.1%} of what could be cached"
-    wanted, unit = _wanted_tokens(facts)
-    external = None if facts.engine_problem else facts.deltas.get("external_hit_tokens")
-    observed, rung = (external, Rung.ENGINE) if external is not None else (facts.cached_tokens, Rung.USAGE)
+    found, unit = served(facts), _wanted_tokens(facts)[1]
+    observed, wanted, rung = found.tokens, found.wanted, found.rung
     if observed is None or not wanted:
         why = facts.engine_problem or "neither counters nor replies tell cached tokens"
         if wanted == 0:
@@ -236,6 +236,9 @@ def _prefill_fell(facts: Facts) -> Evidence:
     expected = f"mean prefill below the cold round's {cold:.3g} s" if cold else "mean prefill below the cold round's"
     if facts.engine_problem or cold is None or warm is None:
         why = facts.engine_problem or "the engine's prefill times of both rounds are not known"
+        return unavailable(facts, check, Rung.ENGINE, Fault.PRODUCT, expected=expected, why=why)
+    if facts.own_tokens:
+        why = "the cold round reuses too, by plan: what is left to gain is for the claims to judge"
         return unavailable(facts, check, Rung.ENGINE, Fault.PRODUCT, expected=expected, why=why)
     return checked(
         facts,

@@ -149,6 +149,8 @@ class TraceSpec(Model):
     path: str
     speed: PositiveFloat = 1.0
     """2.0 sends in half the recorded time."""
+    schedule: Literal["recorded", "none"] = "recorded"
+    """`none` sends in the recorded order, as fast as `concurrency` allows."""
     start_s: Annotated[float, Field(ge=0)] = 0.0
     duration_s: PositiveFloat | None = None
     block_tokens: PositiveInt = 512
@@ -176,6 +178,11 @@ class WorkloadPlan(Model):
     """Own text instead of made-up tokens: a pattern like `docs/*.md`, or a JSONL file of texts or conversations."""
     traffic: tuple[Traffic, ...] = ()
     trace: TraceSpec | None = None
+
+    @property
+    def in_flight_cap(self) -> int | None:
+        """Requests that may be in flight at once; None for a trace on its recorded schedule, whatever that takes."""
+        return None if self.trace is not None and self.trace.schedule == "recorded" else self.concurrency
 
     @model_validator(mode="before")
     @classmethod

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast, overload
 
 from pytest_mooncake.errors import WorkloadError
 from pytest_mooncake.plan.models import WorkloadPlan
-from pytest_mooncake.records import PlannedRequest
+from pytest_mooncake.records import PlannedRequest, PlannedReuse
 from pytest_mooncake.workload.content import Content, MadeUp
 from pytest_mooncake.workload.layout import Layout
 from pytest_mooncake.workload.nonce import NONCE_TOKENS, nonce_places
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pytest_mooncake.workload.reuse import Reuse
 
 Symbols = list[int] | list[str]
+
+SMALLEST_BLOCK = 16
+"""Of vLLM's own prefix cache; every chunk of a store is a multiple of it."""
 
 
 class Workload:
@@ -71,6 +74,13 @@ class Workload:
         from pytest_mooncake.workload.reuse import planned_reuse
 
         return planned_reuse(self.layout, chunk_tokens)
+
+    def planned(self, chunk_tokens: int | None) -> PlannedReuse:
+        """The sums of `reuse` for a store of such chunks.
+
+        Where its chunks are not known, in blocks of 16 tokens: no cache finds more with larger ones.
+        """
+        return self.reuse(chunk_tokens or SMALLEST_BLOCK).sums(in_order=self.plan.in_flight_cap == 1)
 
     @property
     def overhead_tokens(self) -> int:

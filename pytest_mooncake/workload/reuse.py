@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_mooncake.records import PlannedReuse
 from pytest_mooncake.workload.chunks import chunk_index
 
 if TYPE_CHECKING:
@@ -52,6 +53,19 @@ class Reuse:
     def warm_cached_tokens(self) -> tuple[int, ...]:
         """(n,) `cached_tokens` that the engine reports in a warm round."""
         return self._cached(self.chunks)
+
+    def sums(self, *, in_order: bool) -> PlannedReuse:
+        """What a round's evidence is held against; `in_order` as in `PlannedReuse`."""
+        return PlannedReuse(
+            requests=len(self.chunks),
+            chunk_tokens=self.chunk_tokens,
+            chunks=int(self.chunks.sum()),
+            distinct_chunks=self.distinct_chunks,
+            cold_chunks=int(self.cold_hits.sum()),
+            cold_cached_tokens=sum(self.cold_cached_tokens),
+            warm_cached_tokens=sum(self.warm_cached_tokens),
+            in_order=in_order,
+        )
 
     def _cached(self, hits: Ints) -> tuple[int, ...]:
         tokens = hits * self.chunk_tokens

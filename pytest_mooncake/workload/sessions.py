@@ -70,23 +70,30 @@ class Sharing:
 def share(plan: WorkloadPlan, traffic: Traffic, requests: int, *, seed: str, chunk_tokens: int) -> Sharing:
     """Lay out `requests` of one kind of traffic.
 
-    Where the pool has too many documents for so few requests to reuse so much, it is cut to as many as can, and the
-    notes say so.
+    Where the pool has too many documents for so few requests to reuse so much, it is cut to as many as can; where even
+    one is too many, the reuse asked for may be missed by up to one chunk a request. The notes say so.
 
     Raises:
-        WorkloadError: even one document is too many, or prefix and turns alone reuse more.
+        WorkloadError: it would be missed by more, or prefix and turns alone reuse more.
     """
     trial = _Trial(plan=plan, traffic=traffic, requests=requests, seed=seed, chunk_tokens=chunk_tokens)
     documents = _documents(trial)
     sessions = trial.sessions(documents)
-    notes: tuple[str, ...] = ()
-    if traffic.documents is not None and documents < traffic.documents:
-        notes = (
-            f"{traffic.name}: {documents} of {traffic.documents} documents are used: {requests} requests "
-            f"reuse {traffic.reuse:.0%} from no more",
-        )
     cuts = _solve(trial, sessions)
-    return Sharing(prefix=trial.prefix, sessions=sessions, cuts=cuts, notes=notes)
+    return Sharing(prefix=trial.prefix, sessions=sessions, cuts=cuts, notes=_notes(trial, documents))
+
+
+def _notes(trial: _Trial, documents: int) -> tuple[str, ...]:
+    """What so few requests, or so short ones, make other than it was asked for."""
+    traffic = trial.traffic
+    if not trial.reaches(documents):
+        return (f"{traffic.name}: {_most(trial)}; the difference is below one chunk a request",)
+    if traffic.documents is None or documents == traffic.documents:
+        return ()
+    return (
+        f"{traffic.name}: {documents} of {traffic.documents} documents are used: {trial.requests} requests "
+        f"reuse {traffic.reuse:.0%} from no more",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +183,10 @@ class _Trial:
         """Whether the reuse asked for can be had from a pool of `documents`."""
         return self.missing(self.sessions(documents), 0.0)[0] <= 0
 
+    def comes_close(self, documents: int) -> bool:
+        """Whether it is missed by no more than one chunk a request."""
+        return self.missing(self.sessions(documents), 0.0)[0] <= self.requests
+
 
 def _longest_leads(drawn: Sequence[int], asked: Sequence[int]) -> list[tuple[int, int, bool]]:
     """Give the longest length among a document's sessions to the first of them: (length, document, leads)."""
@@ -196,7 +207,9 @@ def _documents(trial: _Trial) -> int:
     if trial.reaches(high):
         return high
     if not trial.reaches(low):
-        raise WorkloadError(_too_much(trial))
+        if trial.comes_close(low):
+            return low
+        raise WorkloadError(f"{trial.traffic.name}: {_most(trial)}; give {_what_would_do(trial)}")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if trial.reaches(middle) else (low, middle)
@@ -221,25 +234,21 @@ def _solve(trial: _Trial, sessions: Sequence[Session]) -> tuple[Cut, ...]:
     return trial.cuts(sessions, best[1])
 
 
-def _too_much(trial: _Trial) -> str:
+def _most(trial: _Trial) -> str:
     traffic = trial.traffic
     short, total = trial.missing(trial.sessions(trial.fewest_documents), 0.0)
     most = traffic.reuse - short / total if total else 0.0
     return (
-        f"{traffic.name}: {trial.requests} requests of about {trial.mean:.0f} tokens reuse at most {most:.0%} of their "
-        f"chunks, {traffic.reuse:.0%} was asked; give {_what_would_do(trial)}"
+        f"{trial.requests} requests of about {trial.mean:.0f} tokens reuse at most {most:.0%} of their chunks, "
+        f"{traffic.reuse:.0%} was asked"
     )
 
 
 def _what_would_do(trial: _Trial) -> str:
-    """The option that makes the reuse asked for possible: more requests, or else longer prompts."""
+    """The option that makes the reuse asked for possible. Longer prompts never do where more requests do not."""
     plan = trial.plan
     for times in _TIMES_MORE:
         more = replace(trial, requests=math.ceil(trial.requests * times))
-        if more.reaches(more.fewest_documents):
+        if more.comes_close(more.fewest_documents):
             return f"--mooncake-requests {math.ceil(plan.requests * times)} or more"
-    for times in _TIMES_MORE:
-        longer = plan.model_copy(update={"prompt_tokens": math.ceil(plan.prompt_tokens * times)})
-        if replace(trial, plan=longer).reaches(trial.fewest_documents):
-            return f"--mooncake-prompt-tokens {longer.prompt_tokens} or more"
     return "the workload more turns or less reuse"

@@ -77,7 +77,7 @@ def trace_layout(
         segments=segments,
         prompt_tokens=trace.input_tokens,
         output_tokens=trace.output_tokens,
-        offset_ns=_offsets_ns(trace, spec.speed),
+        offset_ns=_offsets_ns(trace, spec.speed) if spec.schedule == "recorded" else None,
         notes=notes,
     )
 

@@ -103,6 +103,16 @@ def test_the_schedule_is_the_recorded_one_scaled_and_starts_with_the_window(tmp_
     assert len(replay(file, requests=3).requests("n")) == 3
 
 
+def test_without_its_schedule_a_trace_is_a_closed_loop_in_the_recorded_order(tmp_path: Path) -> None:
+    work = replay(written(tmp_path, [row(1000 * i) for i in range(3)]), schedule="none")
+    assert [request.offset_ns for request in work.requests("n")] == [None] * 3
+    assert work.plan.in_flight_cap == work.plan.concurrency
+
+
+def test_a_recorded_schedule_is_kept_whatever_it_takes_in_flight(tmp_path: Path) -> None:
+    assert replay(written(tmp_path, [row()])).plan.in_flight_cap is None
+
+
 def test_five_minutes_of_the_conversation_trace_keep_their_requests_and_prefixes() -> None:
     file = DATA / "conversation_trace.jsonl.gz"
     part = replay(file, start_s=600, duration_s=300)

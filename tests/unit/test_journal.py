@@ -19,6 +19,7 @@ from pytest_mooncake.records import (
     Kind,
     KVGeometry,
     Phase,
+    PlannedReuse,
     RequestRecord,
     Round,
     Scrape,
@@ -103,6 +104,28 @@ def test_a_run_comes_back_as_it_was_written(tmp_path: Path, plan: Plan) -> None:
     assert back.rounds == (measured(0), measured(1))
     assert back.environment == {"python": "3.11"}
     assert back.complete
+
+
+def test_what_a_round_was_planned_to_reuse_comes_back_with_it(tmp_path: Path, plan: Plan) -> None:
+    planned = PlannedReuse(
+        requests=2,
+        chunk_tokens=256,
+        chunks=4,
+        distinct_chunks=3,
+        cold_chunks=1,
+        cold_cached_tokens=256,
+        warm_cached_tokens=1024,
+        in_order=True,
+    )
+    back = read(recorded(tmp_path / "run", plan, replace(measured(0), planned=planned)))
+    assert back.rounds[0].planned == planned
+
+
+def test_a_record_without_planned_reuse_is_read_as_not_known(tmp_path: Path, plan: Plan) -> None:
+    directory = recorded(tmp_path / "run", plan, measured(0))
+    events = (directory / EVENTS_FILE).read_bytes()
+    (directory / EVENTS_FILE).write_bytes(events.replace(b',"planned":null', b""))
+    assert read(directory).rounds == (measured(0),)
 
 
 def test_a_killed_run_keeps_every_finished_request(tmp_path: Path, plan: Plan) -> None:

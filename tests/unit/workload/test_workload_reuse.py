@@ -113,3 +113,21 @@ def test_prompts_without_a_whole_chunk_reuse_nothing() -> None:
     reuse = planned_reuse(layout([[0], [0]], [20] * 6, [0, 0]), 256)
     assert reuse.cold_ratio == 0.0
     assert reuse.warm_cached_tokens == (0, 0)
+
+
+def test_sums_of_a_round_are_those_of_its_requests_in_the_stores_chunks() -> None:
+    plan = WorkloadPlan(name="w", requests=3, prompt_tokens=40, concurrency=1)
+    work = Workload(plan, layout([[0, 1], [0, 2], [3]], [32, 16, 16, 40], [0, 0, 0]), pool_of_ids(range(500), "test"))
+    planned = work.planned(16)
+    assert (planned.requests, planned.chunks, planned.distinct_chunks) == (3, 3 + 3 + 2, 3 + 1 + 2)
+    assert (planned.cold_chunks, planned.cold_cached_tokens) == (2, 32)
+    assert planned.warm_cached_tokens == 47 + 47 + 32
+    assert planned.in_order
+
+
+def test_where_the_stores_chunks_are_unknown_no_larger_ones_find_more_than_the_sums_say() -> None:
+    plan = WorkloadPlan(name="w", requests=2, prompt_tokens=100)
+    work = Workload(plan, layout([[0, 1], [0, 2]], [70, 30, 30], [0, 0]), pool_of_ids(range(500), "test"))
+    unknown = work.planned(None)
+    assert not unknown.in_order
+    assert all(work.planned(size).cold_cached_tokens <= unknown.cold_cached_tokens for size in (16, 32, 64, 256))
