@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import orjson
 
@@ -29,7 +29,12 @@ class Prepared:
     prompt_tokens: int | None
     output_tokens: int
     offset_ns: int | None
+    after: int | None = None
+    think_ns: int = 0
+    keeps_ids: bool = False
+    """Whether the answer's token ids are wanted, for later prompts."""
     body: bytes
+    """Empty while the prompt holds an answer that was not given yet."""
 
 
 class Bodies:
@@ -95,20 +100,42 @@ class Bodies:
         if place is None:
             self._exhausted = True
             return False
-        prepared = _prepare(self._spec.requests[place], self._spec)
+        prepared = self._prepare(place)
         self._ready.append(prepared)
         self._ready_bytes += len(prepared.body)
         return True
 
+    def _prepare(self, place: int) -> Prepared:
+        requests = self._spec.requests
+        outline = requests.outline(place) if isinstance(requests, Outlines) else None
+        return _prepare(requests[place] if outline is None else outline, self._spec, encoded=outline is None)
 
-def _prepare(planned: PlannedRequest, spec: RoundSpec) -> Prepared:
+    def complete(self, prepared: Prepared) -> Prepared:
+        """The request with its body, once the answers in its prompt are there."""
+        if prepared.body:
+            return prepared
+        return _prepare(self._spec.requests[prepared.index], self._spec)
+
+
+@runtime_checkable
+class Outlines(Protocol):
+    """Requests of which some cannot be made before others were answered."""
+
+    def outline(self, index: int) -> PlannedRequest | None:
+        """Request `index` without its prompt where that holds an answer to come; None where all of it is known."""
+
+
+def _prepare(planned: PlannedRequest, spec: RoundSpec, *, encoded: bool = True) -> Prepared:
     return Prepared(
         index=planned.index,
         engine=planned.engine,
         prompt_tokens=planned.prompt_tokens,
         output_tokens=planned.output_tokens,
         offset_ns=planned.offset_ns,
-        body=orjson.dumps(_body_of(planned, spec)),
+        after=planned.after,
+        think_ns=planned.think_ns,
+        keeps_ids=bool(planned.body.get("return_token_ids")),
+        body=orjson.dumps(_body_of(planned, spec)) if encoded else b"",
     )
 
 

@@ -78,7 +78,7 @@ class Exchange:
     _deadline: asyncio.Timeout | None = None
 
     def __post_init__(self) -> None:
-        self.reading = StreamReading(chat=self.spec.api == "chat")
+        self.reading = StreamReading(chat=self.spec.api == "chat", keeps_ids=self.prepared.keeps_ids)
         self._parser = SSEParser(self.marks)
 
     async def perform(self, transport: Transport) -> None:

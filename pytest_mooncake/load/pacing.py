@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from pytest_mooncake.load.bodies import Bodies, Prepared
 from pytest_mooncake.load.transport import Clock
+from pytest_mooncake.load.turns import Turns, sleep_until
 
 __all__ = ["Opening", "Outcome", "Send", "closed_loop", "open_loop"]
 
@@ -50,13 +51,17 @@ class Opening:
             self.cut_short = f"the first {self.size} requests all failed; the last with: {fault}"
             self._decided.set()
 
+    def is_over(self) -> bool:
+        """Whether the round was cut short."""
+        return self.cut_short is not None
+
     async def wait_after_failure(self) -> None:
         """Wait until it is known whether the round goes on."""
         await self._decided.wait()
 
 
-async def closed_loop(bodies: Bodies, send: Send, opening: Opening, *, slots: int, clock: Clock) -> None:
-    """Keep `slots` requests in flight: the next starts as soon as a slot is free.
+async def closed_loop(bodies: Bodies, send: Send, opening: Opening, turns: Turns, *, slots: int, clock: Clock) -> None:
+    """Keep `slots` requests in flight: the next starts as soon as a slot is free and it is its turn.
 
     A slot is free from the arrival of the last byte before, not from when this task learns of it: the difference is
     the client's own delay and must show in its send delays.
@@ -66,6 +71,10 @@ async def closed_loop(bodies: Bodies, send: Send, opening: Opening, *, slots: in
     async def run_slot() -> None:
         ready_ns = began_ns
         while opening.cut_short is None and (prepared := bodies.take()) is not None:
+            prepared, due_ns = await turns.come(prepared)
+            if opening.is_over():
+                return
+            ready_ns = max(ready_ns, due_ns)
             outcome = await send(prepared, intended_ns=ready_ns, ready_ns=ready_ns)
             ready_ns = outcome.free_ns
             if outcome.refused:
@@ -78,35 +87,37 @@ async def closed_loop(bodies: Bodies, send: Send, opening: Opening, *, slots: in
 
 
 async def open_loop(
-    bodies: Bodies, send: Send, opening: Opening, *, cap: int | None, start_ns: int, clock: Clock
+    bodies: Bodies, send: Send, opening: Opening, turns: Turns, *, cap: int | None, start_ns: int, clock: Clock
 ) -> None:
     """Start every request at `start_ns` plus its offset, however late the ones before it are.
 
+    A turn of a conversation starts no earlier than its predecessor allows: nobody answers what was not said yet.
     With a cap, a request whose time has come waits for one of `cap` slots; `ready_ns` then says when it got it.
     """
     slots = asyncio.Semaphore(cap) if cap is not None else None
     async with asyncio.TaskGroup() as group:
         while opening.cut_short is None and (prepared := bodies.take()) is not None:
             intended_ns = start_ns + (prepared.offset_ns or 0)
-            await _sleep_until(intended_ns, clock)
+            await sleep_until(intended_ns, clock)
             if slots is not None:
                 await slots.acquire()
             ready_ns = clock() if slots is not None else None
             done = slots.release if slots is not None else None
-            group.create_task(_send_one(send, prepared, intended_ns, ready_ns, done))
+            group.create_task(_send_one(send, turns, prepared, intended_ns, ready_ns, done))
 
 
 async def _send_one(
-    send: Send, prepared: Prepared, intended_ns: int, ready_ns: int | None, done: Callable[[], None] | None
+    send: Send,
+    turns: Turns,
+    prepared: Prepared,
+    intended_ns: int,
+    ready_ns: int | None,
+    done: Callable[[], None] | None,
 ) -> None:
     try:
-        await send(prepared, intended_ns=intended_ns, ready_ns=ready_ns)
+        prepared, due_ns = await turns.come(prepared)
+        ready_ns = None if ready_ns is None else max(ready_ns, due_ns)
+        await send(prepared, intended_ns=max(intended_ns, due_ns), ready_ns=ready_ns)
     finally:
         if done is not None:
             done()
-
-
-async def _sleep_until(at_ns: int, clock: Clock) -> None:
-    """Sleep to an absolute time. Timers have 1 ms resolution and may fire early: never send before the time."""
-    while (left_ns := at_ns - clock()) > 0:  # noqa: ASYNC110 - what is waited for is the time itself
-        await asyncio.sleep(left_ns / 1e9)

@@ -35,8 +35,10 @@ _TEXT_FIELDS = ("content", "reasoning_content", "reasoning")
 class StreamReading:
     """Accumulates one response. Nothing a server sends makes it raise; what is wrong ends up in `error`."""
 
-    def __init__(self, *, chat: bool) -> None:
+    def __init__(self, *, chat: bool, keeps_ids: bool = False) -> None:
         self._chat = chat
+        self._keeps_ids = keeps_ids
+        self.token_ids: list[int] = []
         self._texts: list[str] = []
         self._usage: Mapping[str, Any] = {}
         self._prompt_details: object = None
@@ -119,6 +121,12 @@ class StreamReading:
             for choice in choices:
                 if isinstance(choice, dict):
                     self._take_choice(choice, at_ns, counted)
+                    if self._keeps_ids:
+                        self._take_ids(choice.get("token_ids"))
+
+    def _take_ids(self, ids: object) -> None:
+        if isinstance(ids, list):
+            self.token_ids.extend(one for one in ids if type(one) is int)
 
     def _take_usage(self, usage: Mapping[str, Any], at_ns: int) -> None:
         self.usage_ns = at_ns

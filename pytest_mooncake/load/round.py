@@ -15,6 +15,7 @@ from pytest_mooncake.load.health import HealthSampler, tainted_requests
 from pytest_mooncake.load.pacing import Opening, Outcome, closed_loop, open_loop
 from pytest_mooncake.load.spec import RoundResult, RoundSpec
 from pytest_mooncake.load.transport import Clock, Transport
+from pytest_mooncake.load.turns import Answers, Turns
 from pytest_mooncake.records import RequestRecord
 
 __all__ = ["RoundResult", "RoundSpec", "first_of_group", "run_round", "run_share"]
@@ -98,6 +99,8 @@ class _Run:
         self._slots = _slots(spec, bodies)
         self._open_loop = bodies.has_arrival_times
         self._opening = Opening(self._slots)
+        self._turns = Turns(bodies, self._clock)
+        self._answers = spec.requests if isinstance(spec.requests, Answers) else None
         self._sampler = HealthSampler(clock=self._clock)
         self._records: list[RequestRecord] = []
         self._taken = 0
@@ -120,10 +123,11 @@ class _Run:
 
     async def _send_all(self, began_ns: int) -> None:
         clock, cap = self._clock, self._spec.concurrency
+        parts = (self._bodies, self._send, self._opening, self._turns)
         if self._open_loop:
-            await open_loop(self._bodies, self._send, self._opening, cap=cap, start_ns=began_ns, clock=clock)
+            await open_loop(*parts, cap=cap, start_ns=began_ns, clock=clock)
         else:
-            await closed_loop(self._bodies, self._send, self._opening, slots=self._slots, clock=clock)
+            await closed_loop(*parts, slots=self._slots, clock=clock)
 
     async def _send(self, prepared: Prepared, *, intended_ns: int, ready_ns: int | None) -> Outcome:
         place, self._taken = self._taken, self._taken + 1
@@ -149,6 +153,9 @@ class _Run:
             place, exchange = item
             await exchange.read_rest()
             self._read_late |= exchange.read_late
+            if self._answers is not None:
+                self._answers.answered(exchange.prepared.index, tuple(exchange.reading.token_ids))
+            self._turns.note(exchange.prepared.index, exchange.free_ns)
             record = exchange.record()
             self._records.append(record)
             self._opening.note(place, record.error)

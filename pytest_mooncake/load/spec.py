@@ -51,6 +51,11 @@ class RoundSpec:
         if self.concurrency is not None and self.concurrency < 1:
             raise ValueError(f"concurrency must be positive, got {self.concurrency}")
 
+    @property
+    def is_chained(self) -> bool:
+        """Whether some requests wait for the end of others: then one process must send them all."""
+        return bool(getattr(self.requests, "is_chained", False))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LagSample:

@@ -46,14 +46,15 @@ _LEAD_NS = 20_000_000
 async def run_round_in_workers(spec: RoundSpec, *, workers: int, on_record: OnRecord) -> RoundResult:
     """Send a round from `workers` processes; otherwise as `run_round`, which one worker amounts to.
 
-    There are never more workers than slots or requests. They inherit the network namespace of the calling thread.
+    There are never more workers than slots or requests, and only one where requests wait for others. They inherit the
+    network namespace of the calling thread.
 
     Raises:
         WorkloadError: The requests cannot be handed to another process, or not be encoded.
         MooncakeError: A worker ended before its time.
         BaseException: What `on_record` raised; the round ends at once.
     """
-    count = min(workers, len(spec.requests), spec.concurrency or workers)
+    count = 1 if spec.is_chained else min(workers, len(spec.requests), spec.concurrency or workers)
     if count <= 1:
         return await run_round(spec, on_record=on_record)
     orders = [_order_for(spec, workers=count, worker=worker) for worker in range(count)]

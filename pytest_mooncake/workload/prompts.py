@@ -55,7 +55,8 @@ class Workload:
         symbols = self.pool.ids if isinstance(self.pool, TokenPool) else self.pool.words
         self.content: Content = own_text or MadeUp(symbols)
         self.has_own_text = own_text is not None
-        self.replies: dict[tuple[str, int], tuple[int, ...]] = {}
+        self._replies: dict[int, tuple[int, ...]] = {}
+        self._replies_of: str | None = None
         limits = [limit for limit in (max_model_len, self.pool.max_model_len) if limit is not None]
         if limits:
             check_context(plan, layout, min(limits))
@@ -87,6 +88,24 @@ class Workload:
         """Tokens of a prompt that are not ours to choose: template, BOS, opener (0 where unknown)."""
         return (self.pool.overhead_tokens or 0) if isinstance(self.pool, WordPool) else 0
 
+    def reply_of(self, index: int) -> int:
+        """The segment that holds the server's own answer to request `index` in later prompts; -1 for none.
+
+        Answers come as token ids, so prompts of text carry fixed ones.
+        """
+        reply = self.layout.reply
+        return -1 if reply is None or not isinstance(self.pool, TokenPool) else int(reply[index])
+
+    def has_reply(self, nonce: str, segment: int) -> bool:
+        """Whether the answer that `segment` stands for was given in the round of `nonce`."""
+        return self._replies_of == nonce and segment in self._replies
+
+    def keep_reply(self, nonce: str, segment: int, token_ids: tuple[int, ...]) -> None:
+        """Put an answer into the prompts of the round of `nonce`; the first one stays. Other rounds' are forgotten."""
+        if self._replies_of != nonce:
+            self._replies, self._replies_of = {}, nonce
+        self._replies.setdefault(segment, token_ids)
+
     def prompt_tokens(self, index: int) -> int | None:
         """What the server must count for request `index`, None where it cannot be known."""
         known = isinstance(self.pool, TokenPool) or (self.pool.is_exact and not self.has_own_text)
@@ -114,11 +133,11 @@ class Workload:
         return self._with_replies(nonce, runs, made)
 
     def _with_replies(self, nonce: str, runs: Sequence[_Run], symbols: Symbols) -> Symbols:
-        if not self.replies:
+        if self._replies_of != nonce:
             return symbols
         at = 0
         for run in runs:
-            reply = self.replies.get((nonce, run.segment))
+            reply = self._replies.get(run.segment)
             if reply is not None:
                 symbols[at : at + run.tokens] = reply[: run.tokens]  # type: ignore[assignment]
             at += run.tokens
@@ -205,29 +224,46 @@ class Planned(Sequence[PlannedRequest]):
             raise IndexError(f"request {index} of {len(self)}")
         return self._make(index % len(self))
 
+    @property
+    def is_chained(self) -> bool:
+        """Whether any request waits for another one."""
+        return self.workload.layout.after is not None
+
+    def outline(self, index: int) -> PlannedRequest | None:
+        """Request `index` without its prompt where that holds an answer to come; None where all of it is known."""
+        after = self._after(index)
+        segment = -1 if after is None else self.workload.reply_of(after)
+        known = segment < 0 or self.workload.has_reply(self.nonce, segment)
+        return None if known else self._made(index, prompt="")
+
     def answered(self, index: int, token_ids: tuple[int, ...]) -> None:
         """Take the server's answer to request `index` into the later turns of its conversation.
 
         Ignored where replies are fixed. An answer of another length than planned is ignored too: the planned text
-        keeps the lengths exact, and the request itself has failed by then.
+        keeps the lengths exact, and the request itself has failed by then. A round that is sent again keeps the
+        answers of the first time, so that its requests are the same ones.
         """
-        reply = self.workload.layout.reply
-        segment = -1 if reply is None else int(reply[index])
+        segment = self.workload.reply_of(index)
         if segment >= 0 and len(token_ids) == int(self.workload.layout.output_tokens[index]):
-            self.workload.replies[(self.nonce, segment)] = token_ids
+            self.workload.keep_reply(self.nonce, segment, token_ids)
+
+    def _after(self, index: int) -> int | None:
+        after = self.workload.layout.after
+        return None if after is None or int(after[index]) < 0 else int(after[index])
 
     def _make(self, i: int) -> PlannedRequest:
+        return self._made(i, prompt=self.workload.prompt(self.nonce, i))
+
+    def _made(self, i: int, *, prompt: tuple[int, ...] | str) -> PlannedRequest:
         layout = self.workload.layout
-        after = -1 if layout.after is None else int(layout.after[i])
-        wants_ids = layout.reply is not None and int(layout.reply[i]) >= 0
         return PlannedRequest(
             index=i,
             engine=(i + self.shift) % self.engines,
-            prompt=self.workload.prompt(self.nonce, i),
+            prompt=prompt,
             prompt_tokens=self.workload.prompt_tokens(i),
             output_tokens=int(layout.output_tokens[i]),
             offset_ns=None if layout.offset_ns is None else int(layout.offset_ns[i]),
-            after=None if after < 0 else after,
+            after=self._after(i),
             think_ns=0 if layout.think_ns is None else int(layout.think_ns[i]),
-            body={"return_token_ids": True} if wants_ids else {},
+            body={"return_token_ids": True} if self.workload.reply_of(i) >= 0 else {},
         )

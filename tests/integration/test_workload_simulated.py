@@ -101,3 +101,32 @@ async def test_a_trace_is_replayed_on_its_schedule_and_hits_as_planned() -> None
     assert cached(warm) == work.reuse(256).warm_cached_tokens
     # a cold request may overtake the one that would have stored its prefix, and then finds less, never more
     assert all((a or 0) <= b for a, b in zip(cached(cold), work.reuse(256).cold_cached_tokens, strict=True))
+
+
+async def test_conversations_carry_the_engines_own_answers_and_reuse_what_was_planned() -> None:
+    plan = load(ROOT / "fixtures" / "workloads" / "customer-chat.yaml", WorkloadPlan, name="customer-chat")
+    kind = plan.traffic[0].model_copy(update={"reply": "real", "think_time_s": 0.0})
+    changes = {"requests": 24, "prompt_tokens": 3000, "output_tokens": 4, "traffic": (kind,)}
+    async with stack() as (view, http):
+        work = await build(plan.model_copy(update=changes), view, http=http, run_id="r")
+        planned = work.requests("0")
+        made_up = [request.prompt for request in planned]
+        cold = await sent(view, work, Kind.COLD, concurrency=4)
+        spoken = [request.prompt for request in planned]
+        warm = await sent(view, work, Kind.WARM, concurrency=4)
+    later_turns = 24 - 24 // 8
+    assert sum(a != b for a, b in zip(made_up, spoken, strict=True)) == later_turns
+    assert [request.prompt for request in planned] == spoken
+    assert cached(cold) == work.reuse(256).cold_cached_tokens
+    assert cached(warm) == work.reuse(256).warm_cached_tokens
+
+
+@pytest.mark.parametrize("name", ["kb-qa", "customer-chat", "code-assistant", "mixed"])
+async def test_reuse_does_not_depend_on_how_many_requests_are_in_flight(name: str) -> None:
+    plan = load(ROOT / "fixtures" / "workloads" / f"{name}.yaml", WorkloadPlan, name=name)
+    kinds = tuple(kind.model_copy(update={"think_time_s": 0.0}) for kind in plan.traffic)
+    plan = plan.model_copy(update={"requests": 40, "prompt_tokens": 3000, "output_tokens": 4, "traffic": kinds})
+    async with stack(max_num_seqs=8) as (view, http):
+        work = await build(plan, view, http=http, run_id="r")
+        cold = await sent(view, work, Kind.COLD, concurrency=8)
+    assert cached(cold) == work.reuse(256).cold_cached_tokens

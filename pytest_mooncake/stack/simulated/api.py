@@ -189,6 +189,7 @@ class EngineApi:
                     text if sent == 0 else " " + text,
                     completed=until,
                     finish_reason=job.finish_reason if last else None,
+                    token_ids=job.output[sent:until],
                 )
             )
             sent = until
@@ -202,6 +203,7 @@ class EngineApi:
             chat=asked.chat,
             created_s=int(time.time()),
             usage_prompt_tokens=len(asked.prompt) if running else None,
+            shows_ids=asked.return_token_ids,
         )
 
     def _usage(self, job: Job) -> Usage | None:

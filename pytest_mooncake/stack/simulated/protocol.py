@@ -48,6 +48,7 @@ class GenerationRequest:
     tags: Mapping[str, str]
     skip_save: bool
     logprobs: bool
+    return_token_ids: bool
 
 
 def parse_generation(body: object, served: ServedModel, *, chat: bool) -> GenerationRequest:
@@ -78,6 +79,7 @@ def parse_generation(body: object, served: ServedModel, *, chat: bool) -> Genera
         tags={name.removeprefix(_TAG): str(value) for name, value in transfer.items() if name.startswith(_TAG)},
         skip_save=bool(transfer.get("lmcache.skip_save")),
         logprobs=bool(fields.get("logprobs")) and not chat and not stream,
+        return_token_ids=bool(fields.get("return_token_ids")) and stream,
     )
 
 

@@ -40,12 +40,21 @@ class Answer:
         chat: whether chunks are chat deltas.
         created_s: Unix time.
         usage_prompt_tokens: add running usage with this many prompt tokens to every chunk; `None`: do not.
+        shows_ids: add its token ids to every chunk (`return_token_ids`).
     """
 
     def __init__(
-        self, *, identifier: str, model: str, chat: bool, created_s: int, usage_prompt_tokens: int | None = None
+        self,
+        *,
+        identifier: str,
+        model: str,
+        chat: bool,
+        created_s: int,
+        usage_prompt_tokens: int | None = None,
+        shows_ids: bool = False,
     ) -> None:
         self._chat = chat
+        self._shows_ids = shows_ids
         self._head = {
             "id": identifier,
             "object": "chat.completion.chunk" if chat else "text_completion",
@@ -60,12 +69,13 @@ class Answer:
         choice = b'{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}'
         return self._prefix + b',"choices":[' + choice + b"]" + self._running_usage(0) + b"}\n\n"
 
-    def text(self, text: str, *, completed: int, finish_reason: str | None) -> bytes:
-        """Return a chunk with `text`; `completed` is the number of tokens with this chunk."""
+    def text(self, text: str, *, completed: int, finish_reason: str | None, token_ids: Sequence[int] = ()) -> bytes:
+        """Return a chunk with `text`; `completed` is the number of tokens with this chunk, `token_ids` its own."""
         encoded = orjson.dumps(text)
         body = b'"delta":{"content":' + encoded + b"}" if self._chat else b'"text":' + encoded
         end = b"null" if finish_reason is None else b'"' + finish_reason.encode() + b'"'
-        choice = b'{"index":0,' + body + b',"logprobs":null,"finish_reason":' + end + b"}"
+        ids = b',"token_ids":' + orjson.dumps(list(token_ids)) if self._shows_ids else b""
+        choice = b'{"index":0,' + body + ids + b',"logprobs":null,"finish_reason":' + end + b"}"
         return self._prefix + b',"choices":[' + choice + b"]" + self._running_usage(completed) + b"}\n\n"
 
     def usage(self, usage: Usage) -> bytes:
