@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from pytest_mooncake.conduct import Outcome
@@ -25,6 +27,33 @@ def test_evidence_of_rounds_holds(run: Outcome, kind: Kind) -> None:
     broken = _broken(run, kind)
     if broken:
         pytest.fail(_lines(broken), pytrace=False)
+
+
+def test_every_prompt_token_is_accounted_for(run: Outcome) -> None:
+    """GPU prefix cache + LMCache CPU + Mooncake + computed = the engines' own prompt tokens = what was sent."""
+    rows = [r for r in run.judgement.details["attribution"] if r["unexplained_tokens"] is not None]
+    if not rows:
+        pytest.skip("the engines do not count prompt tokens by source: vLLM 0.17 and newer do, at /metrics")
+    wrong = [r for r in rows if r["unexplained_tokens"] or r["prompt_tokens"] != r["tokens_sent"]]
+    if wrong:
+        pytest.fail("\n".join(_row(row) for row in wrong), pytrace=False)
+
+
+def _row(row: Mapping[str, object]) -> str:
+    tiers = ("gpu_prefix_tokens", "lmcache_cpu_tokens", "mooncake_tokens", "external_tokens", "computed_tokens")
+    told = ", ".join(f"{name} {row[name]}" for name in tiers if row[name] is not None)
+    return f"round {row['round']} ({row['kind']}): {row['prompt_tokens']} counted, {row['tokens_sent']} sent: {told}"
+
+
+def test_nothing_came_from_nearer_than_the_store(run: Outcome) -> None:
+    """No prompt token of a warm round came from the GPU prefix cache or from LMCache's CPU memory."""
+    warm = [r for r in run.judgement.details["attribution"] if r["kind"] == Kind.WARM]
+    known = [r for r in warm if r["gpu_prefix_tokens"] is not None and r["lmcache_cpu_tokens"] is not None]
+    if not known:
+        pytest.skip("without the counters of engine and master the tiers cannot be told apart (--mooncake-master)")
+    nearer = [r for r in known if r["gpu_prefix_tokens"] or r["lmcache_cpu_tokens"]]
+    if nearer:
+        pytest.fail("\n".join(_row(row) for row in nearer), pytrace=False)
 
 
 def test_something_was_proven(run: Outcome) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 import pytest
 
+from pytest_mooncake.cache.preflight import Severity
+from pytest_mooncake.inspection import inspect
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import Rung, StackView
 
@@ -34,3 +39,19 @@ def test_the_counters_can_be_read(stack: StackView, mooncake_plan: Plan) -> None
             "no engine counters: give --mooncake-metrics URL, or accept less with --mooncake-evidence usage",
             pytrace=False,
         )
+
+
+def test_the_configuration_has_no_errors(
+    stack: StackView, mooncake_plan: Plan, record_property: Callable[[str, object], None]
+) -> None:
+    """Nothing that is known to make a measurement wrong: ignored keys, wrong tiers, pairs of versions that cannot work.
+
+    Warnings are printed (`-rP`) and kept as properties of the test; `pytest-mooncake doctor` says the same of files.
+    """
+    found = inspect(mooncake_plan, stack, os.environ)
+    for finding in found:
+        record_property(finding.id, finding.what)
+        print(f"{finding.id} {finding.severity}: {finding.what}; {finding.why}; fix: {finding.fix}")
+    errors = [finding for finding in found if finding.severity is Severity.ERROR]
+    if errors:
+        pytest.fail("\n".join(f"{e.id}: {e.what}; {e.why}; fix: {e.fix}" for e in errors), pytrace=False)

@@ -16,6 +16,7 @@ import typer
 
 from pytest_mooncake import __version__
 from pytest_mooncake.console import Console
+from pytest_mooncake.doctor import doctor
 from pytest_mooncake.errors import MooncakeError, UsageError
 from pytest_mooncake.options import Options
 from pytest_mooncake.records import StackView, Verdict
@@ -23,6 +24,8 @@ from pytest_mooncake.records import StackView, Verdict
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 stack_app = typer.Typer(no_args_is_help=True, help="A stack that outlives a run: start, look at and stop it.")
 app.add_typer(stack_app, name="stack")
+
+app.command()(doctor)
 
 EXIT_OF = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 10, Verdict.INVALID: 11}
 

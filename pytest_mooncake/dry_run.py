@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytest_mooncake.cache.expect import kv_bytes_per_token
+from pytest_mooncake.cache.plan_cost import BUDGET_SHARE, check_budget, store_cost
+from pytest_mooncake.errors import UsageError
 from pytest_mooncake.plan.models import Plan, StackPlan, Target
+from pytest_mooncake.records import KVGeometry
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
@@ -20,7 +24,9 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     per_round = work.requests * work.prompt_tokens
     yield f"  tokens     {per_round:,} prompt tokens a round"
     yield f"  stores     {_stored(plan)}"
-    yield "  clears     nothing: cold rounds are cold by a fresh nonce in every prompt"
+    yield f"  budget     {_budget(plan)}"
+    yield f"  settles    {_settles(plan)}"
+    yield f"  clears     {_clears(plan)}"
     yield from (f"  claim      {_claim(claim)}" for claim in plan.targets.claims)
     yield f"  evidence   at least '{plan.evidence}' counts"
 
@@ -56,13 +62,57 @@ def _rounds(plan: Plan) -> str:
     )
 
 
+def _kv(stack: StackPlan) -> KVGeometry | None:
+    """How prompts become stored objects; an attached stack has not been asked yet."""
+    if stack.kind == "attached":
+        return None
+    model = stack.model
+    per_token = kv_bytes_per_token(model.layers, model.kv_heads, model.head_dim)
+    return KVGeometry(bytes_per_token=per_token, chunk_tokens=stack.connector.chunk_tokens)
+
+
 def _stored(plan: Plan) -> str:
-    model = plan.stack.model
-    if plan.stack.kind == "attached":
+    kv = _kv(plan.stack)
+    if kv is None:
         return "every cold round's KV (its size is told once the model's geometry is known)"
-    per_token = 2 * model.layers * model.kv_heads * model.head_dim * 2
-    chunk = plan.stack.connector.chunk_tokens
-    whole = plan.workload.prompt_tokens // chunk * chunk
-    total = plan.workload.requests * whole * per_token
-    capacity = plan.stack.store.nodes * plan.stack.store.segment_bytes
-    return f"{total / 1e6:,.0f} MB of KV a cold round ({per_token:,} B a token), into {capacity / 1e9:.1f} GB of store"
+    cost = store_cost(plan.workload.requests, plan.workload.prompt_tokens, kv)
+    return (
+        f"{cost.bytes_per_round / 1e6:,.0f} MB of KV a cold round, {cost.objects:,} objects "
+        f"({kv.bytes_per_token:,} B a token), into {_capacity(plan.stack) / 1e9:.1f} GB of store; "
+        "removed again once its warm round is over"
+    )
+
+
+def _capacity(stack: StackPlan) -> int:
+    return stack.store.nodes * stack.store.segment_bytes
+
+
+def _budget(plan: Plan) -> str:
+    """What the run may have in the store at a time, and whether it would be refused."""
+    kv = _kv(plan.stack)
+    cost = store_cost(plan.workload.requests, plan.workload.prompt_tokens, kv) if kv else None
+    own = plan.stack.kind != "attached"
+    if plan.store_budget_bytes is None and not own:
+        return f"{BUDGET_SHARE:.0%} of what is free in the store, where its master tells (--mooncake-store-budget)"
+    try:
+        return check_budget(
+            cost.bytes_per_round if cost else None,
+            free_bytes=_capacity(plan.stack) if own else None,
+            budget_bytes=plan.store_budget_bytes,
+            provisioned=own,
+        )
+    except UsageError as refusal:
+        return f"REFUSED: {refusal}"
+
+
+def _settles(plan: Plan) -> str:
+    if plan.settle_fixed_s is not None:
+        return f"{plan.settle_fixed_s:g} s by the clock after a cold round"
+    return "after a cold round until the store's counters stand still, at most 30 s"
+
+
+def _clears(plan: Plan) -> str:
+    if plan.allow_clear == "none":
+        return "nothing: cold rounds are cold by a fresh nonce in every prompt"
+    whose = "whosever keys it holds" if plan.allow_clear == "everything" else "if it holds no keys of somebody else"
+    return f"the store before the first round, {whose}; the engines' prefix caches before every warm round"

@@ -23,6 +23,7 @@ from pytest_mooncake.records import (
     Phase,
     PlannedRequest,
     ProbeAnswer,
+    ProbeRole,
     RequestRecord,
     Round,
     Scrape,
@@ -71,6 +72,12 @@ class World:
 
     async def scrape(self) -> tuple[Scrape, ...]:
         return ()
+
+    async def prepare(self, step: Step) -> None:
+        self.told.append(f"prepares {step.name}")
+
+    async def probe(self) -> tuple[ProbeAnswer, ...]:
+        return (ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1),)
 
     async def settle(self, step: Step, before: tuple[Scrape, ...]) -> Settle:
         return Settle(seconds=0.0, settled=True, how="scripted")
@@ -129,6 +136,8 @@ async def lived(world: World, monkeypatch: pytest.MonkeyPatch) -> Experiment:
         settle=world.settle,
         judge=world.judge,
         nonce=lambda number: f"nonce-{number}",
+        prepare=world.prepare,
+        probe=world.probe,
     )
     one = Experiment(world.plan, VIEW, instruments, world)
     await one.run()
@@ -177,6 +186,25 @@ async def test_a_product_fault_ends_the_run_with_the_round_it_was_found_in(
     assert len(world.steps) == len(one.rounds) == number + 1
 
 
+async def test_the_correctness_gate_runs_once_after_the_chain_unless_a_fault_was_found(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(plan, verdict_at={3: Verdict.PASS})
+    await lived(world, monkeypatch)
+    assert world.told[-1] == "probed 1"
+    assert world.told.count("probed 1") == 1
+    broken = World(plan, product_fault_in=2)
+    await lived(broken, monkeypatch)
+    assert "probed 1" not in broken.told
+
+
+async def test_every_round_is_prepared_before_it_starts(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(plan.model_copy(update={"quick": True}))
+    await lived(world, monkeypatch)
+    starts = [line for line in world.told if line.startswith(("prepares", "starts"))]
+    assert starts == ["prepares C0", "starts C0 1", "prepares W1", "starts W1 1"]
+
+
 async def test_an_invalid_trial_starts_a_new_chain_with_a_fresh_cold_round(
     plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,7 +234,8 @@ async def test_records_are_told_one_by_one_and_rounds_when_they_end(
 ) -> None:
     world = World(plan.model_copy(update={"quick": True}))
     await lived(world, monkeypatch)
-    assert world.told == ["starts C0 1", "request 0", "done C0 1", "starts W1 1", "request 1", "done W1 1"]
+    rounds = [line for line in world.told if not line.startswith(("prepares", "probed"))]
+    assert rounds == ["starts C0 1", "request 0", "done C0 1", "starts W1 1", "request 1", "done W1 1"]
 
 
 def replace_looks(plan: Plan, looks: tuple[int, ...]) -> Plan:

@@ -42,6 +42,8 @@ def e01(subject: Subject) -> Iterator[Finding]:
 
 
 def _wrong_transfer(engine: EngineConfig, text: str | None) -> str | None:
+    if text is None and not engine.knows("args"):
+        return None
     if text is None:
         return "no --kv-transfer-config, so the engine knows no store"
     if json_mapping(text) is None:
@@ -97,7 +99,8 @@ def e04(subject: Subject) -> Iterator[Finding]:
 def w32(subject: Subject) -> Iterator[Finding]:
     """The policy for failed loads changed its default between releases."""
     for engine in subject.engines:
-        if engine.transfer and "kv_load_failure_policy" not in engine.transfer and subject.at_least("vllm", "0.13.0"):
+        silent = engine.transfer and engine.knows("args") and "kv_load_failure_policy" not in engine.transfer
+        if silent and subject.at_least("vllm", "0.13.0"):
             yield Finding(
                 id="W32",
                 severity=Severity.WARNING,
@@ -112,7 +115,8 @@ def w35(subject: Subject) -> Iterator[Finding]:
     """The engine's own prefix cache answers before the store is asked."""
     for engine in subject.engines:
         on = engine.args.get("enable-prefix-caching", "true") != "false"
-        if engine.args and on and not subject.intent.resets_prefix_cache:
+        told = engine.args if engine.knows("args") else "enable-prefix-caching" in engine.args
+        if told and on and not subject.intent.resets_prefix_cache:
             yield Finding(
                 id="W35",
                 severity=Severity.WARNING,

@@ -64,7 +64,7 @@ def e21(subject: Subject) -> Iterator[Finding]:
 
 
 def _has_store(engine: EngineConfig) -> bool:
-    return engine.uses_lmcache or engine.connector == "MooncakeStoreConnector"
+    return engine.knows("lmcache") and (engine.uses_lmcache or engine.connector == "MooncakeStoreConnector")
 
 
 def e22(subject: Subject) -> Iterator[Finding]:
@@ -135,8 +135,9 @@ def w26(subject: Subject) -> Iterator[Finding]:
 def w27(subject: Subject) -> Iterator[Finding]:
     """What evidence needs is switched on."""
     for engine in subject.engines:
-        missing = [] if "enable-prompt-tokens-details" in engine.args else ["--enable-prompt-tokens-details"]
-        if engine.uses_lmcache and "PROMETHEUS_MULTIPROC_DIR" not in engine.env:
+        shows = "enable-prompt-tokens-details" in engine.args or not engine.knows("args")
+        missing = [] if shows else ["--enable-prompt-tokens-details"]
+        if engine.uses_lmcache and engine.knows("env") and "PROMETHEUS_MULTIPROC_DIR" not in engine.env:
             missing.append("PROMETHEUS_MULTIPROC_DIR")
         if missing and engine.args:
             yield _finding(

@@ -22,7 +22,7 @@ _STORE_KEYS = frozenset(
 
 
 def _with_lmcache(subject: Subject) -> tuple[EngineConfig, ...]:
-    return tuple(engine for engine in subject.engines if engine.uses_lmcache)
+    return tuple(engine for engine in subject.engines if engine.uses_lmcache and engine.knows("lmcache"))
 
 
 def _error(rule: str, what: str, why: str, fix: str) -> Finding:

@@ -33,7 +33,7 @@ def _chunk_tokens(engine: EngineConfig) -> int:
 
 def e14(subject: Subject) -> Iterator[Finding]:
     """One chunk size, and whole blocks in a chunk."""
-    engines = [engine for engine in subject.engines if engine.uses_lmcache]
+    engines = [engine for engine in subject.engines if engine.uses_lmcache and engine.knows("lmcache")]
     different = _differ(subject, _chunk_tokens) if len(engines) == len(subject.engines) else None
     if different:
         yield _finding(
@@ -52,7 +52,7 @@ def e14(subject: Subject) -> Iterator[Finding]:
 
 def e15(subject: Subject) -> Iterator[Finding]:
     """One hash of chunks in every process."""
-    engines = [engine for engine in subject.engines if engine.uses_lmcache]
+    engines = [e for e in subject.engines if e.uses_lmcache and e.knows("lmcache") and e.knows("env")]
     different = _differ(subject, lambda e: e.setting("pre_caching_hash_algorithm") or "builtin")
     if engines and different:
         yield _finding(
@@ -81,7 +81,7 @@ _IN_KEYS: tuple[tuple[str, Callable[[EngineConfig], object]], ...] = (
 
 def e16(subject: Subject) -> Iterator[Finding]:
     """Model, data types and ranks stand in the keys."""
-    for name, read in _IN_KEYS:
+    for name, read in _IN_KEYS if all(engine.knows("args") for engine in subject.engines) else ():
         different = _differ(subject, read)
         if different:
             yield _finding(

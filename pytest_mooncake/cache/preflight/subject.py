@@ -49,6 +49,7 @@ class EngineConfig:
     """One vLLM engine: its arguments (`parse_vllm_args`), LMCache's YAML, its environment, Mooncake's JSON.
 
     `mooncake` is the content of the file that `MOONCAKE_CONFIG_PATH` names; None when the variable is not set.
+    `unknown` names the parts that nobody told: what is absent from them is not held against the engine.
     """
 
     name: str = "engine 0"
@@ -58,6 +59,11 @@ class EngineConfig:
     mooncake: Mapping[str, object] | None = None
     device: str | None = None
     host: str | None = None
+    unknown: frozenset[str] = frozenset()
+
+    def knows(self, part: str) -> bool:
+        """Whether all of a part is known: `args`, `lmcache` (its settings) or `env`."""
+        return part not in self.unknown
 
     @property
     def transfer(self) -> Mapping[str, object]:
