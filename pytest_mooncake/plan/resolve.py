@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit
-
-from pydantic import ValidationError
 
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.options import Options
@@ -21,10 +18,10 @@ from pytest_mooncake.plan.models import (
     StackPlan,
     TargetsPlan,
     Timeouts,
-    WorkloadPlan,
 )
 from pytest_mooncake.plan.quantities import parse_bytes, parse_settle
 from pytest_mooncake.plan.slo import parse_goodput
+from pytest_mooncake.plan.workload_source import workload_of
 from pytest_mooncake.plan.yaml_source import load
 from pytest_mooncake.records import Rung
 
@@ -32,7 +29,6 @@ T = TypeVar("T")
 
 DEFAULT_LOOKS = (3, 4, 5, 6, 8, 10)
 MOST_TRIALS = 100
-_OVERRIDES = ("requests", "concurrency", "prompt_tokens", "output_tokens", "seed")
 _ATTACHED_ONLY = ("model", "api_key_env", "master", "metadata", "metrics")
 _TIMEOUTS = ("first-token", "between-chunks", "request", "run")
 
@@ -49,7 +45,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         run_id=run_id or new_run_id(),
         label=options.label,
         stack=stack,
-        workload=_workload(options, invocation_dir),
+        workload=workload_of(options, invocation_dir),
         targets=targets_of(options, invocation_dir),
         economics=_economics(options, invocation_dir),
         looks=_looks(options.trials),
@@ -134,22 +130,6 @@ def _check_url(flag: str, url: str) -> None:
         raise UsageError(f"{flag}: a URL with a password in it would end in logs; use --mooncake-api-key-env VAR")
 
 
-def _workload(options: Options, invocation_dir: Path) -> WorkloadPlan:
-    name = options.workload or "long-document"
-    plan = load(find("workloads", name, invocation_dir), WorkloadPlan, name=_stem(name))
-    changes: dict[str, object] = {}
-    for key in _OVERRIDES:
-        text = getattr(options, key)
-        if text is not None:
-            flag = f"--mooncake-{key.replace('_', '-')}"
-            changes[key] = _whole(flag, text, least=0 if key == "seed" else 1)
-    try:
-        return WorkloadPlan.model_validate({**plan.model_dump(exclude_unset=True), "name": plan.name, **changes})
-    except ValidationError as error:
-        found = error.errors()[0]
-        raise UsageError(f"--mooncake-workload {name}: {'.'.join(map(str, found['loc']))}: {found['msg']}") from None
-
-
 def _economics(options: Options, invocation_dir: Path) -> EconomicsPlan:
     path = find("economics", options.economics or "default", invocation_dir)
     return load(path, EconomicsPlan, name=_stem(options.economics))
@@ -169,13 +149,6 @@ def targets_of(options: Options, invocation_dir: Path) -> TargetsPlan:
         return targets.with_goodput(parse_goodput(options.goodput))
     except ValueError as error:
         raise UsageError(f"--mooncake-goodput: {error}") from None
-
-
-def _whole(flag: str, text: str, *, least: int) -> int:
-    cleaned = text.replace(",", "").replace("_", "")
-    if not re.fullmatch(r"-?\d+", cleaned) or int(cleaned) < least:
-        raise UsageError(f"{flag} {text}: expected a whole number, at least {least}")
-    return int(cleaned)
 
 
 def _looks(text: str | None) -> tuple[int, ...]:
