@@ -7,19 +7,25 @@ the verdict of a run and of its replay cannot differ.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from pytest_mooncake.analysis.audit import audit_rounds
+from pytest_mooncake.analysis.beside import feasibility_of, outlook_of, settlement_of, trial_seconds
 from pytest_mooncake.analysis.claims import judge_claims
+from pytest_mooncake.analysis.coarse import BiasedRound, coarseness
+from pytest_mooncake.analysis.remarks import remarks
 from pytest_mooncake.analysis.summary import summarise
-from pytest_mooncake.analysis.verdicts import combine
+from pytest_mooncake.analysis.verdicts import combine, failures_claim, hit_share_claim
 from pytest_mooncake.cache.correctness import probe_evidence
 from pytest_mooncake.cache.evidence import attribution_table, round_evidence
+from pytest_mooncake.cache.hit_share import warm_hit_share
 from pytest_mooncake.cache.rungs import RungJudgement, judge_rung
 from pytest_mooncake.load.health import saturation
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
     Aftermath,
+    Claim,
     Evidence,
     Fault,
     Judgement,
@@ -111,9 +117,10 @@ def judge(
     findings = {r.round: judge_round(r, rounds, view, plan) for r in rounds}
     trials = trials_of(rounds, findings, quick=plan.quick)
     trials = tuple(_with_rung(t, findings, view, plan) for t in trials)
+    trials, claims = _claims_of_fine_trials(plan, rounds, trials)
     valid_rounds = rounds_of_valid_trials(rounds, trials)
     valid = sum(t.valid for t in trials)
-    claims = judge_claims(plan.targets, valid_rounds, looks=plan.looks, trials=valid, quick=plan.quick)
+    product_claims = _product_claims(plan, view, rounds, valid)
     gate = probe_evidence(aftermath.probes)
     evidence = (*(e for f in findings.values() for e in f.evidence), *gate)
     rung = judge_rung(plan.evidence, view, _evidence_of(valid_rounds or rounds, findings))
@@ -122,22 +129,81 @@ def judge(
     invalid += [f"audit: {a.law}: {a.detail}" for a in audit if a.status == "broken"]
     product = [fault for f in findings.values() for fault in f.product_faults]
     product += [f"correctness gate: {_sentence(e)}" for e in gate if e.status is Status.BROKEN]
-    verdict, reasons = combine(() if invalid else claims, product_faults=tuple(product), invalid=tuple(invalid))
+    judged = (*(() if invalid else claims), *product_claims)
+    verdict, reasons = combine(judged, product_faults=tuple(product), invalid=tuple(invalid))
     return Judgement(
         verdict=verdict,
         reasons=(*reasons, *_remarks(rung, interrupted=interrupted), *aftermath.store_notes),
-        claims=claims,
+        claims=(*claims, *product_claims),
         evidence=evidence,
         trials=trials,
         audit=audit,
         details={
             "valid_trials": valid,
             "invalid_trials": sum(not t.valid for t in trials),
-            "product_fault": bool(product),
+            "product_fault": bool(product) or any(c.verdict is Verdict.FAIL for c in product_claims),
             "rung": rung.reached,
             "attribution": attribution_table(rounds, view),
             "rung_out_of_reach": bool(trials) and not is_within_reach(plan, view),
+            **_beside(plan, valid_rounds, claims, valid, open_run=verdict is Verdict.INCONCLUSIVE),
         },
+    )
+
+
+def _beside(
+    plan: Plan, rounds: Sequence[Round], claims: Sequence[Claim], trials: int, *, open_run: bool
+) -> dict[str, Any]:
+    """What stands beside the verdict: remarks, feasibility, and of an undecided run its outlook and what settles it."""
+    sides: dict[str, Any] = {
+        "remarks": [asdict(one) for one in remarks(plan.targets, rounds)] if trials else [],
+        "feasibility": feasibility_of(plan.targets, rounds) if trials and plan.workload.trace is None else None,
+        "outlook": None,
+        "settlement": None,
+    }
+    if open_run and trials and not plan.quick:
+        sides["outlook"] = outlook_of(plan.targets, plan.looks, claims, rounds, trials)
+        sides["settlement"] = settlement_of(claims, trial_seconds(rounds))
+    return sides
+
+
+def _claims_of_fine_trials(
+    plan: Plan, rounds: Sequence[Round], trials: tuple[Trial, ...]
+) -> tuple[tuple[Trial, ...], tuple[Claim, ...]]:
+    """The claims, judged without the trials for which the client was too coarse; these are invalid."""
+    claims = _claims(plan, rounds, trials)
+    checked = tuple(_with_bias(plan, claims, rounds, trial) for trial in trials)
+    return checked, claims if checked == trials else _claims(plan, rounds, checked)
+
+
+def _claims(plan: Plan, rounds: Sequence[Round], trials: Sequence[Trial]) -> tuple[Claim, ...]:
+    valid = sum(t.valid for t in trials)
+    used = rounds_of_valid_trials(rounds, trials)
+    return judge_claims(plan.targets, used, looks=plan.looks, trials=valid, quick=plan.quick)
+
+
+def _with_bias(plan: Plan, claims: Sequence[Claim], rounds: Sequence[Round], trial: Trial) -> Trial:
+    """A trial whose claims the client's own measured bias could have moved too far is invalid."""
+    at = {r.round: r for r in rounds}
+    cold, warm = at[trial.cold], at[trial.warm]
+    if not trial.valid or cold.client.bias_ms is None or warm.client.bias_ms is None:
+        return trial
+    sides = [BiasedRound(summary=summarise((r,)), bias_ms=r.client.bias_ms or 0.0) for r in (cold, warm)]
+    reason = coarseness(plan.targets.claims, claims, *sides)
+    return replace(trial, valid=False, reasons=(*trial.reasons, reason)) if reason else trial
+
+
+def _product_claims(plan: Plan, view: StackView, rounds: Sequence[Round], trials: int) -> tuple[Claim, ...]:
+    """What no test is needed for: nothing failed, and every warm round was served. All rounds count, none is rerun."""
+    requests = [record for r in rounds for record in r.requests]
+    failed = sum(record.error is not None for record in requests)
+    shares = [
+        warm_hit_share(r, view, reference=_reference(r, rounds))
+        for r in rounds
+        if r.kind is Kind.WARM and r.phase is Phase.CHAIN
+    ]
+    return (
+        failures_claim(failed, len(requests), trials=trials),
+        hit_share_claim(shares, plan.targets.warm_hit_share, trials=trials),
     )
 
 

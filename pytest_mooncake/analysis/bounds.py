@@ -39,6 +39,7 @@ class Reading:
     words: str
     words_zh: str
     level: float | None = None
+    settling_trials: int | None = None
 
 
 def judge_bound(target: Target, chain: Sequence[Observed], look: Look) -> Claim:
@@ -102,6 +103,7 @@ def _level(target: Target, values: Sequence[float], look: Look) -> Reading:
         words=words,
         words_zh=words_zh,
         level=level,
+        settling_trials=settling,
     )
 
 
@@ -203,6 +205,7 @@ def _claim(
             "look": look.at,
             "next_look": look.next,
             "level": reading.level,
+            "settling_trials": reading.settling_trials,
             "reason_zh": f"{figures_zh}；{asked_zh}：{reading.words_zh}",
         },
     )

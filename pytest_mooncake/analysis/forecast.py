@@ -32,20 +32,23 @@ class Forecast:
     @property
     def sentence(self) -> str:
         """One line for people."""
-        minutes = f", {self.minutes[0]:.0f} to {self.minutes[1]:.0f} min" if self.minutes else ""
+        minutes = f", in {self.minutes[0]:.0f} to {self.minutes[1]:.0f} min" if self.minutes else ""
         low, high = self.trials
         chance = " to ".join(f"{percent(share)}" for share in self.passes)
         least = ", ".join(f"{name} ×{ratio:.3g}" for name, ratio in self.least_effects.items())
-        return f"{low} to {high} trials{minutes}; PASS in {chance}, {self.binding} binds; resolves {least}"
+        return (
+            f"a verdict after {low} to {high} trials{minutes}; PASS in {chance} of such runs, "
+            f"{self.binding} binds; resolves {least}"
+        )
 
     @property
     def sentence_zh(self) -> str:
         """The same in Chinese."""
-        minutes = f"，{self.minutes[0]:.0f} 至 {self.minutes[1]:.0f} 分钟" if self.minutes else ""
+        minutes = f"，{self.minutes[0]:.0f} 至 {self.minutes[1]:.0f} 分钟内" if self.minutes else ""
         low, high = self.trials
         chance = " 至 ".join(f"{percent(share)}" for share in self.passes)
         least = "、".join(f"{name} ×{ratio:.3g}" for name, ratio in self.least_effects.items())
-        return f"{low} 至 {high} 次试验{minutes}；通过概率 {chance}，瓶颈为 {self.binding}；可分辨 {least}"
+        return f"{low} 至 {high} 次试验后可判定{minutes}；通过概率 {chance}，瓶颈为 {self.binding}；可分辨 {least}"
 
 
 def sigma_range(sigma: float, df: float) -> tuple[float, float]:

@@ -86,8 +86,8 @@ def combine(
         reasons = _reasons(gating, verdict)
         if reasons:
             return verdict, reasons
-    if not gating:
-        return Verdict.INCONCLUSIVE, ("no claim gates, so nothing was decided",)
+    if all(claim.id in PRODUCT for claim in gating):
+        return Verdict.INCONCLUSIVE, ("no claim of the targets gates, so nothing was decided",)
     return Verdict.PASS, _reasons(gating, Verdict.PASS)
 
 

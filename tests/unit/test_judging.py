@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from pytest_mooncake import judging
@@ -55,7 +56,7 @@ def a_round(number: int, kind: Kind, position: int, *, phase: Phase = Phase.CHAI
         last_token_ns=110_000_000,
         prompt_tokens=512,
         output_tokens=2,
-        cached_tokens=0,
+        cached_tokens=512 if kind is Kind.WARM else 0,
         chunk_ns=(100_000_000, 110_000_000),
         chunk_tokens=(1, 1),
     )
@@ -252,3 +253,129 @@ def test_figures_are_made_of_the_members_of_valid_trials_only(plan: Plan, script
     script.faults = {5: Fault.INSTRUMENT}
     judgement: Judgement = judge(plan, VIEW, chain(4))
     assert [r.round for r in rounds_of_valid_trials(chain(4), judgement.trials)] == [1, 2, 3, 7, 8, 9]
+
+
+def test_two_claims_need_no_test_and_stand_after_the_targets(plan: Plan, script: Script) -> None:
+    judgement = judge(plan, VIEW, chain(3))
+    assert [(c.id, c.verdict, c.gating) for c in judgement.claims[-2:]] == [
+        ("failures", Verdict.PASS, True),
+        ("warm_hit_share", Verdict.PASS, True),
+    ]
+    assert "0 of 8 requests failed" in judgement.claims[-2].reason
+    assert judgement.claims[-1].details["shares"] == (1.0, 1.0, 1.0)
+
+
+def test_one_failed_request_of_any_round_fails_the_run_even_beside_invalid_trials(plan: Plan, script: Script) -> None:
+    rounds = list(chain(3))
+    rounds[0] = replace(rounds[0], requests=(replace(rounds[0].requests[0], error="refused"),))
+    script.faults = {number: Fault.INSTRUMENT for number in range(1, 8)}
+    judgement = judge(plan, VIEW, rounds)
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.reasons == ("1 of 8 requests failed; none may",)
+    assert is_decided(plan, judgement)
+
+
+def test_one_warm_round_that_was_not_served_fails_the_run(plan: Plan, script: Script) -> None:
+    rounds = list(chain(3))
+    rounds[4] = replace(rounds[4], requests=(replace(rounds[4].requests[0], cached_tokens=506),))
+    judgement = judge(plan, VIEW, rounds)
+    assert judgement.verdict is Verdict.FAIL
+    assert "worst warm round served 98.83 % of the expected tokens; at least 99 % asked" in judgement.reasons[0]
+    assert is_decided(plan, judgement)
+
+
+def test_the_share_of_hits_that_is_asked_for_is_the_targets(plan: Plan, script: Script) -> None:
+    rounds = list(chain(3))
+    rounds[4] = replace(rounds[4], requests=(replace(rounds[4].requests[0], cached_tokens=506),))
+    lenient = plan.model_copy(update={"targets": plan.targets.model_copy(update={"warm_hit_share": 0.98})})
+    assert judge(lenient, VIEW, rounds).verdict is Verdict.PASS
+
+
+def test_a_server_that_tells_nothing_of_its_cache_leaves_the_share_open_not_failed(plan: Plan, script: Script) -> None:
+    silent = [replace(r, requests=(replace(r.requests[0], cached_tokens=None),)) for r in chain(3)]
+    judgement = judge(plan, VIEW, silent)
+    share = judgement.claims[-1]
+    assert (share.verdict, share.gating) == (Verdict.INCONCLUSIVE, False)
+    assert judgement.verdict is Verdict.PASS
+
+
+def test_without_a_gating_target_a_sound_run_is_not_accepted(plan: Plan, script: Script) -> None:
+    script.claims = (replace(claim(Verdict.PASS), gating=False),)
+    judgement = judge(plan, VIEW, chain(3))
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "no claim of the targets gates" in judgement.reasons[0]
+
+
+def noisy_chain(trials: int, warm_ms: float, *, bias_ms: float | None = None) -> tuple[Round, ...]:
+    """A chain whose warm rounds take `warm_ms` where cold ones take 100 ms; rounds differ by 1 and 2 %."""
+    made = []
+    for r in chain(trials):
+        first = round((warm_ms if r.kind is Kind.WARM else 100) * 1e6 * (1 + r.round % 3 / 100))
+        last = first + 10_000_000 + r.round % 3 * 100_000
+        request = replace(r.requests[0], first_token_ns=first, last_token_ns=last, chunk_ns=(first, last))
+        made.append(replace(r, requests=(request,), ended_ns=last, client=ClientHealth(bias_ms=bias_ms)))
+    return tuple(made)
+
+
+@pytest.fixture
+def evidence_only(monkeypatch: pytest.MonkeyPatch) -> Script:
+    one = Script()
+    monkeypatch.setattr(judging, "round_evidence", one.round_evidence)
+    return one
+
+
+def test_what_stands_beside_the_verdict_is_plain_and_in_both_languages(plan: Plan, evidence_only: Script) -> None:
+    details = judge(plan, VIEW, noisy_chain(3, 30)).details
+    assert orjson.loads(orjson.dumps(details))["remarks"][-1]["id"] == "confidence"
+    assert {"control", "tail", "prompts", "confidence"} <= {one["id"] for one in details["remarks"]}
+    assert all(one["text"] and one["text_zh"] for one in details["remarks"])
+    assert details["feasibility"]["k"] == pytest.approx(0.1, rel=0.05)
+    assert details["feasibility"]["asked_ratio"] == 2.5
+    assert "TTFT cut of 70 %" in details["feasibility"]["text"]
+
+
+def test_an_undecided_run_says_how_long_it_will_take_and_after_the_last_look_what_would_settle_it(
+    plan: Plan, evidence_only: Script
+) -> None:
+    early, late = judge(plan, VIEW, noisy_chain(3, 34)), judge(plan, VIEW, noisy_chain(10, 34))
+    assert early.verdict is late.verdict is Verdict.INCONCLUSIVE
+    assert early.details["outlook"]["trials"][0] >= 4
+    assert early.details["outlook"]["binding"] in {"ttft_mean", "request_throughput", "tpot_mean"}
+    assert early.details["outlook"]["minutes"][1] >= early.details["outlook"]["minutes"][0] > 0
+    assert late.details["outlook"] is None
+    assert late.details["settlement"]["binding"] in {"ttft_mean", "request_throughput"}
+    assert late.details["settlement"]["text_zh"]
+
+
+def test_before_the_first_look_and_after_a_decision_there_is_no_outlook(plan: Plan, evidence_only: Script) -> None:
+    waiting, decided = judge(plan, VIEW, noisy_chain(1, 30)), judge(plan, VIEW, noisy_chain(3, 20))
+    assert (waiting.verdict, decided.verdict) == (Verdict.INCONCLUSIVE, Verdict.PASS)
+    assert waiting.details["outlook"] is decided.details["outlook"] is None
+    assert waiting.details["settlement"] is decided.details["settlement"] is None
+    assert waiting.details["feasibility"] is not None, "it warns before more time is spent"
+
+
+def test_a_client_too_coarse_for_a_claim_makes_its_trials_invalid(plan: Plan, evidence_only: Script) -> None:
+    fine, coarse = noisy_chain(3, 30, bias_ms=0.1), noisy_chain(3, 30, bias_ms=8.0)
+    assert [t.valid for t in judge(plan, VIEW, fine).trials] == [True, True, True]
+    judgement = judge(plan, VIEW, coarse)
+    assert [t.valid for t in judgement.trials] == [False, False, False]
+    assert "the client was too coarse for mean TTFT: its bias of +8.00 ms" in judgement.trials[0].reasons[0]
+    assert judgement.verdict is not Verdict.PASS
+    assert judgement.details["valid_trials"] == 0
+
+
+def test_only_the_trials_with_that_bias_are_invalid_and_the_claims_are_judged_again(
+    plan: Plan, evidence_only: Script
+) -> None:
+    rounds = list(noisy_chain(4, 30, bias_ms=0.1))
+    rounds[8] = replace(rounds[8], client=ClientHealth(bias_ms=8.0))
+    judgement = judge(plan, VIEW, rounds)
+    assert [t.valid for t in judgement.trials] == [True, True, True, False]
+    assert judgement.claims[0].trials == 3
+    assert judgement.verdict is Verdict.PASS
+
+
+def test_a_bias_that_is_not_known_is_not_held_against_anybody(plan: Plan, evidence_only: Script) -> None:
+    rounds = [replace(r, client=ClientHealth(bias_ms=8.0 if r.kind is Kind.COLD else None)) for r in noisy_chain(3, 30)]
+    assert all(t.valid for t in judge(plan, VIEW, rounds).trials)

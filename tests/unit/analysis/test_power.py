@@ -101,7 +101,7 @@ def test_a_forecast_without_history_is_a_wide_range_and_narrows_with_data() -> N
     assert blind.minutes == pytest.approx((3.5, 10.5))
     assert informed.trials[1] - informed.trials[0] < blind.trials[1] - blind.trials[0]
     assert blind.binding == "tpot_mean"
-    assert blind.sentence.startswith("3 to 10 trials, 4 to 10 min; PASS in ")
+    assert blind.sentence.startswith("a verdict after 3 to 10 trials, in 4 to 10 min; PASS in ")
     assert "tpot_mean binds" in blind.sentence
     assert "瓶颈为 tpot_mean" in blind.sentence_zh
     assert blind.alone["ttft_mean"][1] == 1.0
