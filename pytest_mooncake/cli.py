@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from pytest_mooncake import __version__
+from pytest_mooncake.commands.workload import workload_app
 from pytest_mooncake.console import Console
 from pytest_mooncake.doctor import doctor
 from pytest_mooncake.errors import MooncakeError, UsageError
@@ -24,6 +25,7 @@ from pytest_mooncake.records import StackView, Verdict
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 stack_app = typer.Typer(no_args_is_help=True, help="A stack that outlives a run: start, look at and stop it.")
 app.add_typer(stack_app, name="stack")
+app.add_typer(workload_app, name="workload")
 
 app.command()(doctor)
 

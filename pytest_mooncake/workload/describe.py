@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.plan.models import TraceSpec, WorkloadPlan
-from pytest_mooncake.plan.yaml_source import load
-from pytest_mooncake.workload.registry import CHUNK_TOKENS, layout_of
+from pytest_mooncake.plan.models import WorkloadPlan
+from pytest_mooncake.workload.registry import CHUNK_TOKENS
 from pytest_mooncake.workload.reuse import Reuse, planned_reuse, segment_hits
 from pytest_mooncake.workload.stackdist import SizeCurve, size_curve
 
@@ -25,37 +23,17 @@ GB = 1e9
 MB = 1e6
 
 
-def describe_file(
-    path: Path,
-    *,
-    kv_bytes_per_token: int | None = None,
-    max_model_len: int | None = None,
-    chunk_tokens: int = CHUNK_TOKENS,
-) -> str:
-    """What `pytest-mooncake workload describe FILE` prints: FILE is a workload's YAML or a trace.
-
-    Args:
-        path: a trace if it ends in `.jsonl` or `.jsonl.gz`, YAML otherwise.
-        kv_bytes_per_token: KV cache of one token over all ranks; None shows sizes in tokens.
-        max_model_len: context that a trace is clipped to.
-        chunk_tokens: tokens in a cache chunk.
-
-    Raises:
-        PlanError: the file is missing or malformed.
-        WorkloadError: the reuse asked for cannot be had.
-    """
-    if path.name.endswith(TRACE_ENDINGS):
-        plan = WorkloadPlan(name=path.name, kind="trace", trace=TraceSpec(path=str(path.resolve())))
-    else:
-        plan = load(path, WorkloadPlan, name=path.stem)
-    layout = layout_of(plan, max_model_len=max_model_len, chunk_tokens=chunk_tokens, base=path.parent)
-    return describe(plan, layout, kv_bytes_per_token=kv_bytes_per_token, chunk_tokens=chunk_tokens)
-
-
 def describe(
     plan: WorkloadPlan, layout: Layout, *, kv_bytes_per_token: int | None = None, chunk_tokens: int = CHUNK_TOKENS
 ) -> str:
-    """Lengths, arrivals, planned reuse, working set and hit rate against cache size, as plain text."""
+    """Lengths, arrivals, planned reuse, working set and hit rate against cache size, as plain text.
+
+    Args:
+        plan: the workload.
+        layout: how its prompts are composed.
+        kv_bytes_per_token: KV cache of one token over all ranks; None shows sizes in tokens.
+        chunk_tokens: tokens in a cache chunk.
+    """
     reuse = planned_reuse(layout, chunk_tokens)
     sections = [
         [f"{plan.name}: {plan.description}" if plan.description else plan.name],

@@ -8,7 +8,6 @@ import pytest
 
 from pytest_mooncake.errors import EndpointError, MissingPartError, PlanError, WorkloadError
 from pytest_mooncake.plan.models import WorkloadPlan
-from pytest_mooncake.workload.describe import describe_file
 from pytest_mooncake.workload.own_text import MOST_TEXTS, fetch_own_text, local_tokenizer, read_texts
 from pytest_mooncake.workload.registry import build
 from pytest_mooncake.workload.tokens import WordPool, pool_of_ids
@@ -136,15 +135,3 @@ def test_a_missing_tokenizers_package_is_named_with_the_command(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(MissingPartError, match="pip install tokenizers"):
         local_tokenizer(Path("tokenizer.json"))
-
-
-def test_a_file_is_described_by_what_it_is(tmp_path: Path) -> None:
-    trace = Path(__file__).parents[1] / "data" / "traces" / "synthetic_trace.jsonl.gz"
-    text = describe_file(trace)
-    assert "3,993 requests in 1,022.0 s, 3.91 a second" in text
-    assert "64.0%  of the trace's own blocks had been seen before" in text
-    assert "note: 10 of 3993 prompts were cut to the limits" in describe_file(trace, max_model_len=131_072)
-    (tmp_path / "mine.yaml").write_text("requests: 2\n")
-    assert describe_file(tmp_path / "mine.yaml").startswith("mine\n\n2 requests, 4 in flight\n")
-    with pytest.raises(PlanError, match=r"none\.yaml: cannot be read"):
-        describe_file(tmp_path / "none.yaml")

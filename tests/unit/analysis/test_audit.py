@@ -148,3 +148,9 @@ def test_requests_sent_one_after_another_never_break_a_law(ttfts: list[float], c
         latency += ttft + 40.001
     found = audit_rounds((a_round(requests), a_round(requests, number=1, kind=Kind.WARM)), 1)
     assert "broken" not in {one.status for one in found}
+
+
+def test_an_open_loop_is_not_held_to_the_laws_of_a_closed_one() -> None:
+    found = {one.law: one for one in audit_rounds(chain([(1200, 15)] * 3, [(300, 14)] * 2), None)}
+    assert {found[law].status for law in ("closed_loop", "little.cold", "makespan.warm")} == {"not_applicable"}
+    assert found["tokens.cold"].status == "held"
