@@ -16,6 +16,7 @@ from pytest_mooncake.cache.quiesce import quiesce
 from pytest_mooncake.cache.scrape import scrape, sources_of
 from pytest_mooncake.experiment import Instruments, Step
 from pytest_mooncake.judging import judge
+from pytest_mooncake.load.own_error import OwnError
 from pytest_mooncake.load.round import RoundResult, RoundSpec, run_round
 from pytest_mooncake.records import (
     Kind,
@@ -73,16 +74,17 @@ async def instruments_for(
         care = StoreCare(http, view, plan.run_id, read=read, permission=Permission(plan.allow_clear), note=note)
         await care.start()
         note("store_budget", sentence=_checked_budget(plan, view, care, planned))
+        own_error = OwnError(note)
         try:
             yield Instruments(
                 requests=requests,
-                send=partial(_send, plan, view, headers, care),
+                send=partial(_send, plan, view, headers, care, own_error),
                 scrape=read,
                 settle=partial(_settle, plan, view, planned, read),
                 judge=partial(judge, plan, view),
                 nonce=partial(round_nonce, plan.run_id),
-                prepare=lambda step: care.prepare(step.kind, step.nonce),
-                probe=partial(_probe, plan, view, headers, care, http, workload.pool),
+                prepare=partial(_prepare, plan, care, own_error),
+                probe=partial(_probe, plan, view, headers, care, own_error, http, workload.pool),
                 planned=planned,
             )
         finally:
@@ -105,10 +107,23 @@ def _checked_budget(plan: Plan, view: StackView, care: StoreCare, planned: Plann
     )
 
 
+async def _prepare(plan: Plan, care: StoreCare, own_error: OwnError, step: Step) -> None:
+    """What comes before a round: caches and keys as they must be, then the client's own error."""
+    await care.prepare(step.kind, step.nonce)
+    await own_error.before(step.phase, concurrency=plan.workload.in_flight_cap)
+
+
 async def _probe(
-    plan: Plan, view: StackView, headers: Mapping[str, str], care: StoreCare, http: ClientSession, pool: Pool
+    plan: Plan,
+    view: StackView,
+    headers: Mapping[str, str],
+    care: StoreCare,
+    own_error: OwnError,
+    http: ClientSession,
+    pool: Pool,
 ) -> tuple[ProbeAnswer, ...]:
-    """Run the correctness gate, which needs prompts of token ids."""
+    """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
+    await own_error.after()
     if not isinstance(pool, TokenPool):
         return ()
     return await run_gate(
@@ -133,11 +148,18 @@ async def _send(
     view: StackView,
     headers: Mapping[str, str],
     care: StoreCare,
+    own_error: OwnError,
     step: Step,
     requests: Sequence[PlannedRequest],
     on_record: Callable[[RequestRecord], None],
 ) -> RoundResult:
-    return await run_round(
+    records: list[RequestRecord] = []
+
+    def keep(record: RequestRecord) -> None:
+        records.append(record)
+        on_record(record)
+
+    result = await run_round(
         RoundSpec(
             round=step.round,
             kind=step.kind,
@@ -150,8 +172,9 @@ async def _send(
             headers=headers,
             body=care.body(step.nonce),
         ),
-        on_record=on_record,
+        on_record=keep,
     )
+    return own_error.seen(result, records)
 
 
 async def _settle(

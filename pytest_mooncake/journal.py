@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -124,7 +124,7 @@ def read(directory: Path) -> Recorded:
         directory=directory,
         plan=plan,
         view=next((view_of(e["view"]) for e in events if e["event"] == "stack"), None),
-        rounds=rounds,
+        rounds=_with_worst_error(rounds, events),
         environment=next((e["environment"] for e in events if e["event"] == "environment"), {}),
         aftermath=_aftermath(events),
         end=next((e["reason"] for e in reversed(events) if e["event"] == "run_end"), None),
@@ -177,6 +177,17 @@ def _round(event: Mapping[str, Any], requests: Sequence[RequestRecord]) -> Round
     values["client"] = ClientHealth(**values["client"])
     values["planned"] = PlannedReuse(**values["planned"]) if values.get("planned") else None
     return Round(**values, requests=tuple(sorted(requests, key=lambda r: r.index)))
+
+
+def _with_worst_error(rounds: Sequence[Round], events: Sequence[Mapping[str, Any]]) -> tuple[Round, ...]:
+    """Every round of the chain with the worst error of all calibrations, the one after the chain included."""
+    found = [e for e in events if e["event"] == "calibration" and not e.get("error")]
+    if not found:
+        return tuple(rounds)
+    worst = {name: max((e[name] for e in found), key=abs) for name in ("bias_ms", "itl_bias_ms", "error_p99_ms")}
+    return tuple(
+        replace(one, client=replace(one.client, **worst)) if one.phase is Phase.CHAIN else one for one in rounds
+    )
 
 
 def _aftermath(events: Sequence[Mapping[str, Any]]) -> Aftermath:

@@ -187,9 +187,18 @@ def _with_bias(plan: Plan, claims: Sequence[Claim], rounds: Sequence[Round], tri
     cold, warm = at[trial.cold], at[trial.warm]
     if not trial.valid or cold.client.bias_ms is None or warm.client.bias_ms is None:
         return trial
-    sides = [BiasedRound(summary=summarise((r,)), bias_ms=r.client.bias_ms or 0.0) for r in (cold, warm)]
-    reason = coarseness(plan.targets.claims, claims, *sides)
+    reason = coarseness(plan.targets.claims, claims, _biased(cold), _biased(warm))
     return replace(trial, valid=False, reasons=(*trial.reasons, reason)) if reason else trial
+
+
+def _biased(measured: Round) -> BiasedRound:
+    client = measured.client
+    return BiasedRound(
+        summary=summarise((measured,)),
+        bias_ms=client.bias_ms or 0.0,
+        itl_bias_ms=client.itl_bias_ms,
+        error_p99_ms=client.error_p99_ms,
+    )
 
 
 def _product_claims(plan: Plan, view: StackView, rounds: Sequence[Round], trials: int) -> tuple[Claim, ...]:

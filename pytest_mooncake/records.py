@@ -143,6 +143,8 @@ class ClientHealth:
     """Largest share of one core the client used in any full second of the round (0-1; above 0.85 is saturated)."""
     chunks: int = 0
     bias_ms: float | None = None
+    """Client minus truth of TTFT, by calibration; positive: it measures too long."""
+    itl_bias_ms: float | None = None
     error_p99_ms: float | None = None
 
 

@@ -8,6 +8,7 @@ is INVALID: not the product but the instrument spoke.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,6 +32,10 @@ class BiasedRound:
 
     summary: Summary
     bias_ms: float
+    itl_bias_ms: float | None = None
+    """Mean error of a gap between two chunks; None where only the bias of TTFT is known."""
+    error_p99_ms: float | None = None
+    """What counts instead of the bias for percentiles: a tail is moved by the client's tail."""
 
 
 def coarseness(targets: Sequence[Target], claims: Sequence[Claim], cold: BiasedRound, warm: BiasedRound) -> str | None:
@@ -91,18 +96,20 @@ def _shift_of(target: Target, cold: BiasedRound, warm: BiasedRound) -> float | N
 def bias_shift(metric: str, one: BiasedRound) -> float | None:
     """Log of what the client measured over what was true, of one metric of one round.
 
-    TTFT and end-to-end latency hold the bias whole; a decode of n tokens holds at most one of it, so TPOT and ITL hold
-    a share of 1/n; a round's makespan holds one. Shares of requests or tokens hold none (0.0). `None`: not measured.
+    TTFT and end-to-end latency hold the bias whole, their percentiles the P99 error instead. TPOT and ITL hold the
+    bias of a gap; where that is unknown, a share of 1/n of the other, of which a decode of n tokens holds at most one.
+    A round's makespan holds one. Shares of requests or tokens hold none (0.0). `None`: not measured.
     """
     value = METRICS[metric].of(one.summary)
     if value is None or value <= 0:
         return None
-    name = metric.partition("_")[0]
+    name, _, point = metric.partition("_")
     if name in ("ttft", "e2e"):
-        return _log_over_true(value, one.bias_ms)
+        is_tail = one.error_p99_ms is not None and re.fullmatch(r"p\d+", point)
+        return _log_over_true(value, (one.error_p99_ms or 0.0) if is_tail else one.bias_ms)
     if name in ("tpot", "itl"):
-        tokens = _decoded_tokens(one.summary)
-        return None if tokens is None else _log_over_true(value, one.bias_ms / tokens)
+        bias = _gap_bias(one)
+        return None if bias is None else _log_over_true(value, bias)
     if METRICS[metric].unit and one.summary.makespan_s:
         return _log_over_true(one.summary.makespan_s * 1e3, one.bias_ms) * (1 if metric == "makespan" else -1)
     return 0.0
@@ -111,6 +118,13 @@ def bias_shift(metric: str, one: BiasedRound) -> float | None:
 def _log_over_true(measured: float, bias: float) -> float:
     true = measured - bias
     return math.log(measured / true) if true > 0 else math.inf
+
+
+def _gap_bias(one: BiasedRound) -> float | None:
+    if one.itl_bias_ms is not None:
+        return one.itl_bias_ms
+    tokens = _decoded_tokens(one.summary)
+    return None if tokens is None else one.bias_ms / tokens
 
 
 def _decoded_tokens(summary: Summary) -> float | None:

@@ -25,6 +25,7 @@ from pytest_mooncake.load.children import child_environment
 from pytest_mooncake.load.health import rank_percentile
 from pytest_mooncake.load.round import run_round
 from pytest_mooncake.load.spec import RoundSpec
+from pytest_mooncake.load.workers import run_round_in_workers
 from pytest_mooncake.plan.models import Timeouts
 from pytest_mooncake.records import ClientHealth, Engine, Kind, Phase, PlannedRequest, RequestRecord
 
@@ -122,7 +123,7 @@ class _Prompts(Sequence[PlannedRequest]):
 
 
 async def calibrate(
-    *, concurrency: int, chunks_per_s: float | None = None, stamp_on_arrival: bool = True
+    *, concurrency: int, chunks_per_s: float | None = None, stamp_on_arrival: bool = True, workers: int = 1
 ) -> Calibration:
     """Measure the client's own error in about one second (process start included).
 
@@ -130,6 +131,7 @@ async def calibrate(
         concurrency: Streams open at once, as in the run.
         chunks_per_s: Chunks per second over all streams, as in the run; `None` where nothing is known yet (25 ms gaps).
         stamp_on_arrival: As for `run_round`.
+        workers: Processes that send, as in the run.
 
     Raises:
         MooncakeError: The scripted server did not start or a request to it failed.
@@ -139,7 +141,10 @@ async def calibrate(
     records: list[RequestRecord] = []
     async with scripted_server(ttft_ms=_TTFT_MS, gap_ms=gap_ms, tokens=tokens) as server:
         spec = scripted_spec(server.url, concurrency=concurrency, requests=2 * concurrency, tokens=tokens)
-        result = await run_round(spec, on_record=records.append, stamp_on_arrival=stamp_on_arrival)
+        if workers > 1:
+            result = await run_round_in_workers(spec, workers=workers, on_record=records.append)
+        else:
+            result = await run_round(spec, on_record=records.append, stamp_on_arrival=stamp_on_arrival)
     failed = next((record.error for record in records if record.error), None)
     if failed:
         raise MooncakeError(f"calibration failed: {failed}; the client cannot say how accurate it is on this machine")

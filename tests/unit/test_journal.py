@@ -186,3 +186,19 @@ def test_a_missing_file_is_named(tmp_path: Path, plan: Plan) -> None:
     (directory / REQUESTS_FILE).unlink()
     with pytest.raises(JournalError, match=r"requests\.jsonl is missing"):
         read(directory)
+
+
+def test_rounds_of_the_chain_come_back_with_the_worst_error_of_all_calibrations(tmp_path: Path, plan: Plan) -> None:
+    left_out = replace(measured(0), phase=Phase.LEFT_OUT)
+    directory = recorded(tmp_path / "run", plan, left_out, measured(1))
+    known = {"itl_bias_ms": 0.01, "error_p99_ms": 2.0}
+    events = [
+        {"event": "calibration", "when": "before", "error": None, "bias_ms": -0.7, **known},
+        {"event": "calibration", "when": "after", "error": None, "bias_ms": 0.5, **known},
+        {"event": "calibration", "when": "after", "error": "it did not start"},
+    ]
+    with (directory / EVENTS_FILE).open("ab") as file:
+        file.writelines(orjson.dumps(event) + b"\n" for event in events)
+    first, second = read(directory).rounds
+    assert first.client == left_out.client
+    assert second.client == replace(measured(1).client, bias_ms=-0.7, itl_bias_ms=0.01, error_p99_ms=2.0)

@@ -132,3 +132,14 @@ def test_a_bias_that_is_the_same_share_of_both_sides_shifts_no_ratio(bias_ms: fl
     cold = BiasedRound(summary=COLD, bias_ms=bias_ms)
     warm = BiasedRound(summary=WARM, bias_ms=bias_ms * 30 / 100)
     assert coarseness((TTFT,), (claim(TTFT, 0.3, 0.2999, 0.3001),), cold, warm) is None
+
+
+def test_tpot_is_shifted_by_the_bias_of_a_gap_where_that_is_known() -> None:
+    known = BiasedRound(summary=WARM, bias_ms=4, itl_bias_ms=0.1)
+    assert bias_shift("tpot_mean", known) == pytest.approx(math.log(10 / 9.9))
+
+
+def test_percentiles_are_shifted_by_the_p99_error() -> None:
+    known = BiasedRound(summary=WARM, bias_ms=1, error_p99_ms=3)
+    assert bias_shift("ttft_p90", known) == pytest.approx(math.log(30 / 27))
+    assert bias_shift("ttft_mean", known) == pytest.approx(math.log(30 / 29))
