@@ -5,26 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_mooncake.cache.expect import kv_bytes_per_token
-from pytest_mooncake.cache.plan_cost import BUDGET_SHARE, check_budget, store_cost
-from pytest_mooncake.errors import UsageError
+from pytest_mooncake.cache.plan_cost import BUDGET_SHARE, StoreCost, check_budget, store_cost
+from pytest_mooncake.errors import MooncakeError, UsageError
 from pytest_mooncake.plan.models import Plan, StackPlan, Target
 from pytest_mooncake.records import KVGeometry
+from pytest_mooncake.workload.describe import in_brief, reuse_in_brief
+from pytest_mooncake.workload.layout import Layout
+from pytest_mooncake.workload.prompts import check_context
+from pytest_mooncake.workload.registry import CHUNK_TOKENS, layout_of
+from pytest_mooncake.workload.reuse import Reuse, planned_reuse
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """The lines that `--mooncake-dry-run` prints."""
-    work = plan.workload
     yield "plan (nothing is started or sent)"
     yield f"  stack      {_stack(plan.stack)}"
-    yield (
-        f"  workload   {work.name}: {work.requests} requests of {work.prompt_tokens:,} prompt tokens and "
-        f"{work.output_tokens} output tokens, {work.concurrency} in flight, seed {work.seed}"
-    )
+    try:
+        layout, reuse = _laid_out(plan)
+    except MooncakeError as refusal:
+        yield f"  workload   REFUSED: {refusal}"
+        return
+    yield f"  workload   {in_brief(plan.workload, layout)}"
     yield f"  rounds     {_rounds(plan)}"
-    per_round = work.requests * work.prompt_tokens
-    yield f"  tokens     {per_round:,} prompt tokens a round"
-    yield f"  stores     {_stored(plan)}"
-    yield f"  budget     {_budget(plan)}"
+    yield f"  tokens     {int(layout.prompt_tokens.sum()):,} prompt tokens a round"
+    if reuse.cold_hits.any():
+        yield f"  reuse      {reuse_in_brief(plan.workload, reuse)}"
+    yield from (f"  note       {note}" for note in layout.notes)
+    kv = _kv(plan.stack)
+    cost = store_cost(reuse.distinct_chunks, kv) if kv else None
+    yield f"  stores     {_stored(plan, kv, cost)}"
+    yield f"  budget     {_budget(plan, cost)}"
     yield f"  settles    {_settles(plan)}"
     yield f"  clears     {_clears(plan)}"
     yield from (f"  claim      {_claim(claim)}" for claim in plan.targets.claims)
@@ -71,11 +81,20 @@ def _kv(stack: StackPlan) -> KVGeometry | None:
     return KVGeometry(bytes_per_token=per_token, chunk_tokens=stack.connector.chunk_tokens)
 
 
-def _stored(plan: Plan) -> str:
-    kv = _kv(plan.stack)
-    if kv is None:
+def _laid_out(plan: Plan) -> tuple[Layout, Reuse]:
+    """The workload as the stack would get it. What an attached one takes and how it stores is not known yet."""
+    attached = plan.stack.kind == "attached"
+    chunk_tokens = CHUNK_TOKENS if attached else plan.stack.connector.chunk_tokens
+    context = None if attached else plan.stack.engine.max_model_len
+    layout = layout_of(plan.workload, max_model_len=context, chunk_tokens=chunk_tokens)
+    if context is not None:
+        check_context(plan.workload, layout, context)
+    return layout, planned_reuse(layout, chunk_tokens)
+
+
+def _stored(plan: Plan, kv: KVGeometry | None, cost: StoreCost | None) -> str:
+    if kv is None or cost is None:
         return "every cold round's KV (its size is told once the model's geometry is known)"
-    cost = store_cost(plan.workload.requests, plan.workload.prompt_tokens, kv)
     return (
         f"{cost.bytes_per_round / 1e6:,.0f} MB of KV a cold round, {cost.objects:,} objects "
         f"({kv.bytes_per_token:,} B a token), into {_capacity(plan.stack) / 1e9:.1f} GB of store; "
@@ -87,10 +106,8 @@ def _capacity(stack: StackPlan) -> int:
     return stack.store.nodes * stack.store.segment_bytes
 
 
-def _budget(plan: Plan) -> str:
+def _budget(plan: Plan, cost: StoreCost | None) -> str:
     """What the run may have in the store at a time, and whether it would be refused."""
-    kv = _kv(plan.stack)
-    cost = store_cost(plan.workload.requests, plan.workload.prompt_tokens, kv) if kv else None
     own = plan.stack.kind != "attached"
     if plan.store_budget_bytes is None and not own:
         return f"{BUDGET_SHARE:.0%} of what is free in the store, where its master tells (--mooncake-store-budget)"

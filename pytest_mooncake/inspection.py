@@ -25,10 +25,13 @@ from pytest_mooncake.cache.preflight import (
 )
 from pytest_mooncake.cache.preflight.reading import engine_of_command, flags_of, mapping_of
 from pytest_mooncake.cache.preflight.subject import size_bytes
+from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.records import Engine, StackView
+from pytest_mooncake.workload.registry import CHUNK_TOKENS, layout_of
+from pytest_mooncake.workload.reuse import planned_reuse
 
 if TYPE_CHECKING:
-    from pytest_mooncake.plan.models import Plan
+    from pytest_mooncake.plan.models import Plan, WorkloadPlan
     from pytest_mooncake.stack.probe import Prober
 
 __all__ = ["findings", "inspect", "subject_of", "told_by_metrics"]
@@ -60,18 +63,30 @@ async def subject_of(plan: Plan, view: StackView, environ: Mapping[str, str]) ->
     """Everything that can be learnt of a running stack."""
     pids = view.details.get("pids")
     told = _of_processes(view, pids) if isinstance(pids, Mapping) else await _of_servers(plan, view, environ)
-    work = plan.workload
     return Subject(
         **{"versions": _versions(view), "kv": view.kv, "ports": _ports(view), **told},
-        workload=WorkloadShape(
-            requests=work.requests, prompt_tokens=work.prompt_tokens, concurrency=work.concurrency or 1
-        ),
+        workload=shape_of(plan.workload, view),
         intent=Intent(
             claims_mooncake=plan.stack.connector.kind == "lmcache",
             resets_prefix_cache=plan.allow_clear != "none",
             removes_all=plan.allow_clear != "none" and view.store is not None,
             shared_store=not view.provisioned,
         ),
+    )
+
+
+def shape_of(work: WorkloadPlan, view: StackView) -> WorkloadShape | None:
+    """What will be sent; None for a workload that cannot be made, which says so itself when it is."""
+    chunk_tokens = view.kv.chunk_tokens if view.kv else CHUNK_TOKENS
+    try:
+        layout = layout_of(work, max_model_len=view.max_model_len, chunk_tokens=chunk_tokens)
+    except MooncakeError:
+        return None
+    return WorkloadShape(
+        requests=len(layout),
+        prompt_tokens=int(layout.prompt_tokens.max()),
+        concurrency=work.in_flight_cap or 1,
+        distinct_chunks=planned_reuse(layout, chunk_tokens).distinct_chunks,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_mooncake.cache.counters import read
-from pytest_mooncake.cache.expect import chunks_stored, object_bytes
+from pytest_mooncake.cache.expect import object_bytes
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.records import KVGeometry, Scrape
 
@@ -17,29 +17,21 @@ BUDGET_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreCost:
-    """Objects and bytes that one cold round stores; a warm round stores nothing and reads as much."""
+    """Objects and bytes that one cold round stores; a warm round stores nothing."""
 
-    requests: int
-    chunks_per_request: int
     objects: int
     bytes_per_round: int
 
 
-def store_cost(requests: int, prompt_tokens: int, kv: KVGeometry) -> StoreCost:
-    """Return what a cold round of `requests` distinct prompts of `prompt_tokens` stores.
+def store_cost(distinct_chunks: int, kv: KVGeometry) -> StoreCost:
+    """Return what a cold round whose prompts have so many different chunks stores.
 
-    >>> cost = store_cost(30, 16384, KVGeometry(bytes_per_token=327680, ranks=8))
+    >>> cost = store_cost(30 * 64, KVGeometry(bytes_per_token=327680, ranks=8))
     >>> cost.objects, round(cost.bytes_per_round / 1e9)
     (15360, 161)
     """
-    chunks = chunks_stored(prompt_tokens, kv.chunk_tokens)
-    objects = requests * chunks * kv.ranks
-    return StoreCost(
-        requests=requests,
-        chunks_per_request=chunks,
-        objects=objects,
-        bytes_per_round=objects * object_bytes(kv),
-    )
+    objects = distinct_chunks * kv.ranks
+    return StoreCost(objects=objects, bytes_per_round=objects * object_bytes(kv))
 
 
 def check_budget(

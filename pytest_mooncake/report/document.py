@@ -204,7 +204,7 @@ def build(
         judgement=judgement,
         targets=plan.targets.claims,
         plan=plan.model_dump(mode="json"),
-        setting=setting_of(plan, view, environment),
+        setting=setting_of(plan, view, environment, rounds),
         environment=environment,
         **sides,
         trials=_trial_figures(rounds, judgement.trials),

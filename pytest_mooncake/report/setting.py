@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from pytest_mooncake.plan.models import Plan
-from pytest_mooncake.records import StackView
+from pytest_mooncake.records import Round, StackView
 from pytest_mooncake.report.numbers import LARGE, quantity, size
 
 HARDWARE_KEYS = ("cpu", "cpu_cores", "gpu", "gpus", "network")
@@ -37,7 +38,7 @@ class Setting:
     started_at: str | None = None
 
 
-def setting_of(plan: Plan, view: StackView, environment: Mapping[str, Any]) -> Setting:
+def setting_of(plan: Plan, view: StackView, environment: Mapping[str, Any], rounds: Sequence[Round] = ()) -> Setting:
     """Read the setting of a recorded run.
 
     Args:
@@ -45,6 +46,7 @@ def setting_of(plan: Plan, view: StackView, environment: Mapping[str, Any]) -> S
         view: the stack as it was.
         environment: facts as journalled, flat or grouped under `hardware` and `software`. What is absent is left
             out.
+        rounds: what was sent; tells requests and mean lengths where the plan does not (scenarios and traces).
     """
     memory_bytes = environment.get("memory_bytes")
     sized = {"memory_bytes": size(memory_bytes)} if isinstance(memory_bytes, int | float) else {}
@@ -53,10 +55,8 @@ def setting_of(plan: Plan, view: StackView, environment: Mapping[str, Any]) -> S
     return Setting(
         model=view.model,
         scenario=plan.workload.name,
-        requests=plan.workload.requests,
-        concurrency=plan.workload.concurrency,
-        prompt_tokens=plan.workload.prompt_tokens,
-        output_tokens=plan.workload.output_tokens,
+        concurrency=plan.workload.in_flight_cap,
+        **_lengths(plan, rounds),
         hardware=rows_of(hardware),
         software=rows_of(software),
         components=rows_of(view.components),
@@ -65,6 +65,24 @@ def setting_of(plan: Plan, view: StackView, environment: Mapping[str, Any]) -> S
         git=_git(environment),
         started_at=_text(environment.get("started_at")),
     )
+
+
+def _lengths(plan: Plan, rounds: Sequence[Round]) -> dict[str, int | None]:
+    """How many requests of which lengths: as planned for equal documents, else as the fullest round was sent."""
+    work = plan.workload
+    if work.kind == "long-document":
+        return {
+            "requests": work.requests,
+            "prompt_tokens": work.prompt_tokens,
+            "output_tokens": work.output_tokens,
+        }
+    sent = max((one.requests for one in rounds), key=len, default=())
+    prompts = [r.prompt_tokens_planned for r in sent if r.prompt_tokens_planned is not None]
+    return {
+        "requests": len(sent) or None,
+        "prompt_tokens": round(fmean(prompts)) if prompts else None,
+        "output_tokens": round(fmean(r.output_tokens_planned for r in sent)) if sent else None,
+    }
 
 
 def rows_of(values: Mapping[str, Any]) -> Rows:

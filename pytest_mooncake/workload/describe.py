@@ -47,6 +47,31 @@ def describe(
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
 
 
+def in_brief(plan: WorkloadPlan, layout: Layout) -> str:
+    """One line: how many requests of which lengths, and what sets their pace."""
+    pace = f"{plan.concurrency} in flight"
+    if layout.offset_ns is not None:
+        pace = f"over {int(layout.offset_ns[-1]) / 1e9:,.1f} s on their recorded schedule"
+    return (
+        f"{plan.name}: {len(layout):,} requests of {_span(layout.prompt_tokens)} prompt tokens and "
+        f"{_span(layout.output_tokens)} output tokens, {pace}, seed {plan.seed}"
+    )
+
+
+def _span(values: Ints) -> str:
+    low, high = int(values.min()), int(values.max())
+    return f"{low:,}" if low == high else f"{low:,} to {high:,} (mean {values.mean():,.0f})"
+
+
+def reuse_in_brief(plan: WorkloadPlan, reuse: Reuse) -> str:
+    """One line: what a round shares within itself, as asked and as planned."""
+    asked = ", ".join(f"{kind.name} {kind.reuse:.0%}" for kind in plan.traffic)
+    return (
+        f"{reuse.cold_ratio:.1%} of {int(reuse.chunks.sum()):,} chunks within a cold round, all of them in a warm one"
+        + (f" (asked: {asked})" if asked else "")
+    )
+
+
 def _requests(plan: WorkloadPlan, layout: Layout) -> list[str]:
     if layout.offset_ns is None:
         return [f"{len(layout):,} requests, {plan.concurrency} in flight"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,44 @@ def test_what_would_be_cleared_is_told(tmp_path: Path, times: str | None, said: 
 def test_how_it_waits_is_told(tmp_path: Path) -> None:
     assert lines(tmp_path, settle="fixed:5")["settles"] == "5 s by the clock after a cold round"
     assert "counters stand still" in lines(tmp_path)["settles"]
+
+
+def test_what_a_scenario_shares_is_told_as_asked_and_as_planned(tmp_path: Path) -> None:
+    said = lines(tmp_path, workload="kb-qa", requests="40", prompt_tokens="8192")
+    assert said["workload"] == "kb-qa: 40 requests of 8,192 prompt tokens and 128 output tokens, 8 in flight, seed 0"
+    assert said["reuse"].startswith("90.0% of 1,280 chunks within a cold round, all of them in a warm one")
+    assert "asked: kb-qa 90%" in said["reuse"]
+    assert said["note"].startswith("kb-qa: ")
+    assert said["stores"].startswith("17 MB of KV a cold round, 128 objects"), "shared chunks are stored once"
+
+
+def test_documents_share_nothing_and_nothing_is_said_of_it(tmp_path: Path) -> None:
+    assert not {"reuse", "note"} & set(lines(tmp_path))
+
+
+def test_lengths_that_vary_are_told_by_their_range(tmp_path: Path) -> None:
+    said = lines(tmp_path, workload="customer-chat")["workload"]
+    assert re.search(r"120 requests of [\d,]+ to [\d,]+ \(mean 4,\d+\) prompt tokens and 128 output tokens", said)
+
+
+def test_a_trace_is_told_as_it_will_be_sent(tmp_path: Path) -> None:
+    line = '{"timestamp": %d, "input_length": 600, "output_length": 5, "hash_ids": [0, %d]}\n'
+    (tmp_path / "day.jsonl").write_text("".join(line % (1000 * i, i + 1) for i in range(9)))
+    said = lines(tmp_path, workload=f"trace:{tmp_path}/day.jsonl?speed=2")
+    assert said["workload"].startswith("day: 9 requests of 600 prompt tokens and 5 output tokens, over 4.0 s")
+    assert said["tokens"] == "5,400 prompt tokens a round"
+    assert said["reuse"].startswith("88.9% of 18 chunks")
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"workload": "kb-qa", "requests": "2"}, "give --mooncake-requests"),
+        ({"prompt_tokens": "40000"}, "but the model takes 32768; give --mooncake-prompt-tokens"),
+    ],
+)
+def test_a_workload_that_cannot_be_made_would_be_refused(tmp_path: Path, options: dict[str, str], why: str) -> None:
+    said = lines(tmp_path, **options)
+    assert said["workload"].startswith("REFUSED: ")
+    assert why in said["workload"]
+    assert "budget" not in said

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_mooncake.cache.expect import prompt_bytes
-from pytest_mooncake.cache.preflight.subject import EngineConfig, Finding, Severity, Subject, is_true, size_bytes
+from pytest_mooncake.cache.expect import object_bytes, prompt_bytes
+from pytest_mooncake.cache.preflight.subject import (
+    EngineConfig,
+    Finding,
+    Severity,
+    Subject,
+    WorkloadShape,
+    is_true,
+    size_bytes,
+)
+from pytest_mooncake.records import KVGeometry
 
 __all__ = ["RULES"]
 
@@ -52,7 +61,7 @@ def e21(subject: Subject) -> Iterator[Finding]:
         return
     pool = subject.node_segment_bytes + sum(e.ranks * _segment_bytes(e) for e in subject.engines if _has_store(e))
     watermark = float((subject.master_flags or {}).get("eviction_high_watermark_ratio", DEFAULT_WATERMARK))
-    need = subject.workload.requests * prompt_bytes(subject.workload.prompt_tokens, subject.kv)
+    need = _round_bytes(subject.workload, subject.kv)
     if pool * watermark < need * 1.1:
         yield _finding(
             "E21",
@@ -61,6 +70,12 @@ def e21(subject: Subject) -> Iterator[Finding]:
             "chunks are evicted before the warm round asks for them",
             f"segments of {need * 1.1 / watermark / 2**30:.3g} GiB together or more, or fewer or shorter prompts",
         )
+
+
+def _round_bytes(workload: WorkloadShape, kv: KVGeometry) -> int:
+    if workload.distinct_chunks is None:
+        return workload.requests * prompt_bytes(workload.prompt_tokens, kv)
+    return workload.distinct_chunks * kv.ranks * object_bytes(kv)
 
 
 def _has_store(engine: EngineConfig) -> bool:

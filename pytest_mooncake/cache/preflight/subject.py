@@ -116,7 +116,10 @@ class WorkloadShape:
 
     requests: int
     prompt_tokens: int
+    """Of the longest prompt."""
     concurrency: int
+    distinct_chunks: int | None = None
+    """Chunks that a round stores, where prompts share some; None: those of all its prompts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -333,3 +333,11 @@ def test_json_that_is_no_object_is_no_mapping() -> None:
 
 def test_numbers_that_are_none_count_as_the_default() -> None:
     assert ids(with_engine(extra(transfer_timeout="soon"))) == []
+
+
+def test_a_pool_need_not_hold_shared_chunks_more_than_once() -> None:
+    small = replace(HEALTHY, node_segment_bytes=GIB // 5)
+    assert "E21" in {finding.id for finding in lint(small)}
+    assert HEALTHY.workload is not None
+    shared = replace(HEALTHY.workload, distinct_chunks=64)
+    assert "E21" not in {finding.id for finding in lint(replace(small, workload=shared))}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_mooncake.plan.models import ConnectorSpec, EngineSpec, StackPlan
+from pytest_mooncake.plan.models import ConnectorSpec, EngineSpec, StackPlan, TraceSpec, WorkloadPlan
 from pytest_mooncake.records import AuditFinding, Fault, Rung, Status, Verdict
 from pytest_mooncake.report import bars, escape, evidence, reasons
 from pytest_mooncake.report.files import write_reports
@@ -167,6 +167,19 @@ def test_a_simulated_runs_first_risk_is_that_it_is_simulated() -> None:
     assert "SIMULATED" in " ".join(reasons.risks(report, EN))
     assert reasons.advice_key(report) == "SIMULATED"
     assert reasons.advice_key(replace(runs.report(Verdict.FAIL), simulated=True)) == "FAIL"
+
+
+def test_what_a_trace_sent_is_read_from_its_rounds_and_equal_documents_from_the_plan() -> None:
+    rounds = runs.rounds()
+    trace = WorkloadPlan(name="day", kind="trace", trace=TraceSpec(path="day.jsonl"))
+    sent, documents = setting_of(runs.plan(workload=trace), runs.view(), {}, rounds), runs.plan()
+    prompts = [r.prompt_tokens_planned or 0 for r in rounds[0].requests]
+
+    assert (sent.requests, sent.prompt_tokens, sent.concurrency) == (4, round(sum(prompts) / 4), None)
+    assert sent.output_tokens == rounds[0].requests[0].output_tokens_planned
+    assert setting_of(runs.plan(workload=trace), runs.view(), {}).requests is None
+    told = setting_of(documents, runs.view(), {}, rounds[:1])
+    assert (told.requests, told.prompt_tokens, told.concurrency) == (4, documents.workload.prompt_tokens, 2)
 
 
 def test_the_setting_is_read_from_flat_and_from_grouped_facts() -> None:
