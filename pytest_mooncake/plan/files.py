@@ -13,13 +13,14 @@ from typing import Literal
 
 from pytest_mooncake.errors import UsageError
 
-FileKind = Literal["stacks", "workloads", "targets", "economics"]
+FileKind = Literal["stacks", "workloads", "targets", "economics", "hardware"]
 
 OPTION_OF: dict[FileKind, str] = {
     "stacks": "--mooncake-stack",
     "workloads": "--mooncake-workload",
     "targets": "--mooncake-targets",
     "economics": "--mooncake-economics",
+    "hardware": "hardware.sheet",
 }
 
 
@@ -30,13 +31,13 @@ def packed_fixtures() -> Path:
     return inside if inside.is_dir() else package.parent / "fixtures"
 
 
-def find(kind: FileKind, value: str, invocation_dir: Path) -> Path:
-    """The file meant by `value`.
+def find(kind: FileKind, value: str, invocation_dir: Path, *, option: str | None = None) -> Path:
+    """The file meant by `value`; `option` is what messages call it where it did not come from a `--mooncake-*` one.
 
     Raises:
         UsageError: there is no such file or name; the message lists or suggests names.
     """
-    option = OPTION_OF[kind]
+    option = option or OPTION_OF[kind]
     if value.endswith((".yaml", ".yml")) or "/" in value:
         path = invocation_dir / value
         if not path.is_file():

@@ -30,8 +30,17 @@ def load(path: Path, model: type[M], **defaults: object) -> M:
     data, lines = _parse(path)
     if not isinstance(data, dict):
         raise PlanError(f"{path}: expected keys and values (`key: value` lines), found {type(data).__name__}")
+    return validated(path, {**defaults, **data}, lines, model)
+
+
+def validated(path: Path, data: dict[str, Any], lines: dict[Location, int], model: type[M]) -> M:
+    """Make a `model` of what was read from `path`; `lines` says on which line each key stands.
+
+    Raises:
+        PlanError: as for `load`.
+    """
     try:
-        return model.model_validate({**defaults, **data})
+        return model.model_validate(data)
     except ValidationError as error:
         findings = [_explain(path, lines, model, found) for found in error.errors()]
         raise PlanError("\n".join(dict.fromkeys(findings))) from None

@@ -1,0 +1,114 @@
+"""`pytest-mooncake judge`: figures from elsewhere held against each other and against targets. Sends nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pytest_mooncake.errors import PlanError, UsageError
+
+if TYPE_CHECKING:
+    from pytest_mooncake.analysis.figures import Figures
+    from pytest_mooncake.report.document import Report
+    from pytest_mooncake.report.labels import Lang
+
+
+def judge(
+    figures: Annotated[
+        Path, typer.Argument(help="YAML file or CSV table of cold and warm figures.", metavar="FIGURES")
+    ],
+    economics: Annotated[
+        str | None, typer.Option("--economics", metavar="NAME|PATH", help="Costs for the business case.")
+    ] = None,
+    targets: Annotated[
+        str, typer.Option("--targets", metavar="NAME|PATH", help="Claims that the figures are held against.")
+    ] = "default",
+    lang: Annotated[str, typer.Option("--lang", metavar="en|zh", help="Language of summary and reports.")] = "en",
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="DIR", help="Where the reports go (default: mooncake-report/judged-FIGURES)."),
+    ] = None,
+) -> None:
+    """Judge figures from elsewhere: 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID.
+
+    One pair of figures carries no spread, so it is INCONCLUSIVE at best; a broken law of the audit makes it INVALID.
+    """
+    from pytest_mooncake.report.ci import EXIT_CODES
+    from pytest_mooncake.report.files import write_reports
+    from pytest_mooncake.report.terminal import summary_lines
+
+    language = _lang(lang)
+    here = Path.cwd()
+    directory = _unused(report or here / "mooncake-report" / f"judged-{figures.stem}")
+    made = judged_report(figures, here, targets=targets, economics=economics)
+    try:
+        files = write_reports(made, directory, lang=language)
+    except OSError as error:
+        raise UsageError(f"--report {directory}: cannot be written to ({error.strerror})") from None
+    for line in summary_lines(made, files=files, lang=language):
+        typer.echo(line)
+    raise typer.Exit(EXIT_CODES[made.verdict])
+
+
+def judged_report(
+    path: Path, invocation_dir: Path, *, targets: str = "default", economics: str | None = None
+) -> Report:
+    """Judge a file of figures.
+
+    Args:
+        path: YAML file or CSV table.
+        invocation_dir: where names of targets, economics and hardware sheets are looked up first.
+        targets: NAME or path of the claims.
+        economics: NAME or path of the costs; `None`: no business case.
+
+    Raises:
+        PlanError: a file cannot be read or holds what does not belong (one line a finding, with file and line).
+        UsageError: there is no such file or name.
+    """
+    from pytest_mooncake.analysis.figures import figures_from_mapping
+    from pytest_mooncake.analysis.given import judge_figures
+    from pytest_mooncake.plan.figures_file import read_figures
+    from pytest_mooncake.plan.files import find
+    from pytest_mooncake.plan.models import EconomicsPlan, TargetsPlan
+    from pytest_mooncake.plan.yaml_source import load
+    from pytest_mooncake.report.figures_report import build
+
+    given, mapping = read_figures(path, invocation_dir)
+    try:
+        figures: Figures = figures_from_mapping(mapping)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
+    claims = load(find("targets", targets, invocation_dir, option="--targets"), TargetsPlan, name=Path(targets).stem)
+    costs = None
+    if economics is not None:
+        named = find("economics", economics, invocation_dir, option="--economics")
+        costs = load(named, EconomicsPlan, name=named.stem)
+    return build(
+        figures,
+        judge_figures(figures, claims),
+        name=path.stem,
+        targets=claims.claims,
+        economics=costs,
+        label=given.description or None,
+        date=given.date,
+    )
+
+
+def _lang(text: str) -> Lang:
+    from pytest_mooncake.report.labels import LANGUAGES
+
+    found = next((known for known in LANGUAGES if known == text), None)
+    if found is None:
+        raise UsageError(f"--lang {text}: expected one of {', '.join(LANGUAGES)}")
+    return found
+
+
+def _unused(directory: Path) -> Path:
+    """Reports of given figures never stand among the files of a run."""
+    from pytest_mooncake.journal import PLAN_FILE
+
+    if (directory / PLAN_FILE).exists():
+        raise UsageError(f"--report {directory}: this directory already holds a run; name another one")
+    return directory

@@ -1,0 +1,211 @@
+"""Figures from elsewhere as a file: YAML, or a CSV table; every complaint names file, line and the nearest known key.
+
+A CSV table is either `key,value` rows with dotted keys (`cold.ttft_ms.mean,1200`) or has the columns `metric,cold,warm`
+(`ttft_ms.mean,1200,400`); in the second form a row of a whole run leaves the column `warm` empty (`requests,30,`).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from pytest_mooncake.errors import PlanError
+from pytest_mooncake.plan.base import Model
+from pytest_mooncake.plan.files import find
+from pytest_mooncake.plan.yaml_source import Location, load, validated
+
+__all__ = ["FiguresFile", "HardwareSheet", "read_figures"]
+
+
+def _no_flag(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=0)]
+
+
+class DistributionGiven(Model):
+    """A latency in milliseconds."""
+
+    mean: Number | None = None
+    p50: Number | None = None
+    p90: Number | None = None
+    p99: Number | None = None
+    min: Number | None = None
+    max: Number | None = None
+
+
+class RoundGiven(Model):
+    """Figures of the cold or of the warm side."""
+
+    requests: Count | None = None
+    failed: Count | None = None
+    ttft_ms: DistributionGiven = DistributionGiven()
+    tpot_ms: DistributionGiven = DistributionGiven()
+    e2e_ms: DistributionGiven = DistributionGiven()
+    request_throughput: Number | None = None
+    output_token_throughput: Number | None = None
+    makespan_s: Number | None = None
+    latency_sum_s: Number | None = None
+    prompt_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    output_tokens: Count | None = None
+    server_prompt_tokens: Count | None = None
+    server_output_tokens: Count | None = None
+    engine_in_flight: Number | None = None
+
+
+class ModelGiven(Model):
+    """A model's shape, or the `config.json` that tells it; what is given here outranks the file."""
+
+    config: str | None = None
+    """Path of a Hugging Face config.json, from the figures file's directory."""
+    kv_bytes_per_token: Count | None = None
+    parameters: Number | None = None
+    attention_layers: Count | None = None
+    attention_width: Count | None = None
+
+
+class HardwareSheet(Model):
+    """What one GPU and its links can do at best; peaks are dense bf16, without sparsity."""
+
+    name: str
+    description: str = ""
+    source: str = ""
+    """Where the figures are published."""
+    peak_tflops_per_gpu: Number
+    hbm_gb_per_s_per_gpu: Number
+    hbm_gb: Number | None = None
+    pcie_gb_per_s: Number | None = None
+    """One direction, all lanes."""
+    nic_gbps: Number | None = None
+
+
+class HardwareGiven(Model):
+    """The machines; `sheet` names one of `fixtures/hardware`, what is given here outranks it."""
+
+    sheet: str | None = None
+    gpus: Count | None = None
+    peak_tflops_per_gpu: Number | None = None
+    hbm_gb_per_s_per_gpu: Number | None = None
+    link_gbps: Number | None = None
+    network_gbps: Number | None = None
+
+
+class FiguresFile(Model):
+    """Cold and warm figures with what is known beside them; what is absent makes the laws that need it inapplicable."""
+
+    description: str = ""
+    date: str | None = None
+    requests: Count | None = None
+    concurrency: Count | None = None
+    prompt_tokens: Count | None = None
+    output_tokens: Count | None = None
+    network_gbps: Number | None = None
+    cold: RoundGiven
+    warm: RoundGiven
+    model: ModelGiven = ModelGiven()
+    hardware: HardwareGiven = HardwareGiven()
+
+
+def read_figures(path: Path, invocation_dir: Path) -> tuple[FiguresFile, dict[str, Any]]:
+    """Read a file of figures.
+
+    Args:
+        path: a YAML file, or a table that ends in `.csv`.
+        invocation_dir: where names of hardware sheets are looked up first.
+
+    Returns:
+        The file, and its figures as the mapping of `analysis.figures.figures_from_mapping`, sheet and config read.
+
+    Raises:
+        PlanError: the file, its hardware sheet or its `config.json` cannot be read or holds what does not belong.
+        UsageError: there is no such hardware sheet.
+    """
+    given = _table(path) if path.suffix.lower() == ".csv" else load(path, FiguresFile)
+    mapping = given.model_dump(exclude_none=True, exclude={"description", "date"})
+    if given.model.config is not None:
+        mapping["model"]["config"] = _config(path, given.model.config)
+    sheet = mapping["hardware"].pop("sheet", None)
+    if sheet is not None:
+        mapping["hardware"] = _sheet(sheet, invocation_dir) | mapping["hardware"]
+    return given, mapping
+
+
+def _sheet(name: str, invocation_dir: Path) -> dict[str, Any]:
+    path = find("hardware", name, invocation_dir)
+    sheet = load(path, HardwareSheet, name=path.stem)
+    known = {
+        "peak_tflops_per_gpu": sheet.peak_tflops_per_gpu,
+        "hbm_gb_per_s_per_gpu": sheet.hbm_gb_per_s_per_gpu,
+        "link_gbps": sheet.nic_gbps,
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _config(figures: Path, given: str) -> Any:
+    path = figures.parent / given
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not JSON"
+        raise PlanError(f"{figures}: model.config: {path} cannot be read ({reason}); name a config.json") from None
+
+
+def _table(path: Path) -> FiguresFile:
+    data: dict[str, Any] = {}
+    lines: dict[Location, int] = {}
+    for line, key, value in _cells(path):
+        location = tuple(part.strip() for part in key.split("."))
+        if location in lines:
+            raise PlanError(f"{path}:{line}: {key} was already given on line {lines[location]}")
+        place = data
+        for depth, part in enumerate(location[:-1], 1):
+            lines.setdefault(location[:depth], line)
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise PlanError(f"{path}:{line}: {key}: {part} was already given a value of its own")
+        lines[location] = line
+        place[location[-1]] = value
+    return validated(path, data, lines, FiguresFile)
+
+
+def _cells(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Line, dotted key and value of every cell that holds something."""
+    try:
+        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a CSV table in UTF-8"
+        raise PlanError(f"{path}: cannot be read ({reason})") from None
+    header = [cell.strip().lower() for cell in rows[0]] if rows else []
+    sides = {header.index(side): side for side in ("cold", "warm") if side in header}
+    for line, row in enumerate(rows, 1):
+        if not row or not row[0].strip() or row[0].lstrip().startswith("#") or (line == 1 and _is_header(header)):
+            continue
+        key = row[0].strip()
+        cells = [(place, cell.strip()) for place, cell in enumerate(row[1:], 1) if cell.strip()]
+        if not sides and len(cells) != 1:
+            raise PlanError(f"{path}:{line}: {len(cells)} values after {key!r}; write key,value or metric,cold,warm")
+        for place, cell in cells:
+            yield line, _key(key, sides.get(place)), cell
+
+
+def _is_header(header: list[str]) -> bool:
+    return header[1:] in (["value"], ["cold", "warm"], ["warm", "cold"])
+
+
+def _key(key: str, side: str | None) -> str:
+    """A row of both sides names a figure of a side, unless it is one of the whole run."""
+    whole = side is None or key.partition(".")[0] in _OF_THE_RUN
+    return key if whole else f"{side}.{key}"
+
+
+_OF_THE_RUN = {"concurrency", "network_gbps", "model", "hardware", "description", "date"}
