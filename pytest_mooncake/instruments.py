@@ -66,6 +66,7 @@ async def instruments_for(
     async with aiohttp.ClientSession(trust_env=False) as http:
         workload = await build(plan.workload, view, http=http, headers=headers, run_id=plan.run_id)
         planned = workload.planned(view.kv.chunk_tokens if view.kv else None)
+        note("workload", notes=workload.layout.notes)
         read = partial(scrape, http, sources_of(view))
 
         def requests(nonce: str, kind: Kind) -> Sequence[PlannedRequest]:

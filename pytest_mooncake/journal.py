@@ -193,7 +193,10 @@ def _with_worst_error(rounds: Sequence[Round], events: Sequence[Mapping[str, Any
 def _aftermath(events: Sequence[Mapping[str, Any]]) -> Aftermath:
     answers = (answer for e in events if e["event"] == "probes" for answer in e["answers"])
     notes = (sentence for e in events if e["event"] == "store_care" for sentence in e["sentences"])
-    return Aftermath(probes=tuple(map(_probe, answers)), store_notes=tuple(notes))
+    workload = (note for e in events if e["event"] == "workload" for note in e["notes"])
+    return Aftermath(
+        probes=tuple(map(_probe, answers)), store_notes=tuple(notes), workload_notes=tuple(dict.fromkeys(workload))
+    )
 
 
 def _probe(values: Mapping[str, Any]) -> ProbeAnswer:

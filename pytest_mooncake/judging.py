@@ -133,7 +133,7 @@ def judge(
     verdict, reasons = combine(judged, product_faults=tuple(product), invalid=tuple(invalid))
     return Judgement(
         verdict=verdict,
-        reasons=(*reasons, *_remarks(rung, interrupted=interrupted), *aftermath.store_notes),
+        reasons=(*reasons, *_remarks(rung, interrupted=interrupted), *_notes(aftermath)),
         claims=(*claims, *product_claims),
         evidence=evidence,
         trials=trials,
@@ -236,6 +236,10 @@ def is_within_reach(plan: Plan, view: StackView) -> bool:
     if plan.evidence is Rung.ENGINE:
         return any(engine.metrics_url for engine in view.engines)
     return True
+
+
+def _notes(aftermath: Aftermath) -> tuple[str, ...]:
+    return (*(f"workload: {note}" for note in aftermath.workload_notes), *aftermath.store_notes)
 
 
 def _remarks(rung: RungJudgement, *, interrupted: bool) -> tuple[str, ...]:

@@ -259,6 +259,8 @@ class Aftermath:
     probes: tuple[ProbeAnswer, ...] = ()
     store_notes: tuple[str, ...] = ()
     """Sentences: which keys were removed, which stay, what was evicted meanwhile."""
+    workload_notes: tuple[str, ...] = ()
+    """Sentences: what of the workload is other than it was asked for (a pool of documents cut, prompts clipped)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,6 +121,14 @@ def test_what_a_round_was_planned_to_reuse_comes_back_with_it(tmp_path: Path, pl
     assert back.rounds[0].planned == planned
 
 
+def test_what_a_workload_could_not_be_is_read_back_once(tmp_path: Path, plan: Plan) -> None:
+    directory = recorded(tmp_path / "run", plan, measured(0))
+    assert read(directory).aftermath.workload_notes == ()
+    note = b'{"event":"workload","notes":["kb-qa: 1 of 8 documents"]}\n'
+    (directory / EVENTS_FILE).write_bytes(note + (directory / EVENTS_FILE).read_bytes() + note)
+    assert read(directory).aftermath.workload_notes == ("kb-qa: 1 of 8 documents",)
+
+
 def test_a_record_without_planned_reuse_is_read_as_not_known(tmp_path: Path, plan: Plan) -> None:
     directory = recorded(tmp_path / "run", plan, measured(0))
     events = (directory / EVENTS_FILE).read_bytes()

@@ -15,6 +15,7 @@ from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import (
+    Aftermath,
     Claim,
     ClientHealth,
     Engine,
@@ -23,6 +24,7 @@ from pytest_mooncake.records import (
     Judgement,
     Kind,
     Phase,
+    PlannedReuse,
     RequestRecord,
     Round,
     Rung,
@@ -88,8 +90,10 @@ class Script:
         self.claims: tuple[Claim, ...] = (claim(Verdict.PASS),)
         self.judged: tuple[int, ...] = ()
         self.trials = 0
+        self.planned: int | None = None
 
-    def round_evidence(self, this: Round, view: StackView, **_: object) -> tuple[Evidence, ...]:
+    def round_evidence(self, this: Round, view: StackView, *, planned: int | None, **_: object) -> tuple[Evidence, ...]:
+        self.planned = planned
         status = Status.UNAVAILABLE if this.round in self.unreadable else Status.HELD
         found = [self.evidence(this, DECISIVE[this.kind], status, Fault.PRODUCT, detail="scrape failed")]
         if this.round in self.faults:
@@ -240,6 +244,28 @@ def test_an_interrupted_run_says_so(plan: Plan, script: Script) -> None:
     script.claims = (claim(Verdict.INCONCLUSIVE),)
     judgement = judge(plan, VIEW, chain(1), interrupted=True)
     assert "interrupted" in judgement.reasons[-1]
+
+
+def test_what_of_the_workload_was_not_as_asked_is_said_with_the_verdict(plan: Plan, script: Script) -> None:
+    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(workload_notes=("qa: 1 of 8 documents are used",)))
+    assert judgement.verdict is Verdict.PASS
+    assert "workload: qa: 1 of 8 documents are used" in judgement.reasons
+
+
+def test_requests_are_counted_against_what_the_round_planned(plan: Plan, script: Script) -> None:
+    judge(plan, VIEW, chain(3))
+    assert script.planned == plan.workload.requests
+    planned = PlannedReuse(
+        requests=7,
+        chunk_tokens=256,
+        chunks=1,
+        distinct_chunks=1,
+        cold_chunks=0,
+        cold_cached_tokens=0,
+        warm_cached_tokens=0,
+    )
+    judge(plan, VIEW, tuple(replace(one, planned=planned) for one in chain(3)))
+    assert script.planned == 7
 
 
 def test_a_quick_run_with_an_instrument_fault_is_invalid(plan: Plan, script: Script) -> None:
