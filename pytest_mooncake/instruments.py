@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pytest_mooncake.cache.care import StoreCare
 from pytest_mooncake.cache.clear import Permission
@@ -16,8 +16,12 @@ from pytest_mooncake.cache.quiesce import quiesce
 from pytest_mooncake.cache.scrape import scrape, sources_of
 from pytest_mooncake.experiment import Instruments, Step
 from pytest_mooncake.judging import judge
+from pytest_mooncake.load.headers import header_in
 from pytest_mooncake.load.own_error import OwnError
-from pytest_mooncake.load.round import RoundResult, RoundSpec, run_round
+from pytest_mooncake.load.round import RoundResult, RoundSpec
+from pytest_mooncake.load.schedule import Scheduled, offsets_of
+from pytest_mooncake.load.shares import worker_count
+from pytest_mooncake.load.workers import run_round_in_workers
 from pytest_mooncake.records import (
     Kind,
     PlannedRequest,
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
     from pytest_mooncake.plan.models import Plan
 
 QUIESCE_LIMIT_S = 30.0
+_PROBE_S = 10.0
+_ABSENT = (404, 405, 501)
 
 
 def _ignore(_event: str, **_values: object) -> None:
@@ -64,22 +70,27 @@ async def instruments_for(
 
     headers = auth_headers(plan, environ)
     async with aiohttp.ClientSession(trust_env=False) as http:
-        workload = await build(plan.workload, view, http=http, headers=headers, run_id=plan.run_id)
+        api = await _api(plan, view, http, headers)
+        workload = await build(plan.workload, view, http=http, headers=headers, run_id=plan.run_id, api=api)
         planned = workload.planned(view.kv.chunk_tokens if view.kv else None)
         note("workload", notes=workload.layout.notes)
         read = partial(scrape, http, sources_of(view))
 
         def requests(nonce: str, kind: Kind) -> Sequence[PlannedRequest]:
-            return workload.requests(nonce, engines=len(view.engines), shift=int(kind is Kind.WARM))
+            planned = workload.requests(nonce, engines=len(view.engines), shift=int(kind is Kind.WARM))
+            arrivals = plan.workload.arrivals
+            if arrivals is None:
+                return planned
+            return Scheduled(planned, offsets_of(arrivals, len(planned), seed=plan.workload.seed))
 
         care = StoreCare(http, view, plan.run_id, read=read, permission=Permission(plan.allow_clear), note=note)
         await care.start()
         note("store_budget", sentence=_checked_budget(plan, view, care, planned))
-        own_error = OwnError(note)
+        own_error = OwnError(note, workers=worker_count(plan.workers, plan.workload.in_flight_cap))
         try:
             yield Instruments(
                 requests=requests,
-                send=partial(_send, plan, view, headers, care, own_error),
+                send=partial(_send, plan, view, headers, care, own_error, api),
                 scrape=read,
                 settle=partial(_settle, plan, view, planned, read),
                 judge=partial(judge, plan, view),
@@ -139,9 +150,32 @@ async def _probe(
 
 
 def auth_headers(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
-    """The bearer header, if the plan names a variable for the key; never recorded or printed."""
-    variable = plan.stack.api_key_env
-    return {"Authorization": f"Bearer {environ[variable]}"} if variable else {}
+    """The bearer header and the one more that the plan names variables for; never recorded or printed.
+
+    Raises:
+        UsageError: the variable of the header is not set, or holds no header.
+    """
+    key, extra = plan.stack.api_key_env, plan.stack.header_env
+    headers = {"Authorization": f"Bearer {environ[key]}"} if key else {}
+    return headers | (header_in(extra, environ) if extra else {})
+
+
+async def _api(
+    plan: Plan, view: StackView, http: ClientSession, headers: Mapping[str, str]
+) -> Literal["completions", "chat"]:
+    """What requests are sent to: as the plan says, else completions unless the endpoint has none."""
+    if plan.api != "auto":
+        return plan.api
+    if view.provisioned:
+        return "completions"
+    from aiohttp import ClientError, ClientTimeout
+
+    url, limit = f"{view.engines[0].url}/v1/completions", ClientTimeout(total=_PROBE_S)
+    try:
+        async with http.post(url, json={}, headers=headers, timeout=limit, allow_redirects=False) as answer:
+            return "chat" if answer.status in _ABSENT else "completions"
+    except (ClientError, TimeoutError):
+        return "completions"
 
 
 async def _send(
@@ -150,6 +184,7 @@ async def _send(
     headers: Mapping[str, str],
     care: StoreCare,
     own_error: OwnError,
+    api: Literal["completions", "chat"],
     step: Step,
     requests: Sequence[PlannedRequest],
     on_record: Callable[[RequestRecord], None],
@@ -160,7 +195,7 @@ async def _send(
         records.append(record)
         on_record(record)
 
-    result = await run_round(
+    result = await run_round_in_workers(
         RoundSpec(
             round=step.round,
             kind=step.kind,
@@ -171,8 +206,10 @@ async def _send(
             engines=view.engines,
             model=view.model,
             headers=headers,
+            api=api,
             body=care.body(step.nonce),
         ),
+        workers=worker_count(plan.workers, plan.workload.in_flight_cap),
         on_record=keep,
     )
     return own_error.seen(result, records)

@@ -24,6 +24,7 @@ class Options:
     workload: str | None = None
     requests: str | None = None
     concurrency: str | None = None
+    rate: str | None = None
     prompt_tokens: str | None = None
     output_tokens: str | None = None
     seed: str | None = None
@@ -35,6 +36,9 @@ class Options:
     timeout: str | None = None
     model: str | None = None
     api_key_env: str | None = None
+    header_env: str | None = None
+    api: str | None = None
+    workers: str | None = None
     master: str | None = None
     metadata: str | None = None
     metrics: tuple[str, ...] = ()
@@ -94,6 +98,12 @@ DECLARED: tuple[Declared, ...] = (
     ),
     Declared("requests", "N", "requests in a round, instead of the workload's"),
     Declared("concurrency", "N", "requests in flight, instead of the workload's"),
+    Declared(
+        "rate",
+        "RATE",
+        "requests per second instead of a fixed number in flight: 5 or poisson:5, constant:5, gamma:5:BURSTINESS, "
+        "ramp:1-10; with --mooncake-concurrency at most so many in flight",
+    ),
     Declared("prompt_tokens", "N", "tokens in a prompt, instead of the workload's"),
     Declared("output_tokens", "N", "tokens to generate, instead of the workload's"),
     Declared("seed", "N", "seed of the documents' text; nonces come from the run, never from the seed"),
@@ -113,6 +123,21 @@ DECLARED: tuple[Declared, ...] = (
     ),
     Declared("model", "NAME", "model to ask for, where the endpoint serves several"),
     Declared("api_key_env", "VAR", "environment variable that holds the endpoint's API key"),
+    Declared(
+        "header_env",
+        "VAR",
+        "environment variable that holds one more header of every request, as 'Name: value'; never printed or recorded",
+    ),
+    Declared(
+        "api",
+        "completions|chat|auto",
+        "token ids to /v1/completions or text to /v1/chat/completions (default auto: the first where it is there)",
+    ),
+    Declared(
+        "workers",
+        "N|auto",
+        "processes that send the requests (default 1; auto: one for every 128 in flight, at most one for every 2 CPUs)",
+    ),
     Declared("master", "URL", "admin port of the Mooncake master, for the store's own counters (http://host:9003)"),
     Declared("metadata", "URL", "metadata server of the store (http://host:8080/metadata)"),
     Declared(

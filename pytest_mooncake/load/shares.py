@@ -13,15 +13,17 @@ import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from pytest_mooncake.load.health import rank_percentile, send_delay_ns
 from pytest_mooncake.load.spec import RoundResult, RoundSpec
 from pytest_mooncake.records import ClientHealth, RequestRecord
 
-__all__ = ["MOST_REQUESTS", "merge", "share_of", "slots_of", "take_tickets", "tickets"]
+__all__ = ["MOST_REQUESTS", "merge", "share_of", "slots_of", "take_tickets", "tickets", "worker_count"]
 
 _TICKET = struct.Struct("=I")
 _PIPE_BYTES = 2**20
+_STREAMS_PER_WORKER = 128
 MOST_REQUESTS = _PIPE_BYTES // _TICKET.size
 """Tickets that fit into the largest pipe an ordinary user may have."""
 
@@ -60,6 +62,18 @@ def slots_of(total: int | None, *, workers: int, worker: int) -> int | None:
     [3, 2, 2]
     """
     return None if total is None else (total + workers - 1 - worker) // workers
+
+
+def worker_count(asked: int | Literal["auto"], concurrency: int | None, *, cpus: int | None = None) -> int:
+    """Processes for a round; `auto`: one for every 128 in flight, half the CPUs at most (all of it without a cap).
+
+    >>> [worker_count("auto", streams, cpus=8) for streams in (4, 200, 5000, None)]
+    [1, 2, 4, 4]
+    """
+    if asked != "auto":
+        return asked
+    most = max(1, (cpus or os.cpu_count() or 1) // 2)
+    return most if concurrency is None else min(most, -(-concurrency // _STREAMS_PER_WORKER))
 
 
 def share_of(spec: RoundSpec, *, workers: int, worker: int) -> RoundSpec:

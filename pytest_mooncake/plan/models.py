@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from pytest_mooncake.plan.arrivals import Arrivals
 from pytest_mooncake.plan.base import Model
 from pytest_mooncake.plan.targets import Target as Target
 from pytest_mooncake.plan.targets import TargetsPlan as TargetsPlan
@@ -102,6 +103,8 @@ class StackPlan(Model):
     urls: tuple[str, ...] = ()
     model_name: str | None = None
     api_key_env: str | None = None
+    header_env: str | None = None
+    """Environment variable that holds one more header of every request, `Name: value`."""
     master_url: str | None = None
     metadata_url: str | None = None
     metrics_urls: tuple[str, ...] = ()
@@ -176,12 +179,16 @@ class WorkloadPlan(Model):
     seed: int = 0
     documents: str | None = None
     """Own text instead of made-up tokens: a pattern like `docs/*.md`, or a JSONL file of texts or conversations."""
+    arrivals: Arrivals | None = None
+    """Times of sending; `None` keeps `concurrency` in flight."""
     traffic: tuple[Traffic, ...] = ()
     trace: TraceSpec | None = None
 
     @property
     def in_flight_cap(self) -> int | None:
-        """Requests that may be in flight at once; None for a trace on its recorded schedule, whatever that takes."""
+        """Requests that may be in flight at once; None for a schedule of arrivals, whatever that takes."""
+        if self.arrivals is not None:
+            return self.arrivals.cap
         return None if self.trace is not None and self.trace.schedule == "recorded" else self.concurrency
 
     @model_validator(mode="before")
@@ -197,6 +204,8 @@ class WorkloadPlan(Model):
             raise ValueError("kind 'scenario' and the key 'traffic' belong together: give both or neither")
         if (self.kind == "trace") != (self.trace is not None):
             raise ValueError("kind 'trace' and the key 'trace' belong together: give both or neither")
+        if self.arrivals and self.trace and self.trace.schedule == "recorded":
+            raise ValueError("a trace is sent at its recorded times: give 'arrivals' only with schedule 'none'")
         return self
 
 
@@ -261,5 +270,8 @@ class Plan(Model):
     allow_clear: Literal["none", "own", "everything"] = "none"
     """Whether caches may really be cleared: not at all, a store without keys of others, or any store."""
     timeouts: Timeouts = Timeouts()
+    api: Literal["completions", "chat", "auto"] = "auto"
+    workers: PositiveInt | Literal["auto"] = 1
+    """Processes that send the requests of a round."""
     lang: Literal["en", "zh"] = "en"
     keep_stack: bool = False

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.options import Options
+from pytest_mooncake.plan.arrivals import parse_rate
 from pytest_mooncake.plan.files import find
 from pytest_mooncake.plan.models import (
     EconomicsPlan,
@@ -18,6 +19,7 @@ from pytest_mooncake.plan.models import (
     StackPlan,
     TargetsPlan,
     Timeouts,
+    WorkloadPlan,
 )
 from pytest_mooncake.plan.quantities import parse_bytes, parse_settle
 from pytest_mooncake.plan.slo import parse_goodput
@@ -29,7 +31,8 @@ T = TypeVar("T")
 
 DEFAULT_LOOKS = (3, 4, 5, 6, 8, 10)
 MOST_TRIALS = 100
-_ATTACHED_ONLY = ("model", "api_key_env", "master", "metadata", "metrics")
+MOST_WORKERS = 64
+_ATTACHED_ONLY = ("model", "api_key_env", "header_env", "master", "metadata", "metrics")
 _TIMEOUTS = ("first-token", "between-chunks", "request", "run")
 
 
@@ -45,7 +48,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         run_id=run_id or new_run_id(),
         label=options.label,
         stack=stack,
-        workload=workload_of(options, invocation_dir),
+        workload=_arriving(workload_of(options, invocation_dir), options),
         targets=targets_of(options, invocation_dir),
         economics=_economics(options, invocation_dir),
         looks=_looks(options.trials),
@@ -55,6 +58,8 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         store_budget_bytes=_budget(options.store_budget),
         allow_clear=_allow_clear(options.allow_clear),
         timeouts=_timeouts(options.timeout),
+        api=_api(options.api),
+        workers=_workers(options.workers),
         lang=_lang(options.lang),
         keep_stack=options.keep_stack,
     )
@@ -107,6 +112,7 @@ def _stack(options: Options, invocation_dir: Path) -> StackPlan:
         urls=options.url,
         model_name=options.model,
         api_key_env=options.api_key_env,
+        header_env=options.header_env,
         master_url=options.master,
         metadata_url=options.metadata,
         metrics_urls=options.metrics,
@@ -194,6 +200,41 @@ def _choice(flag: str, text: str, known: Mapping[str, T]) -> T:
     if text not in known:
         raise UsageError(f"{flag} {text}: expected one of {', '.join(known)}")
     return known[text]
+
+
+def _arriving(workload: WorkloadPlan, options: Options) -> WorkloadPlan:
+    """The workload, with the times of sending that `--mooncake-rate` asks for."""
+    if options.rate is None:
+        return workload
+    if workload.trace is not None and workload.trace.schedule == "recorded":
+        raise UsageError(
+            "--mooncake-rate: a trace is sent at its recorded times; speed=2 in trace:PATH?speed=2 scales them"
+        )
+    try:
+        arrivals = parse_rate(options.rate)
+    except ValueError as error:
+        raise UsageError(f"--mooncake-rate {options.rate}: {error}") from None
+    cap = workload.concurrency if options.concurrency is not None else None
+    return workload.model_copy(update={"arrivals": arrivals.model_copy(update={"cap": cap})})
+
+
+def _api(text: str | None) -> Literal["completions", "chat", "auto"]:
+    known: dict[str, Literal["completions", "chat", "auto"]] = {
+        "completions": "completions",
+        "chat": "chat",
+        "auto": "auto",
+    }
+    return _choice("--mooncake-api", text or "auto", known)
+
+
+def _workers(text: str | None) -> int | Literal["auto"]:
+    if text is None or text == "auto":
+        return "auto" if text else 1
+    if text == "ray":
+        raise UsageError("--mooncake-workers ray: workers on a Ray cluster are not built yet; give a number or auto")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_WORKERS):
+        raise UsageError(f"--mooncake-workers {text}: expected 1 to {MOST_WORKERS} processes, or auto")
+    return int(text)
 
 
 def _timeouts(text: str | None) -> Timeouts:
