@@ -16,6 +16,7 @@ import typer
 
 from pytest_mooncake import __version__
 from pytest_mooncake.commands.judge import judge
+from pytest_mooncake.commands.report import report
 from pytest_mooncake.commands.workload import workload_app
 from pytest_mooncake.console import Console
 from pytest_mooncake.doctor import doctor
@@ -29,6 +30,7 @@ app.add_typer(stack_app, name="stack")
 app.add_typer(workload_app, name="workload")
 
 app.command()(doctor)
+app.command()(report)
 app.command()(judge)
 
 EXIT_OF = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 10, Verdict.INVALID: 11}

@@ -167,34 +167,32 @@ def conclude(recorded: Recorded, directory: Path) -> Outcome:
     Raises:
         JournalError: the record holds no stack or no finished round.
     """
-    from pytest_mooncake.report.document import build
     from pytest_mooncake.report.files import write_reports
 
-    if recorded.view is None or not recorded.rounds:
-        raise JournalError(f"{recorded.directory}: not one round was finished; there is nothing to judge")
-    judgement = judge(
-        recorded.plan,
-        recorded.view,
-        recorded.rounds,
-        interrupted=not recorded.complete,
-        aftermath=recorded.aftermath,
-    )
-    report = build(
-        recorded.plan,
-        recorded.view,
-        recorded.rounds,
-        judgement,
-        recorded.environment,
-        economics=recorded.plan.economics,
-    )
+    report, view = reported(recorded)
     return Outcome(
         recorded=recorded,
-        view=recorded.view,
-        judgement=judgement,
+        view=view,
+        judgement=report.judgement,
         report=report,
         directory=directory,
         files=write_reports(report, directory, lang=recorded.plan.lang),
     )
+
+
+def reported(recorded: Recorded) -> tuple[Report, StackView]:
+    """Judge a recorded run and make its report, without writing anything; and the stack it was measured on.
+
+    Raises:
+        JournalError: the record holds no stack or no finished round.
+    """
+    from pytest_mooncake.report.document import build
+
+    plan, view, rounds = recorded.plan, recorded.view, recorded.rounds
+    if view is None or not rounds:
+        raise JournalError(f"{recorded.directory}: not one round was finished; there is nothing to judge")
+    judgement = judge(plan, view, rounds, interrupted=not recorded.complete, aftermath=recorded.aftermath)
+    return build(plan, view, rounds, judgement, recorded.environment, economics=plan.economics), view
 
 
 def report_directory(given: str | None, run_id: str, invocation_dir: Path) -> Path:

@@ -34,9 +34,16 @@ def stack(mooncake_session: MooncakeSession) -> Iterator[StackView]:
 
 
 @pytest.fixture(scope="session")
-def run(mooncake_session: MooncakeSession, stack: StackView) -> Outcome:
+def run(request: pytest.FixtureRequest, mooncake_session: MooncakeSession, stack: StackView) -> Outcome:
     """The whole run: cold and warm rounds until a verdict. Measured once, at first use."""
-    return mooncake_session.measured(stack)
+    outcome = mooncake_session.measured(stack)
+    if request.config.pluginmanager.hasplugin("junitxml"):
+        from pytest_mooncake.report.ci import run_properties
+
+        record = request.getfixturevalue("record_testsuite_property")
+        for name, value in run_properties(outcome.report):
+            record(name, value)
+    return outcome
 
 
 @pytest.fixture(scope="session")
@@ -53,5 +60,9 @@ def warm_round(run: Outcome) -> RoundsOf:
 
 @pytest.fixture
 def claim(request: pytest.FixtureRequest, run: Outcome) -> Claim:
-    """One claim of the run's targets; a test that asks for it runs once per claim."""
-    return next(c for c in run.judgement.claims if c.id == request.param)
+    """One claim of the run's targets; a test that asks for it runs once per claim, and its JUnit record names it."""
+    from pytest_mooncake.report.ci import claim_properties
+
+    found = next(c for c in run.judgement.claims if c.id == request.param)
+    request.node.user_properties.extend(claim_properties(found))
+    return found

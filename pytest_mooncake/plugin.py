@@ -30,6 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Let others add report writers."""
+    from pytest_mooncake import hooks
+
+    pluginmanager.add_hookspecs(hooks)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse what cannot be meant before anything is collected."""
     options = options_of(config)
@@ -75,6 +82,13 @@ def pytest_runtestloop(session: pytest.Session) -> object | None:
     """Run no test when only the plan was asked for."""
     mooncake = session.config.stash.get(SESSION, None)
     return True if mooncake is not None and mooncake.options.dry_run else None
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Name the run and its verdict in the JUnit properties of every test that rests on it."""
+    mooncake = item.config.stash.get(SESSION, None)
+    if mooncake is not None and _needs_run(item):
+        item.user_properties.extend(mooncake.test_properties())
 
 
 @pytest.hookimpl(optionalhook=True)

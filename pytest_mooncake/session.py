@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,14 +16,19 @@ from pytest_mooncake.console import Console, Progress, Silent
 from pytest_mooncake.errors import MooncakeError, UsageError
 from pytest_mooncake.journal import PLAN_FILE, Recorded, read
 from pytest_mooncake.options import Options, invocation_dir
+from pytest_mooncake.plan.judged_by import judged_by
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import new_run_id, resolve
+from pytest_mooncake.publish import publish, workflow_commands
 from pytest_mooncake.records import StackView, Verdict
 
 if TYPE_CHECKING:
     from pytest_mooncake.records import Judgement
 
 NOTHING_MEASURED = 4
+LEAST_COLUMNS = 60
+MOST_COLUMNS = 120
+"""Longer lines are hard to read, and tables gain nothing."""
 
 
 class MooncakeSession:
@@ -42,6 +48,7 @@ class MooncakeSession:
         self._outcome: Outcome | None = None
         self._error: MooncakeError | None = None
         self._interrupted: Path | None = None
+        self._complaints: tuple[str, ...] = ()
 
     def _refuse_used_directory(self) -> None:
         if self.options.report and (self._here / self.options.report / PLAN_FILE).exists():
@@ -79,7 +86,7 @@ class MooncakeSession:
                     view = opened.enter_context(open_stack(self.plan, log_dir, progress))
                 except MooncakeError as error:
                     self._give_up(error)
-                for note in view.notes:
+                for note in () if view.simulated else view.notes:  # the summary says what it was
                     progress.say(note)
             yield view
 
@@ -88,7 +95,7 @@ class MooncakeSession:
         if self._outcome is None:
             with self._uncaptured() as progress:
                 try:
-                    self._outcome = self._conduct(view, progress)
+                    self._outcome = self._published(self._conduct(view, progress))
                 except MooncakeError as error:
                     self._give_up(error)
                 except KeyboardInterrupt:
@@ -102,6 +109,18 @@ class MooncakeSession:
         directory = report_directory(self.options.report, f"replay-{new_run_id()}", self._here)
         directory.mkdir(parents=True, exist_ok=True)
         return conclude(self._replayed, directory)
+
+    def _published(self, outcome: Outcome) -> Outcome:
+        published = publish(
+            self._config.hook,
+            outcome.report,
+            outcome.directory,
+            outcome.files,
+            environ=os.environ,
+            lang=outcome.recorded.plan.lang,
+        )
+        self._complaints = published.complaints
+        return replace(outcome, files=(*outcome.files, *published.files))
 
     def _directory(self) -> Path:
         return report_directory(self.options.report, self.plan.run_id, self._here)
@@ -123,10 +142,13 @@ class MooncakeSession:
             return
         capture = self._config.pluginmanager.get_plugin("capturemanager")
         silence = capture.global_and_fixture_disabled() if capture is not None else contextlib.nullcontext()
-        with silence:
+
+        def write(text: str) -> None:
             reporter.ensure_newline()
-            live = bool(reporter.isatty) and not os.environ.get("CI")
-            yield Console(lambda text: reporter.write(text, flush=True), live=live)
+            reporter.write(text, flush=True)
+
+        with silence:
+            yield Console(write, live=bool(reporter.isatty) and not os.environ.get("CI"))
 
     def exit_status(self, status: int) -> int:
         """Pytest's exit code, corrected by the verdict: it is 0 only when the run was accepted."""
@@ -142,6 +164,13 @@ class MooncakeSession:
     def _judgement(self) -> Judgement | None:
         return self._outcome.judgement if self._outcome is not None else None
 
+    def test_properties(self) -> tuple[tuple[str, str], ...]:
+        """JUnit properties of every test that rests on the run: which one, and what it came to."""
+        judgement = self._judgement()
+        if judgement is None:
+            return ()
+        return (("mooncake.run", self.plan.run_id), ("mooncake.run_verdict", judgement.verdict.value))
+
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Print what the run came to, or in one line why there was none."""
         if self._error is not None:
@@ -151,11 +180,26 @@ class MooncakeSession:
             reporter.section("mooncake", sep="=", yellow=True)
             reporter.write_line(f"interrupted; what was measured is kept in {self._interrupted}")
         elif self._outcome is not None:
-            from pytest_mooncake.report.terminal import summary_lines
-
             reporter.section("mooncake", sep="=")
-            outcome = self._outcome
-            for line in summary_lines(
-                outcome.report, files=outcome.files, lang=self.plan.lang, color=reporter.hasmarkup
-            ):
-                reporter.write_line(line)
+            self._summarise_outcome(reporter, self._outcome)
+
+    def _summarise_outcome(self, reporter: pytest.TerminalReporter, outcome: Outcome) -> None:
+        from pytest_mooncake.report.terminal import summary_lines
+
+        for line in summary_lines(
+            outcome.report,
+            files=outcome.files,
+            lang=self.plan.lang,
+            color=reporter.hasmarkup,
+            columns=self._columns(),
+            verbosity=self._config.get_verbosity(),
+        ):
+            reporter.write_line(line)
+        for complaint in self._complaints:
+            reporter.write_line(f"WARNING: {complaint}", yellow=True)
+        for command in workflow_commands(outcome.report, os.environ, self.plan.lang):
+            reporter.write_line(command)
+
+    def _columns(self) -> int:
+        """Width of the terminal (80 where there is none), within what can be read."""
+        return max(LEAST_COLUMNS, min(MOST_COLUMNS, self._config.get_terminal_writer().fullwidth))

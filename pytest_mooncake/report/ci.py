@@ -100,13 +100,14 @@ def annotation(report: Report, lang: Lang = "en") -> str:
     return f"::{LEVELS[report.verdict]} title={_command_property(title)}::{_command_data(message)}"
 
 
-def step_summary(report: Report, lang: Lang = "en") -> str:
-    """Markdown for `GITHUB_STEP_SUMMARY`, below 1 MiB of UTF-8."""
+def step_summary(report: Report, lang: Lang = "en", *, held_bytes: int = 0) -> str:
+    """Markdown for `GITHUB_STEP_SUMMARY`: with the `held_bytes` that are there already, below 1 MiB of UTF-8."""
     text = _short_report(report, catalogue(lang))
     encoded = text.encode()
-    if len(encoded) < SUMMARY_BYTES:
+    left = SUMMARY_BYTES - held_bytes
+    if len(encoded) < left:
         return text
-    return encoded[: SUMMARY_BYTES - 16].decode(errors="ignore") + CUT
+    return encoded[: left - 16].decode(errors="ignore") + CUT if left > 16 else ""
 
 
 def comment(report: Report, lang: Lang = "en") -> str:
@@ -117,9 +118,10 @@ def comment(report: Report, lang: Lang = "en") -> str:
 
 def _short_report(report: Report, words: Catalogue) -> str:
     met, of = report.targets_met
-    head = f"## pytest-mooncake: {words(f'verdict.{report.verdict.value}')} ({report.verdict.value})"
+    told = "" if words.lang == "en" else f" ({report.verdict.value})"
+    head = f"## pytest-mooncake: {words(f'verdict.{report.verdict.value}')}{told}"
     why = [f"- {escape.markdown(reason)}" for reason in reasons.reasons(report, words)[:MAX_REASONS]]
-    notes = [f"> {escape.markdown(note)}" for note in _notes(report, words)]
+    notes = [f"> {escape.markdown(note)}" for note in reasons.notes(report, words)]
     blocks = [
         head,
         "\n>\n".join(notes),
@@ -132,18 +134,14 @@ def _short_report(report: Report, words: Catalogue) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _notes(report: Report, words: Catalogue) -> tuple[str, ...]:
-    return ((words("business.simulated"),) if report.simulated else ()) + report.notes
-
-
 def _table(report: Report, words: Catalogue) -> str:
     keys = ("metric", "cold_short", "warm_short", "change", "interval", "target", "verdict")
     lines = [[words(f"word.{key}") for key in keys], ["---"] * len(keys)]
     for row in rows(report, words):
         verdict = words(f"verdict.{row.verdict.value}") if row.verdict else numbers.MISSING
         ends = numbers.interval(row.claim.ci_ratio) if row.claim else numbers.MISSING
-        cells = (row.label, f"{row.cold_text} {row.unit}", f"{row.warm_text} {row.unit}", row.change_text, ends)
-        lines.append([escape.markdown(cell.strip()) for cell in (*cells, row.target, verdict)])
+        cells = (row.label, row.cold_with_unit, row.warm_with_unit, row.change_text, ends)
+        lines.append([escape.markdown(cell) for cell in (*cells, row.target, verdict)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

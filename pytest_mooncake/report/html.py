@@ -45,6 +45,7 @@ def render(report: Report, lang: Lang = "en") -> str:
             reasons=reasons.reasons(report, words),
             originals=reasons.originals(report, words),
             risks=reasons.risks(report, words),
+            notes=reasons.notes(report, words),
             groups=evidence.groups(report.judgement.evidence),
             drawn=drawn,
             described=charts.descriptions(report, words),

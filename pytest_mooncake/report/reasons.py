@@ -10,6 +10,8 @@ from pytest_mooncake.report.labels import Catalogue
 from pytest_mooncake.report.numbers import MISSING, interval, percent, quantity, ratio
 from pytest_mooncake.report.rows import claim_label, claim_reason, target_text
 
+SIMULATED_MARK = "SIMULATED"
+"""In the notes of a simulated stack, whoever wrote them."""
 RULE_OF_THREE = 3.0
 """n trials without an event bound its rate at 3/n with 95 % confidence (Hanley & Lippman-Hand, JAMA 1983)."""
 
@@ -17,6 +19,13 @@ RULE_OF_THREE = 3.0
 def advice_key(report: Report) -> str:
     """Which recommendation the report gives; a simulated run never recommends anything about a real stack."""
     return "SIMULATED" if report.simulated and report.passed else report.verdict.value
+
+
+def notes(report: Report, words: Catalogue) -> tuple[str, ...]:
+    """What every output must say of the stack; that it was simulated is said once, in the reader's language."""
+    if not report.simulated:
+        return report.notes
+    return (words("business.simulated"), *(note for note in report.notes if SIMULATED_MARK not in note))
 
 
 def reasons(report: Report, words: Catalogue) -> tuple[str, ...]:
@@ -91,9 +100,7 @@ def risks(report: Report, words: Catalogue) -> tuple[str, ...]:
 
 
 def _risks(report: Report, words: Catalogue) -> Iterator[str]:
-    yield from report.notes
-    if report.simulated:
-        yield words("business.simulated")
+    yield from notes(report, words)
     yield words("risk.reuse")
     if report.economics is None or report.economics.basis == "cold":
         yield words("risk.cold_tax")

@@ -71,10 +71,24 @@ class Row:
         return quantity(self.warm)
 
     @property
+    def cold_with_unit(self) -> str:
+        """The cold figure as it stands alone."""
+        return _with_unit(self.cold, self.unit)
+
+    @property
+    def warm_with_unit(self) -> str:
+        """The warm figure as it stands alone."""
+        return _with_unit(self.warm, self.unit)
+
+    @property
     def change_text(self) -> str:
         """The change, with the one of the printed means beside it where the two differ."""
         text = signed_percent(self.change_percent)
         return text if self.means_percent is None else f"{text} ({signed_percent(self.means_percent)})"
+
+
+def _with_unit(value: float | None, unit: str) -> str:
+    return f"{quantity(value)} {unit}".strip() if value is not None else MISSING
 
 
 def rows(report: Report, words: Catalogue) -> tuple[Row, ...]:

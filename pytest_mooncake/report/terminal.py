@@ -12,13 +12,15 @@ from pytest_mooncake.report import bars, evidence
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
 from pytest_mooncake.report.numbers import MISSING, percent
-from pytest_mooncake.report.reasons import law_label, reasons
+from pytest_mooncake.report.reasons import law_label, notes, reasons
 from pytest_mooncake.report.rows import Row, rows
 
 COLUMNS = 80
 MIN_COLUMNS = 40
 COLOURS = {Verdict.PASS: "32;1", Verdict.FAIL: "31;1", Verdict.INCONCLUSIVE: "33;1", Verdict.INVALID: "35;1"}
 MAX_REASONS = 8
+QUIETEST = -1
+"""Below it (`-q -q`) nothing is printed but the verdict and its reasons."""
 
 _UNIT = re.compile(r"[^\s\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uffe6]+|.")
 """A word of narrow characters, or one wide character or space."""
@@ -43,6 +45,7 @@ def summary_lines(
     lang: Lang = "en",
     color: bool = False,
     columns: int = COLUMNS,
+    verbosity: int = 0,
 ) -> tuple[str, ...]:
     """The summary of a run.
 
@@ -52,6 +55,8 @@ def summary_lines(
         lang: language of the summary.
         color: whether verdicts are painted with ANSI colours (the caller knows about terminals and NO_COLOR).
         columns: width to keep to; lines of figures are never broken, files' names neither.
+        verbosity: as pytest counts it. Below 0 the bars and what is in order are left out, below -1 all but reasons
+            and verdict; above 0 every check of evidence has its line.
 
     Returns:
         Lines without line ends, for a monospaced font in which CJK characters are two columns wide.
@@ -62,9 +67,17 @@ def summary_lines(
         columns=max(MIN_COLUMNS, columns),
         paint=_ansi if color else _plain,
     )
-    parts = (_notes, _table, _bars, _evidence, _audit, _reasons, _verdict)
-    body = [line for part in parts for line in part(page)]
-    return (*body, *_files(page, files))
+    body = [line for part in _parts(verbosity) for line in part(page)]
+    return (*body, *_files(page, files)) if verbosity >= QUIETEST else tuple(line for line in body if line)
+
+
+def _parts(verbosity: int) -> tuple[Callable[[Page], Iterator[str]], ...]:
+    if verbosity < QUIETEST:
+        return (_simulated, _reasons, _verdict)
+    if verbosity < 0:
+        return (_notes, _table, _audit, _reasons, _verdict)
+    checks = (_checks,) if verbosity > 0 else ()
+    return (_notes, _table, _bars, _evidence, *checks, _audit, _reasons, _verdict)
 
 
 def _plain(text: str, _verdict: Verdict) -> str:
@@ -75,13 +88,16 @@ def _ansi(text: str, verdict: Verdict) -> str:
     return f"\x1b[{COLOURS[verdict]}m{text}\x1b[0m"
 
 
-def _notes(page: Page) -> Iterator[str]:
-    told = page.words.lang == "en" and any("SIMULATED" in note for note in page.report.notes)
-    if page.report.simulated and not told:
+def _simulated(page: Page) -> Iterator[str]:
+    if page.report.simulated:
         yield from _wrapped(page, page.words("business.simulated"))
-    for note in page.report.notes:
+
+
+def _notes(page: Page) -> Iterator[str]:
+    found = notes(page.report, page.words)
+    for note in found:
         yield from _wrapped(page, _one_line(note))
-    if page.report.simulated or page.report.notes:
+    if found:
         yield ""
 
 
@@ -100,7 +116,7 @@ def _layouts(page: Page, lines: Sequence[Row]) -> Iterator[list[str]]:
 
     keys = ("metric", "cold_short", "warm_short", "change", "target", "verdict")
     header = [page.words(f"word.{key}") for key in keys]
-    for name_width, units_at_figures in ((24, True), (32, False), (12, False)):
+    for name_width, units_at_figures in ((24, True), (32, False), (12, False), (10, False)):
         text = tabulate(
             [_cells(page, row, name_width, units_at_figures) for row in lines],
             headers=header,
@@ -149,7 +165,7 @@ def _pair(page: Page, row: Row) -> Iterator[str]:
     if row.cold is None and row.warm is None:
         return
     names = (page.words("word.cold_short"), page.words("word.warm_short"))
-    figures = (f"{row.cold_text} {row.unit}", f"{row.warm_text} {row.unit}")
+    figures = (row.cold_with_unit, row.warm_with_unit)
     margin = max(map(_width, names)) + max(map(_width, figures)) + 6
     drawn = bars.pair(row.cold, row.warm, max(8, min(bars.TTFT_WIDTH, page.columns - margin)))
     yield f"{row.label}  {row.change_text}"
@@ -177,6 +193,14 @@ def _evidence(page: Page) -> Iterator[str]:
     yield from _labelled(page, words("word.evidence"), line)
     if page.report.tier_unproven:
         yield from _labelled(page, "", words("result.unproven"))
+
+
+def _checks(page: Page) -> Iterator[str]:
+    """Every check with how its rounds came out, for those who asked for more."""
+    for group in evidence.groups(page.report.judgement.evidence):
+        state = page.words(f"status.{group.status.value}")
+        rounds = f"{group.held}/{group.broken}/{group.unavailable}"
+        yield from _labelled(page, "-", _one_line(f"{group.id}: {state} ({rounds}), {group.shown.observed}"))
 
 
 def _audit(page: Page) -> Iterator[str]:
