@@ -42,13 +42,18 @@ class MooncakeSession:
         self.options = options
         self._config = config
         self._here = invocation_dir(config)
-        self._replayed: Recorded | None = read(self._here / options.replay) if options.replay else None
+        self._replayed: Recorded | None = self._record(options.replay) if options.replay else None
         self.plan: Plan = self._replayed.plan if self._replayed else resolve(options, self._here)
         self._refuse_used_directory()
         self._outcome: Outcome | None = None
         self._error: MooncakeError | None = None
         self._interrupted: Path | None = None
         self._complaints: tuple[str, ...] = ()
+
+    def _record(self, directory: str) -> Recorded:
+        """A recorded run, to be judged by what the options say of targets, costs and language, else as it was."""
+        recorded = read(self._here / directory)
+        return replace(recorded, plan=judged_by(recorded.plan, self.options, self._here))
 
     def _refuse_used_directory(self) -> None:
         if self.options.report and (self._here / self.options.report / PLAN_FILE).exists():

@@ -50,7 +50,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         stack=stack,
         workload=_arriving(workload_of(options, invocation_dir), options),
         targets=targets_of(options, invocation_dir),
-        economics=_economics(options, invocation_dir),
+        economics=economics_of(options, invocation_dir),
         looks=_looks(options.trials),
         quick=options.quick,
         evidence=_rung(options.evidence, stack),
@@ -60,7 +60,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         timeouts=_timeouts(options.timeout),
         api=_api(options.api),
         workers=_workers(options.workers),
-        lang=_lang(options.lang),
+        lang=lang_of(options.lang),
         keep_stack=options.keep_stack,
     )
 
@@ -136,7 +136,8 @@ def _check_url(flag: str, url: str) -> None:
         raise UsageError(f"{flag}: a URL with a password in it would end in logs; use --mooncake-api-key-env VAR")
 
 
-def _economics(options: Options, invocation_dir: Path) -> EconomicsPlan:
+def economics_of(options: Options, invocation_dir: Path) -> EconomicsPlan:
+    """The costs that `options` name, else the packed example."""
     path = find("economics", options.economics or "default", invocation_dir)
     return load(path, EconomicsPlan, name=_stem(options.economics))
 
@@ -148,11 +149,15 @@ def targets_of(options: Options, invocation_dir: Path) -> TargetsPlan:
         UsageError: the service level cannot be read (PlanError: the file cannot).
     """
     path = find("targets", options.targets or "default", invocation_dir)
-    targets = load(path, TargetsPlan, name=_stem(options.targets))
-    if options.goodput is None:
+    return with_goodput(load(path, TargetsPlan, name=_stem(options.targets)), options.goodput)
+
+
+def with_goodput(targets: TargetsPlan, text: str | None) -> TargetsPlan:
+    """The targets with the service level of `--mooncake-goodput`, where one is given."""
+    if text is None:
         return targets
     try:
-        return targets.with_goodput(parse_goodput(options.goodput))
+        return targets.with_goodput(parse_goodput(text))
     except ValueError as error:
         raise UsageError(f"--mooncake-goodput: {error}") from None
 
@@ -192,7 +197,8 @@ def _allow_clear(times: str | None) -> Literal["none", "own", "everything"]:
     return known[times or "0"]
 
 
-def _lang(text: str | None) -> str:
+def lang_of(text: str | None) -> str:
+    """The language of the reports."""
     return _choice("--mooncake-lang", text or "en", {"en": "en", "zh": "zh"})
 
 
