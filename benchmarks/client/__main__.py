@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from benchmarks.client.contestants import CONTESTANTS, Contestant, Job, Seen
+from benchmarks.client.floor import MISSING, floor
 from pytest_mooncake.load.bodies import Bodies
 from pytest_mooncake.load.calibration import Calibration, compare, scripted_server
 from pytest_mooncake.load.children import child_environment
@@ -48,10 +49,11 @@ def measure(contestant: Contestant, load: Load) -> Calibration:
         async with scripted_server(ttft_ms=load.ttft_ms, gap_ms=load.gap_ms, tokens=load.tokens) as server:
             job = Job(url=server.url, streams=load.streams, requests=2 * load.streams, tokens=load.tokens)
             before_ns = time.thread_time_ns()
-            seen = await contestant.run(job)
-            cpu_s = (time.thread_time_ns() - before_ns) / 1e9
-        chunks = sum(len(one.chunk_ns) for one in seen)
-        return compare([_record(one) for one in seen], server.truth, ClientHealth(cpu_s=cpu_s, chunks=chunks))
+            work = await contestant.run(job)
+            own_s = (time.thread_time_ns() - before_ns) / 1e9
+        chunks = sum(len(one.chunk_ns) for one in work.seen)
+        health = ClientHealth(cpu_s=own_s if work.cpu_s is None else work.cpu_s, chunks=chunks)
+        return compare([_record(one) for one in work.seen], server.truth, health)
 
     with asyncio.Runner(loop_factory=contestant.new_loop) as runner:
         return runner.run(run())
@@ -72,11 +74,11 @@ def _record(seen: Seen) -> RequestRecord:
     )
 
 
-def table(load: Load, repeats: int) -> str:
-    """Compare all clients under one load."""
-    runs: dict[str, list[Calibration]] = {contestant.name: [] for contestant in CONTESTANTS}
+def table(load: Load, repeats: int, contestants: Sequence[Contestant] = CONTESTANTS) -> str:
+    """Compare clients under one load."""
+    runs: dict[str, list[Calibration]] = {contestant.name: [] for contestant in contestants}
     for _ in range(repeats):
-        for contestant in CONTESTANTS:
+        for contestant in contestants:
             runs[contestant.name].append(measure(contestant, load))
     headers = ["client", "CPU µs/chunk", "TTFT bias ms", "TTFT P99 ms", "ITL bias ms", "ITL P99 ms"]
     rows = [[name, *_medians(found)] for name, found in runs.items()]
@@ -134,8 +136,12 @@ def main() -> None:
     loads = [Load(streams=streams, tokens=options.tokens, gap_ms=options.gap_ms) for streams in options.streams]
     if options.quick:
         loads, options.repeats = [Load(streams=16, tokens=32, gap_ms=10.0)], 1
-    for load in loads:
-        print(table(load, options.repeats), flush=True)
+    with floor() as least:
+        if least is None:
+            print(MISSING)
+        contestants = CONTESTANTS if least is None else (least, *CONTESTANTS)
+        for load in loads:
+            print(table(load, options.repeats, contestants), flush=True)
     print(
         f"encoding a {PROMPT_TOKENS:,}-token prompt: {encoding_us():.0f} µs; start-up with imports: {import_s():.2f} s"
     )

@@ -17,7 +17,7 @@ from pytest_mooncake.load.loop import new_event_loop
 from pytest_mooncake.load.round import run_round
 from pytest_mooncake.records import RequestRecord
 
-__all__ = ["CONTESTANTS", "Contestant", "Job", "Seen"]
+__all__ = ["CONTESTANTS", "Contestant", "Job", "Seen", "Work"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,27 +40,34 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A job done. `cpu_s` is that of a process of its own; `None` for what ran in the calling thread."""
+
+    seen: tuple[Seen, ...]
+    cpu_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
     """A client: its name, its loop, and how it does a job."""
 
     name: str
     new_loop: Callable[[], asyncio.AbstractEventLoop]
-    run: Callable[[Job], Coroutine[Any, Any, list[Seen]]]
+    run: Callable[[Job], Coroutine[Any, Any, Work]]
 
 
-async def _ours(job: Job, *, stamp_on_arrival: bool) -> list[Seen]:
+async def _ours(job: Job, *, stamp_on_arrival: bool) -> Work:
     records: list[RequestRecord] = []
     spec = scripted_spec(job.url, concurrency=job.streams, requests=job.requests, tokens=job.tokens)
     await run_round(spec, on_record=records.append, stamp_on_arrival=stamp_on_arrival)
     failed = [record.error for record in records if record.error]
     if failed or len(records) != job.requests:
         raise RuntimeError(f"{len(failed)} of {len(records)} requests failed: {failed[:1]}")
-    return [
-        Seen(request_id=record.request_id, sent_ns=record.sent_ns or 0, chunk_ns=record.chunk_ns) for record in records
-    ]
+    seen = (Seen(request_id=one.request_id, sent_ns=one.sent_ns or 0, chunk_ns=one.chunk_ns) for one in records)
+    return Work(seen=tuple(seen))
 
 
-async def _plain(job: Job, *, loads: Callable[[bytes], Any]) -> list[Seen]:
+async def _plain(job: Job, *, loads: Callable[[bytes], Any]) -> Work:
     """Aiohttp as everybody writes it: a session, a semaphore's worth of tasks, lines, JSON, then the clock."""
     seen: list[Seen] = []
     indexes = iter(range(job.requests))
@@ -86,7 +93,7 @@ async def _plain(job: Job, *, loads: Callable[[bytes], Any]) -> list[Seen]:
                 seen.append(await one(session, index))
 
         await asyncio.gather(*(slot() for _ in range(job.streams)))
-    return seen
+    return Work(seen=tuple(seen))
 
 
 CONTESTANTS = (
