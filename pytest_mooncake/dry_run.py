@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytest_mooncake.analysis.ahead import Past, power_lines
 from pytest_mooncake.cache.expect import kv_bytes_per_token
 from pytest_mooncake.cache.plan_cost import BUDGET_SHARE, StoreCost, check_budget, store_cost
 from pytest_mooncake.errors import MooncakeError, UsageError
@@ -16,8 +17,8 @@ from pytest_mooncake.workload.registry import CHUNK_TOKENS, layout_of
 from pytest_mooncake.workload.reuse import Reuse, planned_reuse
 
 
-def plan_lines(plan: Plan) -> Iterator[str]:
-    """The lines that `--mooncake-dry-run` prints."""
+def plan_lines(plan: Plan, past: Past | None = None) -> Iterator[str]:
+    """The lines that `--mooncake-dry-run` prints; `past` is an earlier run of the same kind, to forecast from."""
     yield "plan (nothing is started or sent)"
     yield f"  stack      {_stack(plan.stack)}"
     try:
@@ -39,6 +40,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield f"  clears     {_clears(plan)}"
     yield from (f"  claim      {_claim(claim)}" for claim in plan.targets.claims)
     yield f"  evidence   at least '{plan.evidence}' counts"
+    if not plan.quick:
+        yield from (f"  {label:<10} {text}" for label, text in power_lines(plan.targets, plan.looks, past))
 
 
 def _claim(claim: Target) -> str:

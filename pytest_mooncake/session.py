@@ -70,9 +70,10 @@ class MooncakeSession:
         """Print the plan and let no test run, when only the plan was asked for."""
         if self.options.dry_run:
             from pytest_mooncake.dry_run import plan_lines
+            from pytest_mooncake.past import past_of
 
             reporter = self._reporter()
-            for line in plan_lines(self.plan):
+            for line in plan_lines(self.plan, past_of(self.plan, self._here)):
                 if reporter is not None:
                     reporter.write_line(line)
 

@@ -88,3 +88,25 @@ def test_a_workload_that_cannot_be_made_would_be_refused(tmp_path: Path, options
     assert said["workload"].startswith("REFUSED: ")
     assert why in said["workload"]
     assert "budget" not in said
+
+
+def test_power_and_cost_are_told_with_what_is_assumed_of_them(tmp_path: Path) -> None:
+    said = lines(tmp_path)
+    assert said["assumes"].startswith("rounds vary by 1.5 % to 8.0 %")
+    assert said["power"].startswith("a verdict after 3 to 10 trials; PASS in ")
+    assert said["minutes"].startswith("not known before the first trial")
+    assert "power" not in lines(tmp_path, quick=True)
+
+
+def test_claims_of_every_kind_are_told(tmp_path: Path) -> None:
+    text = (
+        "claims:\n  - {metric: ttft_mean, target: down 60 %}\n  - {metric: ttft_p90, target: '<= 450 ms'}\n"
+        "  - {metric: itl_p50, gating: false}\n"
+    )
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    printed = [line for line in plan_lines(resolve(Options(targets="mine.yaml"), tmp_path)) if "claim" in line[:12]]
+    assert [line.split(maxsplit=1)[1] for line in printed] == [
+        "mean TTFT -60 %: warm/cold <= 0.4 gates",
+        "P90 TTFT (warm) ≤ 450 ms gates",
+        "P50 ITL, nothing is asked of it, is reported",
+    ]
