@@ -39,6 +39,9 @@ def said(result: pytest.RunResult) -> str:
         (["--mooncake-url=http://127.0.0.1:1", "--mooncake-stack=local"], "give only one of them"),
         (["--mooncake-api-key-env=KEY"], "give --mooncake-url as well"),
         (["--mooncake-replay=nowhere"], "holds no run"),
+        (["--mooncake-rate=fast"], "--mooncake-rate fast: expected N, constant:N, poisson:N"),
+        (["--mooncake-workers=ray"], "workers on a Ray cluster are not built yet"),
+        (["--mooncake-header-env=VAR"], "give --mooncake-url as well"),
         (["--mooncake-lang=fr"], "expected one of en, zh"),
     ],
 )
