@@ -33,6 +33,7 @@ from pytest_mooncake.records import (
     StackView,
 )
 from pytest_mooncake.workload.nonce import round_nonce
+from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.registry import build
 from pytest_mooncake.workload.tokens import Pool, TokenPool
 
@@ -75,21 +76,13 @@ async def instruments_for(
         planned = workload.planned(view.kv.chunk_tokens if view.kv else None)
         note("workload", notes=workload.layout.notes)
         read = partial(scrape, http, sources_of(view))
-
-        def requests(nonce: str, kind: Kind) -> Sequence[PlannedRequest]:
-            planned = workload.requests(nonce, engines=len(view.engines), shift=int(kind is Kind.WARM))
-            arrivals = plan.workload.arrivals
-            if arrivals is None:
-                return planned
-            return Scheduled(planned, offsets_of(arrivals, len(planned), seed=plan.workload.seed))
-
         care = StoreCare(http, view, plan.run_id, read=read, permission=Permission(plan.allow_clear), note=note)
         await care.start()
         note("store_budget", sentence=_checked_budget(plan, view, care, planned))
         own_error = OwnError(note, workers=worker_count(plan.workers, plan.workload.in_flight_cap))
         try:
             yield Instruments(
-                requests=requests,
+                requests=partial(_requests, plan, view, workload),
                 send=partial(_send, plan, view, headers, care, own_error, api),
                 scrape=read,
                 settle=partial(_settle, plan, view, planned, read),
@@ -101,6 +94,15 @@ async def instruments_for(
             )
         finally:
             await care.finish()
+
+
+def _requests(plan: Plan, view: StackView, workload: Workload, nonce: str, kind: Kind) -> Sequence[PlannedRequest]:
+    """The prompts of a round; in an open loop with the times at which they are sent, the same in every round."""
+    planned = workload.requests(nonce, engines=len(view.engines), shift=int(kind is Kind.WARM))
+    arrivals = plan.workload.arrivals
+    if arrivals is None:
+        return planned
+    return Scheduled(planned, offsets_of(arrivals, len(planned), seed=plan.workload.seed))
 
 
 def _checked_budget(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse) -> str:
