@@ -176,9 +176,27 @@ def _claims_of_fine_trials(
 
 
 def _claims(plan: Plan, rounds: Sequence[Round], trials: Sequence[Trial]) -> tuple[Claim, ...]:
+    if not trials:
+        return _described(plan, rounds)
     valid = sum(t.valid for t in trials)
     used = rounds_of_valid_trials(rounds, trials)
     return judge_claims(plan.targets, used, looks=plan.looks, trials=valid, quick=plan.quick)
+
+
+def _described(plan: Plan, rounds: Sequence[Round]) -> tuple[Claim, ...]:
+    """A run that ended before its first trial was complete: its claims are described, never judged."""
+    chain = tuple(r for r in rounds if r.phase is Phase.CHAIN)
+    claims = judge_claims(plan.targets, chain, looks=plan.looks, trials=0, quick=True)
+    why, why_zh = "the run ended before its first trial was complete", "运行在第一组试验完成之前已结束"
+    return tuple(
+        replace(
+            claim,
+            verdict=Verdict.INCONCLUSIVE,
+            reason=f"{claim.title}: not tested: {why}",
+            details={**claim.details, "reason_zh": f"{claim.title}：未检验：{why_zh}"},
+        )
+        for claim in claims
+    )
 
 
 def _with_bias(plan: Plan, claims: Sequence[Claim], rounds: Sequence[Round], trial: Trial) -> Trial:

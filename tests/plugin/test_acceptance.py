@@ -32,8 +32,11 @@ def test_a_cache_that_never_stores_is_rejected_with_figures_and_no_traceback(
     result = suite("--mooncake-stack=broken", *SIMULATED[1:], "--mooncake-trials=3")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*FAIL*"])
-    assert "Traceback" not in result.stdout.str()
-    assert "cached" in result.stdout.str()
+    text = result.stdout.str()
+    assert "Traceback" not in text
+    assert "cached" in text
+    assert "INVALID" not in text, "the product failed, not the instrument"
+    assert "mean TTFT: not tested: the run ended before its first trial was complete" in text
 
 
 def test_a_quick_run_describes_and_is_inconclusive(suite: Run) -> None:
@@ -44,7 +47,9 @@ def test_a_quick_run_describes_and_is_inconclusive(suite: Run) -> None:
 
 def test_exit_code_is_1_when_the_verdict_is_not_pass_whatever_was_selected(suite: Run) -> None:
     result = suite(*SIMULATED, "--mooncake-quick", where="acceptance/test_correctness.py")
-    result.assert_outcomes(passed=4)
+    outcomes = result.parseoutcomes()
+    assert "failed" not in outcomes
+    assert outcomes["passed"] >= 4
     assert result.ret == 1
 
 
@@ -97,4 +102,5 @@ def test_users_own_tests_may_use_the_fixtures_asynchronous_ones_too(suite: Run, 
 @pytest.mark.parametrize("plugin", ["asyncio", "cacheprovider"])
 def test_the_suite_runs_without_other_plugins(suite: Run, plugin: str) -> None:
     result = suite("-p", f"no:{plugin}", *SIMULATED, "--mooncake-quick", where="acceptance/test_correctness.py")
-    result.assert_outcomes(passed=4)
+    assert "failed" not in result.parseoutcomes()
+    assert result.parseoutcomes()["passed"] >= 4
