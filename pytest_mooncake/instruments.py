@@ -229,6 +229,7 @@ async def _settle(
         read,
         expect_keys=_keys_to_come(planned, view, step),
         expect_requests=planned.requests,
+        enough_share=plan.targets.warm_hit_share,
         before=before,
         fixed_s=plan.settle_fixed_s if step.kind is Kind.COLD else None,
         deadline_s=QUIESCE_LIMIT_S,

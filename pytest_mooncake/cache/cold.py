@@ -17,9 +17,13 @@ _WARM_ALREADY = (
 )
 _CHUNKS_UNKNOWN = "how many keys a chunk has is not known, so the round's own reuse cannot be told from others' reads"
 _OVERTAKEN = "requests in flight together overtake the one that stores what they share; one at a time none does"
+_LAST_STEP = (
+    "where prefill ends with a step of one token, LMCache takes it for decoding and stores nothing of that step"
+)
+"""Source: LMCache 0.5.6 `vllm_v1_adapter.RequestTracker.update`; seen on prompts of vLLM's --max-num-batched-tokens."""
 _STORED_TOO_LATE = (
-    "what a request stores is not there yet, or not found, when the next one asks for it: give conversations "
-    "think_time_s, or look for slow or dropped puts"
+    "what a request stores is not there yet, or not found, when the next one asks for it: ask for more output tokens, "
+    "give conversations think_time_s, or look for slow puts"
 )
 
 
@@ -86,7 +90,11 @@ def _most_cached(facts: Facts) -> int:
 
 
 def _own_reuse(facts: Facts) -> tuple[Evidence, ...]:
-    """Hold the reuse within the round against its plan, where there is any. Requests in flight may overtake it."""
+    """Hold the reuse within the round against its plan, where there is any. Requests in flight may overtake it.
+
+    Less than planned makes a round that is colder than it was meant to be, and the gain look larger: the instrument
+    does not hold. Whether the product loses what it stored is seen in the warm round.
+    """
     planned = facts.round.planned
     if planned is None or not facts.own_tokens:
         return ()
@@ -97,14 +105,14 @@ def _own_reuse(facts: Facts) -> tuple[Evidence, ...]:
     expected = f"{exact}{own:,} tokens of what earlier requests of this round stored"
     if hits is None:
         why = "neither counters nor replies tell cached tokens"
-        return (unavailable(facts, check, rung, Fault.PRODUCT, expected=expected, why=why),)
+        return (unavailable(facts, check, rung, Fault.INSTRUMENT, expected=expected, why=why),)
     enough = hits >= facts.warm_hit_share * own
     return (
         checked(
             facts,
             check,
             rung,
-            Fault.PRODUCT,
+            Fault.INSTRUMENT,
             held=enough or not planned.in_order,
             expected=expected,
             observed=f"{hits:,.0f} tokens ({hits / own:.1%})",
@@ -154,7 +162,7 @@ def _all_stored(facts: Facts) -> Evidence:
         check,
         Rung.STORE,
         Fault.INSTRUMENT if surplus else Fault.PRODUCT,
-        held=rise == wanted if wanted is not None else rise > 0,
+        held=facts.warm_hit_share * wanted <= rise <= wanted if wanted is not None else rise > 0,
         expected=expected,
         observed=f"{rise:,.0f} keys more",
         detail=_stored_detail(facts, rise, wanted),
@@ -173,9 +181,11 @@ def _stored_detail(facts: Facts, rise: float, wanted: int | None) -> str:
             "nothing was stored: the connector runs degraded (recompute), writes to another master, "
             "or the prompts are shorter than one chunk"
         )
+    if wanted is not None and rise >= facts.warm_hit_share * wanted:
+        return f"{wanted - rise:,.0f} keys short, within the {1 - facts.warm_hit_share:.0%} allowed: {_LAST_STEP}"
     return (
         "writes were dropped on their way: look for put timeouts in the engine's log and raise "
-        "extra_config.transfer_timeout"
+        f"extra_config.transfer_timeout; or {_LAST_STEP}: try another --mooncake-prompt-tokens"
     )
 
 

@@ -42,6 +42,7 @@ class _Sample:
     waiting_for: tuple[str, ...]
     keys_short: bool
     hold_s: float
+    keys_enough: bool = True
 
     @property
     def is_lost(self) -> bool:
@@ -63,6 +64,7 @@ async def quiesce(
     expect_keys: int | None,
     expect_requests: int | None = None,
     before: tuple[Scrape, ...] = (),
+    enough_share: float = 1.0,
     fixed_s: float | None = None,
     deadline_s: float = 30.0,
     poll_s: float = 0.25,
@@ -79,6 +81,7 @@ async def quiesce(
             number of keys is: behind a gateway not every engine shows its counters.
         before: scrapes from before the round. Puts are balanced against them, so that a writer which died
             long ago does not keep this round from settling.
+        enough_share: share of `expect_keys` that is enough when nothing moves any more: a chunk may never be put.
         fixed_s: wait this long by the clock instead (`--mooncake-settle fixed:S`).
         deadline_s: limit, seconds.
         poll_s: pause between two looks, seconds.
@@ -93,7 +96,7 @@ async def quiesce(
         return Settle(seconds=fixed_s, settled=True, how=f"{fixed_s:g} s by the clock, as asked")
 
     async def look() -> _Sample:
-        return _look(await read(), before, expect_keys, expect_requests)
+        return _look(await read(), before, expect_keys, expect_requests, enough_share)
 
     return await _watch(look, deadline_s=deadline_s, pause=partial(sleep, poll_s), clock=clock)
 
@@ -125,6 +128,9 @@ def _outcome(sample: _Sample, *, now_s: float, since_s: float, deadline_s: float
         seconds = since_s if sample.kind == "store" else now_s
         detail = f"visible after {since_s:.1f} s" if sample.kind == "store" else f"waited {now_s:.1f} s"
         return Settle(seconds=seconds, settled=True, how=how, detail=detail)
+    if sample.is_lost and sample.keys_enough and still_s >= UNSURE_S:
+        detail = f"visible after {since_s:.1f} s: {sample.waiting_for[0]}, the others were never put"
+        return Settle(seconds=since_s, settled=True, how=how, detail=detail)
     if sample.is_lost and still_s >= GIVE_UP_S:
         detail = f"{sample.waiting_for[0]}, and nothing has moved for {still_s:.0f} s: the others were dropped"
         return Settle(seconds=now_s, settled=False, how=how, detail=detail)
@@ -135,7 +141,11 @@ def _outcome(sample: _Sample, *, now_s: float, since_s: float, deadline_s: float
 
 
 def _look(
-    scrapes: tuple[Scrape, ...], before: tuple[Scrape, ...], expect_keys: int | None, expect_requests: int | None
+    scrapes: tuple[Scrape, ...],
+    before: tuple[Scrape, ...],
+    expect_keys: int | None,
+    expect_requests: int | None,
+    enough_share: float,
 ) -> _Sample:
     busy, moved = _busy(scrapes), deltas(before, scrapes) if before else None
     counted = moved.get("requests_succeeded") if moved else None
@@ -157,6 +167,7 @@ def _look(
         state=(keys, value_of(scrapes, "stored_bytes"), open_puts, busy, counted),
         waiting_for=(*idle, *puts, *missing),
         keys_short=short,
+        keys_enough=present >= enough_share * (expect_keys or 0),
         hold_s=UNSURE_S if unsure else HOLD_S,
     )
 

@@ -64,7 +64,8 @@ class EngineSpec(Model):
     max_model_len: PositiveInt = 32768
     max_num_seqs: PositiveInt = 8
     kv_space_gb: PositiveInt = 2
-    hash_seed: int = 0
+    hash_seed: int | tuple[int, ...] = 0
+    """`PYTHONHASHSEED`, or one for each engine: different ones never find each other's chunks."""
     launcher: Literal["fork", "plain"] = "fork"
     extra_args: tuple[str, ...] = ()
     extra_env: dict[str, str] = Field(default_factory=dict)

@@ -235,7 +235,8 @@ def prove(watch: Watch, plan: StackPlan, name: str, port: int, admin_port: int) 
     if plan.connector.kind == "none":
         prove_served(watch, name, port, MODEL_NAME, prompt)
     else:
-        prove_store(watch, name, port, MODEL_NAME, prompt, admin_port)
+        nearer_tier = plan.engine.prefix_caching or plan.connector.local_cpu
+        prove_store(watch, name, port, MODEL_NAME, prompt, admin_port, nearer_tier=nearer_tier)
 
 
 def prove_again(plan: StackPlan, view: StackView, progress: Progress) -> None:

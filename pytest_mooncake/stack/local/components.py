@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_mooncake.plan.models import ConnectorSpec, StackPlan
+from pytest_mooncake.plan.models import ConnectorSpec, EngineSpec, StackPlan
 from pytest_mooncake.stack.local.parts import Parts
 from pytest_mooncake.stack.local.paths import PACKAGE_PARENT
 from pytest_mooncake.stack.process import Command
@@ -203,7 +203,7 @@ def engine_env(plan: StackPlan, site: Site, index: int, *, fork: bool) -> dict[s
     python_path = (site.run_dir / "python", PACKAGE_PARENT)
     env = base_env(site) | {
         "PYTHONPATH": os.pathsep.join(str(path) for path in python_path),
-        "PYTHONHASHSEED": str(spec.hash_seed),  # enters LMCache's keys: equal in all processes that share a store
+        "PYTHONHASHSEED": str(hash_seed(spec, index)),  # enters LMCache's keys: equal wherever a store is shared
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(run),
         "VLLM_RPC_BASE_PATH": str(run),
@@ -226,6 +226,13 @@ def engine_env(plan: StackPlan, site: Site, index: int, *, fork: bool) -> dict[s
     if fork and plan.connector.kind == "lmcache":
         env["PYTEST_MOONCAKE_PRELOAD"] = f"{INSIDE}.connector lmcache.integration.vllm.vllm_v1_adapter"
     return env | spec.extra_env
+
+
+def hash_seed(spec: EngineSpec, index: int) -> int:
+    """The seed of one engine; where there are fewer than engines they are given out in turn."""
+    if isinstance(spec.hash_seed, int):
+        return spec.hash_seed
+    return spec.hash_seed[index % len(spec.hash_seed)]
 
 
 def engine_dir(site: Site, index: int) -> Path:

@@ -97,6 +97,20 @@ def test_a_shortage_within_the_allowed_share_is_told_and_held() -> None:
     assert (strict.status, strict.fault) == (Status.BROKEN, Fault.PRODUCT)
 
 
+def test_a_chunk_that_was_never_put_is_told_and_held_within_the_allowed_share() -> None:
+    cold = play(World(), Kind.COLD, stored=CHUNKS - 1)
+
+    tolerant = by_id(round_evidence(cold, view(), reference=None, warm_hit_share=0.9))["cold_all_stored"]
+    strict = by_id(round_evidence(cold, view(), reference=None, warm_hit_share=1.0))["cold_all_stored"]
+
+    assert tolerant.status is Status.HELD
+    assert tolerant.detail.startswith(
+        "1 keys short, within the 10% allowed: where prefill ends with a step of one token"
+    )
+    assert (strict.status, strict.fault) == (Status.BROKEN, Fault.PRODUCT)
+    assert "--mooncake-prompt-tokens" in strict.detail
+
+
 def with_rise(world: World, series: str, amount: float) -> tuple[Scrape, ...]:
     world.master[series] += amount
     return world.scrapes()
