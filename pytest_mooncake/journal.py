@@ -115,10 +115,10 @@ def read(directory: Path) -> Recorded:
     """
     plan = _read_plan(directory / PLAN_FILE)
     requests: dict[int, list[RequestRecord]] = defaultdict(list)
-    for line in _lines(directory / REQUESTS_FILE):
+    for line in json_lines(directory / REQUESTS_FILE):
         record = _request(line)
         requests[record.round].append(record)
-    events = tuple(_lines(directory / EVENTS_FILE))
+    events = tuple(json_lines(directory / EVENTS_FILE))
     rounds = tuple(_round(e, requests.pop(e["round"], [])) for e in events if e["event"] == "round")
     return Recorded(
         directory=directory,
@@ -146,7 +146,12 @@ def _read_plan(path: Path) -> Plan:
         raise JournalError(f"{path}: not a plan this version can read ({first})") from error
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of one of the record's `.jsonl` files, one at a time; a torn last line is left out.
+
+    Raises:
+        JournalError: the file is missing, or a line is not JSON.
+    """
     if not path.is_file():
         raise JournalError(f"{path} is missing: the run's record is incomplete and cannot be judged")
     with path.open("rb") as file:

@@ -7,8 +7,9 @@ precision. `-1` in an integer column and nan in a float column mean "not measure
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,10 +18,16 @@ if TYPE_CHECKING:
     from pytest_mooncake.records import RequestRecord
 
 MISSING = -1
-_INTEGERS = (
-    "round", "engine", "failed", "sent_ns", "first_token_ns", "last_token_ns", "done_ns", "planned_tokens",
-    "prompt_tokens", "cached_tokens", "output_tokens", "first_chunk_tokens",
+_SOURCES = (
+    "round", "engine", "sent_ns", "first_token_ns", "last_token_ns", "done_ns", "output_tokens_planned",
+    "prompt_tokens", "cached_tokens", "output_tokens",
 )  # fmt: skip
+"""Fields of a record, in the order of the integers that hold them."""
+_INTEGERS = (
+    "round", "engine", "sent_ns", "first_token_ns", "last_token_ns", "done_ns", "planned_tokens",
+    "prompt_tokens", "cached_tokens", "output_tokens", "failed", "first_chunk_tokens",
+)  # fmt: skip
+_FAILED = _INTEGERS.index("failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,25 +69,66 @@ def columns_of(records: Iterable[RequestRecord]) -> Columns:
     Returns:
         Their columns; only the chunk times of successful requests are held beside twelve integers a request.
     """
-    import numpy as np
+    read = attrgetter(*_SOURCES)
+    builder = ColumnBuilder()
+    for record in records:
+        builder.add(
+            _row(read(record), record.chunk_tokens, failed=record.error is not None),
+            record.chunk_ns,
+            record.chunk_tokens,
+        )
+    return builder.build()
 
-    chunks = _Chunks()
-    rows = _rows(records, chunks)
-    table = np.fromiter(rows, dtype=np.dtype([(name, np.int64) for name in _INTEGERS]))
-    gap_ms, gap_tokens = chunks.gaps()
-    failed = table["failed"] == 1
-    first, last, sent = table["first_token_ns"], table["last_token_ns"], table["sent_ns"]
-    decoded = table["output_tokens"] - table["first_chunk_tokens"]
-    has_tokens = (first != MISSING) & (last != MISSING) & (table["output_tokens"] != MISSING) & (decoded > 0)
-    return Columns(
-        failed=failed,
-        **{name: table[name] for name in _INTEGERS if name not in ("failed", "first_chunk_tokens")},
-        ttft_ms=_milliseconds(first - sent, (first != MISSING) & (sent != MISSING)),
-        tpot_ms=_milliseconds(last - first, has_tokens) / np.where(has_tokens, decoded, 1),
-        e2e_ms=_milliseconds(last - sent, (last != MISSING) & (sent != MISSING)),
-        gap_ms=gap_ms,
-        gap_tokens=gap_tokens,
-    )
+
+def columns_of_mappings(records: Iterable[Mapping[str, Any]]) -> Columns:
+    """As `columns_of`, from records as a journal's lines hold them, which are never made into objects."""
+    read = itemgetter(*_SOURCES)
+    builder = ColumnBuilder()
+    for record in records:
+        tokens = record["chunk_tokens"]
+        builder.add(_row(read(record), tokens, failed=record["error"] is not None), record["chunk_ns"], tokens)
+    return builder.build()
+
+
+def _row(values: Sequence[int | None], chunk_tokens: Sequence[int], *, failed: bool) -> list[int]:
+    """The integers of a request in the order of `_INTEGERS`."""
+    row = [MISSING if value is None else value for value in values]
+    row += (failed, chunk_tokens[0] if chunk_tokens else 1)
+    return row
+
+
+class ColumnBuilder:
+    """Takes requests one by one and holds them flat: twelve integers each, and the chunks of successful ones."""
+
+    def __init__(self) -> None:
+        self._table = array("q")
+        self._chunks = _Chunks()
+
+    def add(self, row: Sequence[int], chunk_ns: Sequence[int], chunk_tokens: Sequence[int]) -> None:
+        """Hold one request; `row` as `_INTEGERS` says."""
+        self._table.extend(row)
+        if not row[_FAILED]:
+            self._chunks.add(chunk_ns, chunk_tokens)
+
+    def build(self) -> Columns:
+        """The columns of all requests so far."""
+        import numpy as np
+
+        flat = np.frombuffer(self._table, dtype=np.int64) if self._table else np.zeros(0, dtype=np.int64)
+        table = dict(zip(_INTEGERS, np.ascontiguousarray(flat.reshape(-1, len(_INTEGERS)).T), strict=True))
+        gap_ms, gap_tokens = self._chunks.gaps()
+        first, last, sent = table["first_token_ns"], table["last_token_ns"], table["sent_ns"]
+        decoded = table["output_tokens"] - table["first_chunk_tokens"]
+        has_tokens = (first != MISSING) & (last != MISSING) & (table["output_tokens"] != MISSING) & (decoded > 0)
+        return Columns(
+            failed=table["failed"] == 1,
+            **{name: table[name] for name in _INTEGERS if name not in ("failed", "first_chunk_tokens")},
+            ttft_ms=_milliseconds(first - sent, (first != MISSING) & (sent != MISSING)),
+            tpot_ms=_milliseconds(last - first, has_tokens) / np.where(has_tokens, decoded, 1),
+            e2e_ms=_milliseconds(last - sent, (last != MISSING) & (sent != MISSING)),
+            gap_ms=gap_ms,
+            gap_tokens=gap_tokens,
+        )
 
 
 def pooled(parts: Sequence[Columns]) -> Columns:
@@ -96,30 +144,6 @@ def _milliseconds(difference_ns: NDArray[Any], measured: NDArray[Any]) -> NDArra
     return np.where(measured, difference_ns / 1e6, np.nan)
 
 
-def _rows(records: Iterable[RequestRecord], chunks: _Chunks) -> Iterator[tuple[int, ...]]:
-    for record in records:
-        if record.error is None:
-            chunks.add(record)
-        yield (
-            record.round,
-            record.engine,
-            record.error is not None,
-            _known(record.sent_ns),
-            _known(record.first_token_ns),
-            _known(record.last_token_ns),
-            _known(record.done_ns),
-            record.output_tokens_planned,
-            _known(record.prompt_tokens),
-            _known(record.cached_tokens),
-            _known(record.output_tokens),
-            record.chunk_tokens[0] if record.chunk_tokens else 1,
-        )
-
-
-def _known(value: int | None) -> int:
-    return MISSING if value is None else value
-
-
 class _Chunks:
     """Arrival times and token counts of all chunks so far, flat, with the number of chunks of each request."""
 
@@ -128,10 +152,10 @@ class _Chunks:
         self._tokens = array("q")
         self._counts = array("q")
 
-    def add(self, record: RequestRecord) -> None:
-        self._ns.extend(record.chunk_ns)
-        self._tokens.extend(record.chunk_tokens)
-        self._counts.append(len(record.chunk_ns))
+    def add(self, chunk_ns: Sequence[int], chunk_tokens: Sequence[int]) -> None:
+        self._ns.extend(chunk_ns)
+        self._tokens.extend(chunk_tokens)
+        self._counts.append(len(chunk_ns))
 
     def gaps(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Gaps in ms and the tokens that ended them; the first chunk of a request ends no gap."""

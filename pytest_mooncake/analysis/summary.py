@@ -190,9 +190,7 @@ def spread(values: NDArray[Any], failures: int) -> Spread:
         return Spread()
     total = len(known) + failures
     ranks = [rank_of(quantile, total) for quantile in QUANTILES]
-    inside = [rank for rank in ranks if rank < len(known)]
-    ordered = np.partition(known, inside) if inside else known
-    p50, p90, p99 = (float(ordered[rank]) if rank < len(known) else None for rank in ranks)
+    p50, p90, p99 = _at_ranks(known, ranks)
     return Spread(mean=float(known.mean()), p50=p50, p90=p90, p99=p99)
 
 
@@ -210,13 +208,32 @@ def _weighted_spread(columns: Columns, lost_tokens: int) -> Spread:
 
     if not len(columns.gap_ms):
         return Spread()
-    each = columns.gap_ms / columns.gap_tokens
-    order = np.argsort(each)
-    reached = np.cumsum(columns.gap_tokens[order])
-    ranks = np.array([rank_of(quantile, int(reached[-1]) + lost_tokens) for quantile in QUANTILES])
-    found = np.searchsorted(reached, ranks, side="right")
-    p50, p90, p99 = (float(each[order[i]]) if i < len(order) else None for i in found)
-    return Spread(mean=float(columns.gap_ms.sum() / reached[-1]), p50=p50, p90=p90, p99=p99)
+    each, tokens = columns.gap_ms / columns.gap_tokens, columns.gap_tokens
+    total = int(tokens.sum())
+    ranks = np.array([rank_of(quantile, total + lost_tokens) for quantile in QUANTILES])
+    even = (tokens == tokens[0]).all()
+    p50, p90, p99 = (
+        _at_ranks(each, [int(rank // tokens[0]) for rank in ranks]) if even else _at_weights(each, tokens, ranks)
+    )
+    return Spread(mean=float(columns.gap_ms.sum() / total), p50=p50, p90=p90, p99=p99)
+
+
+def _at_ranks(values: NDArray[Any], ranks: Sequence[int]) -> list[float | None]:
+    """Order statistics, `None` beyond the last one; selecting them is several times cheaper than sorting."""
+    import numpy as np
+
+    inside = [rank for rank in ranks if rank < len(values)]
+    ordered = np.partition(values, inside) if inside else values
+    return [float(ordered[rank]) if rank < len(values) else None for rank in ranks]
+
+
+def _at_weights(values: NDArray[Any], weights: NDArray[Any], ranks: NDArray[Any]) -> list[float | None]:
+    """The value at each rank where every value stands as often as its weight says."""
+    import numpy as np
+
+    order = np.argsort(values)
+    found = np.searchsorted(np.cumsum(weights[order]), ranks, side="right")
+    return [float(values[order[i]]) if i < len(order) else None for i in found]
 
 
 def _makespan_s(columns: Columns) -> float | None:
