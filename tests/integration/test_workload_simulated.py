@@ -130,3 +130,40 @@ async def test_reuse_does_not_depend_on_how_many_requests_are_in_flight(name: st
         work = await build(plan, view, http=http, run_id="r")
         cold = await sent(view, work, Kind.COLD, concurrency=8)
     assert cached(cold) == work.reuse(256).cold_cached_tokens
+
+
+@pytest.mark.full
+async def test_five_minutes_of_the_conversation_trace_keep_their_schedule_time_scaled() -> None:
+    part = TraceSpec(
+        path=str(TRACE), start_s=600, duration_s=300, speed=15, max_prompt_tokens=4096, max_output_tokens=2
+    )
+    plan = WorkloadPlan(name="t", kind="trace", trace=part)
+    async with stack(max_num_seqs=256) as (view, http):
+        work = await build(plan, view, http=http, run_id="r")
+        cold = await sent(view, work, Kind.COLD, concurrency=None)
+        warm = await sent(view, work, Kind.WARM, concurrency=None)
+    reuse, offsets = work.reuse(256), work.layout.offset_ns
+    assert offsets is not None
+    assert len(cold) == len(offsets) > 900
+    for records in (cold, warm):
+        assert [record.intended_ns - records[0].intended_ns for record in records] == offsets.tolist()
+        delays_ns = [(record.sent_ns or 0) - record.intended_ns for record in records]
+        assert min(delays_ns) >= 0
+        # no drift: the last sends are no later than the first ones by more than a thousandth of the time in between
+        half = len(delays_ns) // 2
+        drift_ns = sum(delays_ns[half:]) / half - sum(delays_ns[:half]) / half
+        assert abs(drift_ns) < int(offsets[-1]) / 1000
+    assert cached(warm) == reuse.warm_cached_tokens
+    assert all((a or 0) <= b for a, b in zip(cached(cold), reuse.cold_cached_tokens, strict=True))
+    assert sum(a or 0 for a in cached(cold)) > 0.9 * sum(reuse.cold_cached_tokens)
+
+
+async def test_a_trace_without_its_schedule_hits_exactly_as_planned_when_none_can_overtake() -> None:
+    part = TraceSpec(
+        path=str(TRACE), start_s=600, duration_s=15, schedule="none", max_prompt_tokens=4096, max_output_tokens=2
+    )
+    async with stack() as (view, http):
+        work = await build(WorkloadPlan(name="t", kind="trace", trace=part), view, http=http, run_id="r")
+        cold = await sent(view, work, Kind.COLD, concurrency=1)
+    assert sum(work.reuse(256).cold_cached_tokens) > 0
+    assert cached(cold) == work.reuse(256).cold_cached_tokens

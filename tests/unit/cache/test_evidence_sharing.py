@@ -94,13 +94,13 @@ def test_a_plan_without_reuse_leaves_the_checks_as_sharp_as_without_a_plan() -> 
 
 
 @pytest.mark.parametrize("in_order", [True, False])
-def test_reuse_short_of_its_plan_is_the_products_fault_only_when_nothing_could_overtake(in_order: bool) -> None:
+def test_reuse_short_of_its_plan_is_no_sound_round_unless_others_could_overtake(in_order: bool) -> None:
     planned = replace(PLANNED, in_order=in_order)
     evidence = by_id(round_evidence(cold(World(), hits=(0, 0, 2), planned=planned), view(), reference=None))
     own = evidence["cold_own_reuse"]
     assert own.observed == "512 tokens (50.0%)"
     assert own.status is (Status.BROKEN if in_order else Status.HELD)
-    assert own.fault is Fault.PRODUCT
+    assert own.fault is Fault.INSTRUMENT
     assert ("not there yet" if in_order else "overtake") in own.detail
     assert evidence["cold_all_stored"].status is Status.HELD
 
