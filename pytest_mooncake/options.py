@@ -93,8 +93,9 @@ DECLARED: tuple[Declared, ...] = (
     ),
     Declared(
         "workload",
-        "NAME|PATH",
-        "prompts to send (default 'long-document': 30 requests of 16,384 tokens, 128 output tokens, concurrency 4)",
+        "NAME|PATH|trace:PATH",
+        "prompts to send: 'long-document' (default: 30 requests of 16,384 tokens, 128 output tokens, concurrency 4), "
+        "'kb-qa', 'customer-chat', 'code-assistant', 'mixed', a YAML file, or trace:PATH",
     ),
     Declared("requests", "N", "requests in a round, instead of the workload's"),
     Declared("concurrency", "N", "requests in flight, instead of the workload's"),
