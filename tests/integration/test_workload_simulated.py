@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from pytest_mooncake.load.round import RoundSpec, run_round
+from pytest_mooncake.load.spec import Api
 from pytest_mooncake.plan.models import StackPlan, Timeouts, TraceSpec, WorkloadPlan
 from pytest_mooncake.plan.yaml_source import load
 from pytest_mooncake.records import Engine, Kind, KVGeometry, Phase, RequestRecord, StackView
@@ -47,7 +48,9 @@ async def stack(**engine: Any) -> AsyncIterator[tuple[StackView, aiohttp.ClientS
         )
 
 
-async def sent(view: StackView, work: Workload, kind: Kind, *, concurrency: int | None = 1) -> list[RequestRecord]:
+async def sent(
+    view: StackView, work: Workload, kind: Kind, *, concurrency: int | None = 1, api: Api = "completions"
+) -> list[RequestRecord]:
     records: list[RequestRecord] = []
     spec = RoundSpec(
         round=0,
@@ -58,6 +61,7 @@ async def sent(view: StackView, work: Workload, kind: Kind, *, concurrency: int 
         timeouts=Timeouts(),
         engines=view.engines,
         model=view.model,
+        api=api,
     )
     await run_round(spec, on_record=records.append)
     assert [record.error for record in records] == [None] * len(work.layout)
@@ -167,3 +171,19 @@ async def test_a_trace_without_its_schedule_hits_exactly_as_planned_when_none_ca
         cold = await sent(view, work, Kind.COLD, concurrency=1)
     assert sum(work.reuse(256).cold_cached_tokens) > 0
     assert cached(cold) == work.reuse(256).cold_cached_tokens
+
+
+@pytest.mark.parametrize("name", ["kb-qa", "customer-chat"])
+async def test_chat_prompts_have_the_planned_length_inside_the_servers_template(name: str) -> None:
+    plan = load(ROOT / "fixtures" / "workloads" / f"{name}.yaml", WorkloadPlan, name=name)
+    kind = plan.traffic[0].model_copy(update={"think_time_s": 0.0})
+    changes = {"requests": 24, "prompt_tokens": 3000, "output_tokens": 4, "traffic": (kind,)}
+    async with stack() as (view, http):
+        work = await build(plan.model_copy(update=changes), view, http=http, run_id="r", api="chat")
+        cold, warm = [await sent(view, work, kind, concurrency=4, api="chat") for kind in (Kind.COLD, Kind.WARM)]
+    assert work.overhead_tokens > 1
+    assert [record.prompt_tokens for record in cold] == work.layout.prompt_tokens.tolist()
+    reuse = work.reuse(256)
+    assert cached(warm) == reuse.warm_cached_tokens
+    # what the template puts behind a turn is not behind it in the next one: that may cost the last chunk
+    assert all(0 <= b - (a or 0) <= 256 for a, b in zip(cached(cold), reuse.cold_cached_tokens, strict=True))
