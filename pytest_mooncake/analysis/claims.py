@@ -8,12 +8,14 @@ accepting on all of them is an intersection-union test and needs no correction f
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.analysis.bounds import judge_bound
 from pytest_mooncake.analysis.contrast import Contrast, Untestable, contrast, repeated_interval
 from pytest_mooncake.analysis.interference import pooled_calm
+from pytest_mooncake.analysis.levels import segmented
 from pytest_mooncake.analysis.looks import Look, settling_trials, verdict_of
 from pytest_mooncake.analysis.metrics import Metric, metric_named
 from pytest_mooncake.analysis.observed import Observed, observe, points_of, trial_ratios, up_to_trial
@@ -75,9 +77,9 @@ def _judge(target: Target, chain: Sequence[Observed], look: Look, trials: int, q
 def _judge_ratio(target: Target, chain: Sequence[Observed], look: Look, quick: bool) -> Claim:
     metric = metric_named(target.metric)
     found = _quick(contrast(points_of(chain, metric)), quick)
-    log_interval = None
-    if isinstance(found, Contrast) and look.at and look.level:
-        log_interval = repeated_interval(found, look.level)
+    level, log_interval = _level(chain, look), None
+    if isinstance(found, Contrast) and look.at and level:
+        log_interval = repeated_interval(found, level)
     log_target = None if target.ratio is None else math.log(target.ratio)
     finding = Finding(
         metric=metric,
@@ -96,6 +98,12 @@ def _judge_ratio(target: Target, chain: Sequence[Observed], look: Look, quick: b
         waiting=look.at is None,
     )
     return _claim(target, chain, finding, look)
+
+
+def _level(chain: Sequence[Observed], look: Look) -> float | None:
+    """The look's level, stricter where the chain was broken into segments."""
+    warm = Counter(one.segment for one in chain if one.kind is Kind.WARM)
+    return None if look.level is None else segmented(look.level, tuple(warm.values()))
 
 
 def _quick(found: Contrast | Untestable, quick: bool) -> Contrast | Untestable:
@@ -168,7 +176,7 @@ def _details(chain: Sequence[Observed], finding: Finding, look: Look) -> dict[st
         "stated": finding.stated,
         "look": look.at,
         "next_look": look.next,
-        "level": look.level,
+        "level": _level(chain, look),
         "trial_ratios": trial_ratios(chain, finding.metric),
         "cold": geometric_mean(chain, finding.metric, Kind.COLD),
         "warm": geometric_mean(chain, finding.metric, Kind.WARM),
