@@ -93,6 +93,7 @@ class Economics:
     spare_servers: int
     scenarios: tuple[ReuseCase, ...]
     sensitivity: tuple[ReuseCase, ...]
+    store_bytes: int | None
     documents_in_store: int | None
 
     def to_json(self) -> dict[str, object]:
@@ -139,6 +140,7 @@ def economics(
         spare_servers=plan.spare_servers,
         scenarios=tuple(_at_reuse(plan, scenario, ratio, interval) for scenario in plan.scenarios),
         sensitivity=tuple(_at_reuse(plan, step, ratio, interval) for step in _STEPS),
+        store_bytes=plan.store_bytes,
         documents_in_store=plan.store_bytes // document_bytes if plan.store_bytes and document_bytes else None,
     )
 

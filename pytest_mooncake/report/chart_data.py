@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from pytest_mooncake.analysis.summary import request_metrics
 from pytest_mooncake.records import Claim, Kind, Phase, RequestRecord, Round
@@ -16,6 +17,10 @@ MOST_POINTS = 400
 MOST_REQUESTS = 2000
 """Requests that are drawn one by one; more are drawn as bins."""
 BINS = 240
+COMPUTED = "computed"
+CACHED = "cached"
+TIERS = ("gpu_prefix", "lmcache_cpu", "mooncake", COMPUTED)
+"""Where an engine looks for a prompt's tokens, nearest first; `cached` where nothing tells the tiers apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +71,20 @@ class RatioRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribution:
-    """Prompt tokens of one side by where they came from."""
+    """Prompt tokens of one side by where they came from: pairs of a tier's name and tokens, in the order of search."""
 
     kind: Kind
-    cached: int
-    computed: int
+    tiers: tuple[tuple[str, int], ...]
+
+    @property
+    def cached(self) -> int:
+        """Tokens that were not computed."""
+        return sum(tokens for name, tokens in self.tiers if name != COMPUTED)
+
+    @property
+    def computed(self) -> int:
+        """Tokens that were computed."""
+        return dict(self.tiers)[COMPUTED]
 
 
 def chain_rounds(report: Report) -> tuple[Round, ...]:
@@ -161,10 +175,26 @@ def ratio_rows(claims: Iterable[Claim]) -> tuple[RatioRow, ...]:
 
 
 def attribution(report: Report) -> tuple[Attribution, ...]:
-    """Prompt tokens of both sides, from the cache or computed; a side that did not tell is left out."""
-    sides = ((Kind.COLD, report.cold), (Kind.WARM, report.warm))
-    return tuple(
-        Attribution(kind=kind, cached=side.cached_tokens, computed=max(0, side.prompt_tokens - side.cached_tokens))
-        for kind, side in sides
-        if side.cached_tokens is not None and side.prompt_tokens
-    )
+    """Prompt tokens of both sides by tier where counters tell of both, else cached and computed as the replies tell."""
+    by_tier = [_by_tier(report, kind) for kind in Kind]
+    sides = by_tier if all(by_tier) else [_by_usage(report, kind) for kind in Kind]
+    return tuple(side for side in sides if side is not None)
+
+
+def _by_tier(report: Report, kind: Kind) -> Attribution | None:
+    counted = {r.round for r in chain_rounds(report) if r.kind is kind}
+    rows: list[Mapping[str, Any]] = [
+        row for row in report.judgement.details.get("attribution", ()) if row["round"] in counted
+    ]
+    if not rows or any(row.get(f"{name}_tokens") is None for row in rows for name in TIERS):
+        return None
+    sums = ((name, sum(row[f"{name}_tokens"] for row in rows)) for name in TIERS)
+    return Attribution(kind=kind, tiers=tuple(sums))
+
+
+def _by_usage(report: Report, kind: Kind) -> Attribution | None:
+    side = report.cold if kind is Kind.COLD else report.warm
+    if side.cached_tokens is None or not side.prompt_tokens:
+        return None
+    computed = max(0, side.prompt_tokens - side.cached_tokens)
+    return Attribution(kind=kind, tiers=((CACHED, side.cached_tokens), (COMPUTED, computed)))

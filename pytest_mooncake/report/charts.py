@@ -23,9 +23,12 @@ from pytest_mooncake.report.rows import claim_label
 if TYPE_CHECKING:
     from bokeh.plotting import figure as Figure
 
-INK, GRID, COLD, WARM, BAD = "#000001", "#000002", "#000003", "#000004", "#000005"
+INK, GRID, COLD, WARM, BAD, NEAR, NEXT = (f"#00000{n}" for n in range(1, 8))
 """Colours that stand for the theme's own; no theme uses them itself."""
 COLOURS = {Kind.COLD: COLD, Kind.WARM: WARM}
+TIER_COLOURS = {
+    "gpu_prefix": NEAR, "lmcache_cpu": NEXT, "mooncake": WARM, chart_data.CACHED: WARM, chart_data.COMPUTED: COLD
+}  # fmt: skip
 MARKERS = {Kind.COLD: "circle", Kind.WARM: "triangle"}
 """Sides differ by shape too, for readers who do not see the colours."""
 _MODEL_ID = re.compile(r"^p\d+$")
@@ -207,6 +210,8 @@ def _draw_bins(plot: Figure, found: Sequence[Bin], words: Catalogue) -> None:
 
 
 def _ratios(report: Report, rows: Sequence[RatioRow], words: Catalogue) -> Figure | None:
+    from bokeh.models import LogTicker, NumeralTickFormatter
+
     if not rows:
         return None
     claims = {claim.id: claim for claim in report.judgement.claims}
@@ -215,6 +220,8 @@ def _ratios(report: Report, rows: Sequence[RatioRow], words: Catalogue) -> Figur
     plot = _figure(
         height=90 + 44 * len(rows), x_axis_type="log", y_range=labels[::-1], x_axis_label=words("word.ratio")
     )
+    plot.xaxis.formatter = NumeralTickFormatter(format="0.[000]")
+    plot.xaxis.ticker = LogTicker(mantissas=[1, 2, 5], desired_num_ticks=8)
     _draw_intervals(plot, rows, labels, words)
     _draw_trials(plot, rows, labels, words)
     _legend(plot)
@@ -259,17 +266,22 @@ def _draw_intervals(plot: Figure, rows: Sequence[RatioRow], labels: Sequence[str
 
 
 def _attribution(report: Report, words: Catalogue) -> Figure | None:
+    from bokeh.models import NumeralTickFormatter
+
     found = chart_data.attribution(report)
     if not found:
         return None
+    names = [name for name in TIER_COLOURS if any(dict(side.tiers).get(name) for side in found)]
     sides = [words(f"word.{a.kind.value}_short") for a in found]
-    data = {"side": sides, "cached": [a.cached for a in found], "computed": [a.computed for a in found]}
+    data = {"side": sides} | {name: [dict(side.tiers).get(name, 0) for side in found] for name in names}
     plot = _figure(height=190, y_range=sides[::-1], x_range=_from_zero(), x_axis_label="tokens")
-    labels = [words("page.cached"), words("page.computed")]
+    plot.xaxis.formatter = NumeralTickFormatter(format="0.[0]a")
+    labels = [words(f"tier.{name}") for name in names]
+    colours = [TIER_COLOURS[name] for name in names]
     bars = plot.hbar_stack(
-        ["cached", "computed"], y="side", height=0.6, source=_source(data), color=[WARM, COLD], legend_label=labels
+        names, y="side", height=0.6, source=_source(data), color=colours, legend_label=labels, line_color=None
     )
-    _hover(plot, bars, [(labels[0], "@cached{0,0}"), (labels[1], "@computed{0,0}")])
+    _hover(plot, bars, [(label, f"@{name}{{0,0}}") for name, label in zip(names, labels, strict=True)])
     _legend(plot)
     return plot
 
@@ -278,6 +290,11 @@ def _source(data: Mapping[str, Any]) -> Any:
     from bokeh.models import ColumnDataSource
 
     return ColumnDataSource(dict(data))
+
+
+def _tiers_told(side: chart_data.Attribution, words: Catalogue) -> str:
+    total = sum(tokens for _, tokens in side.tiers) or 1
+    return ", ".join(f"{words(f'tier.{name}')} {percent(tokens / total, 1)}" for name, tokens in side.tiers if tokens)
 
 
 def descriptions(report: Report, words: Catalogue) -> dict[str, str]:
@@ -289,9 +306,8 @@ def descriptions(report: Report, words: Catalogue) -> dict[str, str]:
             for name, side in sides
         ),
         "attribution": "; ".join(
-            f"{words(f'word.{a.kind.value}_short')}: {percent(a.cached / (a.cached + a.computed), 1)} "
-            f"{words('page.cached')}"
-            for a in chart_data.attribution(report)
+            f"{words(f'word.{side.kind.value}_short')}: {_tiers_told(side, words)}"
+            for side in chart_data.attribution(report)
         ),
         "requests": words("page.each_sent", n=sum(len(r.requests) for r in chart_data.chain_rounds(report))),
     }

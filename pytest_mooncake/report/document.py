@@ -30,11 +30,14 @@ from pytest_mooncake.records import (
     Trial,
     Verdict,
 )
+from pytest_mooncake.report.physical import limits_of
 from pytest_mooncake.report.setting import Setting, setting_of
 from pytest_mooncake.report.side import Side
 
 SATURATED_CPU_SHARE = 0.85
 SATURATED_DELAY_SHARE = 0.05
+BESIDE = ("remarks", "feasibility", "outlook", "settlement", "attribution")
+"""What a judgement says beside its verdict and reports pass on as it is."""
 CAPACITY_CLAIMS = ("goodput", "request_throughput")
 """Claims whose ratio says how many servers are needed, the better one first."""
 
@@ -173,6 +176,7 @@ class Report:
             "client": asdict(self.client) if self.client else None,
             "economics": self.economics.to_json() if self.economics else None,
             "limits": dict(self.limits) if self.limits else None,
+            "beside": {name: self.judgement.details.get(name) for name in BESIDE},
         }
 
 
@@ -184,7 +188,6 @@ def build(
     environment: Mapping[str, Any],
     *,
     economics: EconomicsPlan | None,
-    limits: Mapping[str, Any] | None = None,
 ) -> Report:
     """Make the report of a recorded run; its figures cover the valid rounds of the chain only.
 
@@ -195,7 +198,6 @@ def build(
         judgement: what the run came to.
         environment: versions, hardware, git state and `started_at`, as the journal holds them.
         economics: costs for the business case, `None` for none.
-        limits: physical bounds and how close the run came.
     """
     sides = _sides(rounds, judgement.trials)
     return Report(
@@ -210,12 +212,20 @@ def build(
         trials=_trial_figures(rounds, judgement.trials),
         protocol=_protocol(rounds, judgement.trials),
         client=_client(rounds),
-        economics=business_case(economics, judgement, _document_bytes(plan, view)) if economics else None,
-        limits=limits,
+        economics=_business_case(plan, view, judgement, economics) if economics else None,
+        limits=limits_of(plan, view, sides["cold"], sides["warm"]),
         notes=view.notes,
         simulated=view.simulated,
         rounds=tuple(rounds),
     )
+
+
+def _business_case(plan: Plan, view: StackView, judgement: Judgement, costs: EconomicsPlan) -> Economics | None:
+    """The business case of a run; the store that was started for it stands for one whose size was not given."""
+    each = view.kv.bytes_per_token * plan.workload.prompt_tokens if view.kv else None
+    if costs.store_bytes is None and plan.stack.kind == "local":
+        costs = costs.model_copy(update={"store_bytes": plan.stack.store.nodes * plan.stack.store.segment_bytes})
+    return business_case(costs, judgement, each)
 
 
 def business_case(plan: EconomicsPlan, judgement: Judgement, document_bytes: int | None = None) -> Economics | None:
@@ -227,10 +237,6 @@ def business_case(plan: EconomicsPlan, judgement: Judgement, document_bytes: int
             ci = claim.ci_ratio if claim.ci_ratio and claim.ci_ratio[0] > 0 else None
             return economics(plan, claim.estimate_ratio, ci, document_bytes=document_bytes)
     return None
-
-
-def _document_bytes(plan: Plan, view: StackView) -> int | None:
-    return view.kv.bytes_per_token * plan.workload.prompt_tokens if view.kv else None
 
 
 def _chain(rounds: Iterable[Round]) -> list[Round]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 import re
+from itertools import pairwise
 
+_URL = re.compile(r"(?:https?|mooncakestore)://[A-Za-z0-9._~:/?#@!$&'()*+,;=%\[\]-]*[A-Za-z0-9/_=-]")
+"""An address as it stands in a sentence, without the point or bracket that follows it."""
 _MARKDOWN = re.compile(r"([\\`*_\[\]{}|~#!])")
 MAX_CELL = 2_000
 """Characters of one foreign text in a report; more is cut, the records hold all of it."""
@@ -27,11 +30,24 @@ def markdown(value: object) -> str:
 
     >>> markdown("<b>|*x*|")
     '&lt;b&gt;\\|\\*x\\*\\|'
+    >>> markdown("at http://127.0.0.1:8000 (vLLM)")
+    'at `http://127.0.0.1:8000` (vLLM)'
     """
     if isinstance(value, Trusted):
         return value
-    flat = html.escape(one_line(str(value)), quote=False)
-    escaped = _MARKDOWN.sub(r"\\\1", flat)
+    flat = one_line(str(value))
+    ends = [0, *(end for found in _URL.finditer(flat) for end in found.span()), len(flat)]
+    pieces = [flat[start:end] for start, end in pairwise(ends)]
+    return "".join(_code(piece) if place % 2 else _literal(piece) for place, piece in enumerate(pieces))
+
+
+def _code(url: str) -> str:
+    """An address as a code span: it reads as it is and links nowhere. It holds no backtick and no pipe."""
+    return f"`{url}`"
+
+
+def _literal(text: str) -> str:
+    escaped = _MARKDOWN.sub(r"\\\1", html.escape(text, quote=False))
     return escaped.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_mooncake.report import charts, escape, evidence, numbers, reasons
+from pytest_mooncake.report import charts, escape, evidence, numbers, phrases, reasons
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue, plain
 from pytest_mooncake.report.markdown import date
@@ -46,6 +46,7 @@ def render(report: Report, lang: Lang = "en") -> str:
             originals=reasons.originals(report, words),
             risks=reasons.risks(report, words),
             notes=reasons.notes(report, words),
+            beside=reasons.beside(report, words),
             groups=evidence.groups(report.judgement.evidence),
             drawn=drawn,
             described=charts.descriptions(report, words),
@@ -94,6 +95,11 @@ def _filters(words: Catalogue) -> dict[str, Any]:
         "ratio": numbers.ratio,
         "interval": numbers.interval,
         "grouped": lambda n: numbers.MISSING if n is None else f"{n:,}",
+        "check": lambda check: words.find(f"check.{check}"),
+        "told": partial(phrases.told, lang=words.lang),
+        "ms": lambda value: words("word.not_measured") if value is None else f"{numbers.quantity(value)} ms",
+        "unmarked": _unmarked,
+        "size": numbers.size,
         "label": partial(claim_label, words),
         "claim_reason": partial(claim_reason, words),
         "target": lambda claim, report: target_text(report, claim, words),
@@ -106,6 +112,11 @@ def _filters(words: Catalogue) -> dict[str, Any]:
         "date": partial(date, lang=words.lang),
         "money": partial(_money, lang=words.lang),
     }
+
+
+def _unmarked(markdown: str) -> str:
+    """A sentence of the catalogue without its Markdown, for a page."""
+    return markdown.replace("**", "")
 
 
 def _money(value: float, currency: str, lang: str) -> str:

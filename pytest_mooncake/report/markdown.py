@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_mooncake.report import bars, escape, evidence, numbers, reasons
+from pytest_mooncake.report import bars, chart_data, escape, evidence, numbers, phrases, reasons
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.escape import Trusted
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
@@ -52,6 +52,8 @@ def render(report: Report, lang: Lang = "en") -> str:
             originals=reasons.originals(report, words),
             risks=reasons.risks(report, words),
             notes=reasons.notes(report, words),
+            beside=reasons.beside(report, words),
+            tiers=chart_data.attribution(report),
             groups=evidence.groups(report.judgement.evidence),
             bars=bars,
             limit_rows=rows_of,
@@ -95,6 +97,9 @@ def _filters(words: Catalogue) -> dict[str, Any]:
         "grouped": lambda n: numbers.MISSING if n is None else f"{n:,}",
         "mark": lambda verdict: Trusted(VERDICT_MARKS[verdict.value] if verdict else numbers.MISSING),
         "status_mark": lambda status: Trusted(STATUS_MARKS.get(str(status), numbers.MISSING)),
+        "check": lambda check: Trusted(_check(words, check)),
+        "told": partial(phrases.told, lang=words.lang),
+        "ms": lambda value: words("word.not_measured") if value is None else f"{numbers.quantity(value)} ms",
         "label": lambda claim: claim_label(words, claim),
         "claim_reason": lambda claim: claim_reason(words, claim),
         "target": lambda claim, report: target_text(report, claim, words),
@@ -109,6 +114,12 @@ def _filters(words: Catalogue) -> dict[str, Any]:
         "anchor": anchor,
         "money": partial(_money, lang=words.lang),
     }
+
+
+def _check(words: Catalogue, check: str) -> str:
+    """A check's name and the id that records and thresholds know it by."""
+    known = words.find(f"check.{check}")
+    return f"{known}<br>`{check}`" if known else escape.markdown(check)
 
 
 def _money(value: float, currency: str, lang: str) -> str:

@@ -8,6 +8,7 @@ from pytest_mooncake.records import AuditFinding, Claim, Evidence, Fault, Kind, 
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue
 from pytest_mooncake.report.numbers import MISSING, interval, percent, quantity, ratio
+from pytest_mooncake.report.phrases import told
 from pytest_mooncake.report.rows import claim_label, claim_reason, target_text
 
 SIMULATED_MARK = "SIMULATED"
@@ -79,12 +80,26 @@ def evidence_sentence(evidence: Evidence, words: Catalogue) -> str:
     """One check of evidence with both its sides."""
     return words(
         "reason.evidence",
-        id=evidence.id,
+        id=check_name(words, evidence.id),
         round=MISSING if evidence.round is None else evidence.round,
         rung=words(f"rung.{evidence.rung.value}"),
-        expected=evidence.expected,
-        observed=evidence.observed,
+        expected=told(evidence.expected, words.lang),
+        observed=told(evidence.observed, words.lang),
     )
+
+
+def check_name(words: Catalogue, check: str) -> str:
+    """What a check is about, with the id that the records know it by."""
+    known = words.find(f"check.{check}")
+    return f"{known} ({check})" if known else check
+
+
+def beside(report: Report, words: Catalogue) -> tuple[str, ...]:
+    """What the figures tell beside their verdict: control, drift, tail, what was feasible, what would settle it."""
+    details = report.judgement.details
+    parts = [*details.get("remarks", ()), *(details.get(name) for name in ("feasibility", "outlook", "settlement"))]
+    key = "text_zh" if words.lang == "zh" else "text"
+    return tuple(str(part[key]) for part in parts if part)
 
 
 def law_label(words: Catalogue, law: str) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
 from pytest_mooncake.records import Claim, Verdict
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue
-from pytest_mooncake.report.numbers import MISSING, quantity, ratio, signed_percent
+from pytest_mooncake.report.numbers import MISSING, fixed, percent, quantity, ratio, signed_percent, whole
 from pytest_mooncake.report.side import Side
 
 CHANGE_TOLERANCE_POINTS = 1.0
@@ -63,12 +64,12 @@ class Row:
     @property
     def cold_text(self) -> str:
         """The cold figure without its unit."""
-        return quantity(self.cold)
+        return _figure(self.cold, self.unit)
 
     @property
     def warm_text(self) -> str:
         """The warm figure without its unit."""
-        return quantity(self.warm)
+        return _figure(self.warm, self.unit)
 
     @property
     def cold_with_unit(self) -> str:
@@ -88,7 +89,14 @@ class Row:
 
 
 def _with_unit(value: float | None, unit: str) -> str:
-    return f"{quantity(value)} {unit}".strip() if value is not None else MISSING
+    return f"{_figure(value, unit)} {unit}".strip() if value is not None else MISSING
+
+
+def _figure(value: float | None, unit: str) -> str:
+    """A count as it is, a percentage so that 99.99 does not read 100, others with as many digits as they are worth."""
+    if not unit:
+        return whole(value)
+    return fixed(value, 2) if unit == "%" else quantity(value)
 
 
 def rows(report: Report, words: Catalogue) -> tuple[Row, ...]:
@@ -113,6 +121,10 @@ def claim_reason(words: Catalogue, claim: Claim) -> str:
 
 def target_text(report: Report, claim: Claim, words: Catalogue) -> str:
     """The target as it was stated, else as a ratio."""
+    if claim.id == "failures":
+        return "0"
+    if claim.id == "warm_hit_share" and claim.details.get("least") is not None:
+        return f"≥{percent(claim.details['least'])}"
     target = report.target(claim.id)
     told = claim.details.get("stated") or (target.stated if target else None)
     if told:
@@ -141,14 +153,24 @@ def _row(report: Report, metric: Metric, words: Catalogue) -> Row:
     )
 
 
+def _figures(report: Report, claim: Claim) -> Mapping[str | None, float | None]:
+    """What a claim that is no ratio says of each side."""
+    if claim.id == "failures":
+        return {"cold": report.cold.failed, "warm": report.warm.failed}
+    shares = [share for share in claim.details.get("shares", ()) if share is not None]
+    if claim.id == "warm_hit_share" and shares:
+        return {"warm": min(shares) * 100}
+    bound = claim.details.get("bound")
+    return {claim.details.get("rounds"): claim.details.get("estimate")} if bound is not None else {}
+
+
 def _plain_row(report: Report, claim: Claim, words: Catalogue) -> Row:
     """A claim that is no ratio of a known metric; one that names a bound shows its figure on the side it speaks of."""
-    bound = claim.details.get("bound")
-    figures = {claim.details.get("rounds"): claim.details.get("estimate")} if bound is not None else {}
+    figures = _figures(report, claim)
     return Row(
         id=claim.id,
         label=claim_label(words, claim),
-        unit=str(claim.details.get("unit", "")),
+        unit="%" if claim.id == "warm_hit_share" else str(claim.details.get("unit", "")),
         cold=figures.get("cold"),
         warm=figures.get("warm"),
         change_percent=claim.change_percent,

@@ -127,31 +127,69 @@ def _git(environment: Mapping[str, Any]) -> str | None:
 
 
 def _configuration(plan: Plan, view: StackView) -> str | None:
-    """The configuration that decides what is cached, in the stack's own words; unknown for attached endpoints."""
-    if plan.stack.kind != "local":
-        return None
+    """The configuration that decides what is cached, in the stack's own words; of what was there, what it told."""
+    if plan.stack.kind == "local":
+        return "\n".join([*_connector_lines(plan, view), *_engine_lines(plan)])
+    if plan.stack.kind == "simulated":
+        return "\n".join(_simulated_lines(plan, view))
+    return "\n".join(_attached_lines(view))
+
+
+def _engine_lines(plan: Plan) -> list[str]:
     stack = plan.stack
-    lines = [] if stack.connector.kind == "none" else _connector_lines(plan, view)
-    lines.append("# vLLM")
-    lines.append("--enable-prefix-caching" if stack.engine.prefix_caching else "--no-enable-prefix-caching")
+    lines = ["# vLLM", "--enable-prefix-caching" if stack.engine.prefix_caching else "--no-enable-prefix-caching"]
     connectors = {"lmcache": "LMCacheConnectorV1", "mooncakestore": "MooncakeStoreConnector"}
     if stack.connector.kind in connectors:
         transfer = {"kv_connector": connectors[stack.connector.kind], "kv_role": "kv_both"}
-        lines.append(f"--kv-transfer-config '{json.dumps(transfer)}'")
+        lines.append(f"--kv-transfer-config '{json.dumps(transfer, indent=2)}'")
     lines += [f"--max-model-len {stack.engine.max_model_len}", f"--max-num-seqs {stack.engine.max_num_seqs}"]
-    return "\n".join([*lines, *stack.engine.extra_args])
+    return [*lines, *stack.engine.extra_args]
 
 
 def _connector_lines(plan: Plan, view: StackView) -> list[str]:
     connector, store = plan.stack.connector, plan.stack.store
+    if connector.kind == "none":
+        return ["# no connector: the engine computes every prompt", ""]
+    names = {"lmcache": "LMCache", "mooncakestore": "MooncakeStoreConnector"}
     address = view.store.rpc_address if view.store and view.store.rpc_address else "master"
     return [
-        f"# {connector.kind}",
+        f"# {names[connector.kind]}",
         f"chunk_size: {connector.chunk_tokens}",
         f"remote_url: mooncakestore://{address}/",
         f"protocol: {store.protocol}",
         f"local_cpu: {'true' if connector.local_cpu else 'false'}",
-        f"storage_nodes: {store.nodes}",
-        f"segment_bytes: {store.segment_bytes}",
         "",
+        f"# Mooncake: 1 master + {store.nodes} storage nodes",
+        f"segment_bytes: {store.segment_bytes}",
+        f"lease_ttl_ms: {store.lease_ttl_ms}",
+        "",
+    ]
+
+
+def _simulated_lines(plan: Plan, view: StackView) -> list[str]:
+    cost = plan.stack.simulated
+    return [
+        "# SIMULATED engine and store",
+        f"chunk_size: {plan.stack.connector.chunk_tokens}",
+        f"engines: {len(view.engines)}",
+        f"prefill_us_per_token: {cost.prefill_us_per_token:g}",
+        f"cached_us_per_token: {cost.cached_us_per_token:g}",
+        f"decode_ms_per_token: {cost.decode_ms_per_token:g}",
+        *([f"faults: {', '.join(cost.faults)}"] if cost.faults else []),
+    ]
+
+
+def _attached_lines(view: StackView) -> list[str]:
+    """What endpoints told of themselves; the rest of their configuration cannot be seen from outside."""
+    unknown = "not known"
+    engines = [engine.url for engine in view.engines]
+    metrics = [engine.metrics_url or f"{unknown} (--mooncake-metrics)" for engine in view.engines]
+    return [
+        "# attached: as the endpoints told; a stack that is started here (--mooncake-stack) is listed in full",
+        f"model: {view.model}",
+        f"max_model_len: {view.max_model_len or unknown}",
+        f"chunk_size: {view.kv.chunk_tokens if view.kv else unknown}",
+        *(f"engine: {url}" for url in engines),
+        *(f"metrics: {url}" for url in metrics),
+        f"master: {view.store.master_url if view.store else f'{unknown} (--mooncake-master)'}",
     ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_mooncake.records import Status, Verdict
-from pytest_mooncake.report import bars, evidence
+from pytest_mooncake.report import bars, evidence, phrases
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
 from pytest_mooncake.report.numbers import MISSING, percent
@@ -200,7 +200,8 @@ def _checks(page: Page) -> Iterator[str]:
     for group in evidence.groups(page.report.judgement.evidence):
         state = page.words(f"status.{group.status.value}")
         rounds = f"{group.held}/{group.broken}/{group.unavailable}"
-        yield from _labelled(page, "-", _one_line(f"{group.id}: {state} ({rounds}), {group.shown.observed}"))
+        observed = phrases.told(group.shown.observed, page.words.lang)
+        yield from _labelled(page, "-", _one_line(f"{group.id}: {state} ({rounds}), {observed}"))
 
 
 def _audit(page: Page) -> Iterator[str]:
@@ -209,7 +210,8 @@ def _audit(page: Page) -> Iterator[str]:
     for finding in page.report.judgement.audit:
         if finding.status == "warning" and finding.detail not in told:
             label = page.words("status.warning")
-            yield from _labelled(page, label, _one_line(f"{law_label(page.words, finding.law)}: {finding.detail}"))
+            detail = phrases.told(finding.detail, page.words.lang)
+            yield from _labelled(page, label, _one_line(f"{law_label(page.words, finding.law)}: {detail}"))
 
 
 def _reasons(page: Page) -> Iterator[str]:

@@ -4,7 +4,8 @@
   const root = document.documentElement;
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const held = document.getElementById("chart-data");
-  const names = { "#000001": "--ink", "#000002": "--grid", "#000003": "--cold", "#000004": "--warm", "#000005": "--bad" };
+  const names = { "#000001": "--ink", "#000002": "--grid", "#000003": "--cold", "#000004": "--warm", "#000005": "--bad",
+    "#000006": "--near", "#000007": "--next" };
 
   function theme() {
     return root.dataset.theme || (dark.matches ? "dark" : "light");

@@ -229,3 +229,27 @@ def test_figures_without_a_prompt_length_have_no_limits_and_no_documents() -> No
 
     assert report.limits is None
     assert report.setting.prompt_tokens is None
+
+
+def test_what_a_prompt_costs_is_told_where_the_shape_of_the_model_is_known() -> None:
+    shape = {"layers": 2, "hidden": 128, "heads": 8, "kv_heads": 1, "head_dim": 64}
+    known = build(
+        runs.plan(), runs.view(details={"geometry": shape}), runs.rounds(), runs.judgement(), {}, economics=None
+    )
+    told = build(runs.plan(), runs.view(), runs.rounds(), runs.judgement(), {}, economics=None)
+    blind = build(runs.plan(), runs.view(kv=None), runs.rounds(), runs.judgement(), {}, economics=None)
+
+    assert known.limits is not None
+    assert known.limits["kv_bytes_per_token"] == 2 * 2 * 64 * 2  # keys and values, layers, head size, bf16
+    assert known.limits["flop_per_prompt"] > 2 * 2 * 512 * 16384**2
+    assert told.limits == {"kv_bytes_per_token": 1024, "kv_bytes_per_prompt": 1024 * 16384}
+    assert blind.limits is None
+
+
+def test_report_json_passes_on_what_stands_beside_the_verdict() -> None:
+    remark = {"id": "tail", "text": "a tail", "text_zh": "尾部"}
+    document = runs.report().to_json()["beside"]
+    judged = replace(runs.report(), judgement=runs.judgement(details={"remarks": [remark]})).to_json()["beside"]
+
+    assert set(document) == {"remarks", "feasibility", "outlook", "settlement", "attribution"}
+    assert judged["remarks"] == [remark]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mooncake.plan.models import EconomicsPlan
+from pytest_mooncake.plan.models import EconomicsPlan, SimulatedCost, StackPlan
 from pytest_mooncake.records import Verdict
 from pytest_mooncake.report.document import build
 from pytest_mooncake.report.labels import LANGUAGES, Lang
@@ -184,7 +184,13 @@ def test_running_costs_and_documents_that_fit_are_shown_when_known() -> None:
     text = render(report, "en")
 
     assert "+ CNY 30,000 (3 wan) for storage nodes = **CNY 200,000 (20 wan) a month**" in text
-    assert "Documents that fit the store: 59,604" in text
+    assert "Documents that fit the store (1 TB): 59,604" in text
+
+
+def test_the_store_that_was_started_stands_for_one_whose_size_was_not_given() -> None:
+    text = render(runs.report(), "zh")
+
+    assert "存储（8.59 GB）可容纳文档数：512" in text
 
 
 def test_without_costs_there_is_no_business_case() -> None:
@@ -205,11 +211,60 @@ def test_a_label_limits_and_an_unmeasured_side_are_printed() -> None:
     assert "mean TTFT or throughput was not measured on both sides" in text
 
 
-def test_an_attached_stack_has_no_known_configuration() -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_of_an_attached_stack_is_told_what_it_told_and_what_would_tell_more(known: bool) -> None:
     plan = runs.plan(stack=runs.plan().stack.model_copy(update={"kind": "attached", "name": "attached"}))
-    report = build(plan, runs.view(), runs.rounds(), runs.judgement(), runs.ENVIRONMENT, economics=None)
+    view = runs.view() if known else runs.view(kv=None, store=None)
+    text = render(build(plan, view, runs.rounds(), runs.judgement(), runs.ENVIRONMENT, economics=None), "en")
 
-    assert "chunk_size" not in render(report, "en")
+    assert "engine: http://127.0.0.1:8000" in text
+    assert f"chunk_size: {256 if known else 'not known'}" in text
+    assert ("master: http://127.0.0.1:9003" in text) is known
+    assert ("not known (--mooncake-master)" in text) is not known
+
+
+def test_a_simulated_stack_says_what_was_simulated() -> None:
+    stack = StackPlan(name="simulated", kind="simulated", simulated=SimulatedCost(faults=("deaf-store",)))
+    view = runs.view(simulated=True)
+    report = build(runs.plan(stack=stack), view, runs.rounds(), runs.judgement(), runs.ENVIRONMENT, economics=None)
+
+    assert "# SIMULATED engine and store\nchunk_size: 256\n" in render(report, "en")
+    assert "faults: deaf-store" in render(report, "en")
+    assert report.limits is None
+
+
+def test_an_address_reads_as_it_is_and_links_nowhere() -> None:
+    view = runs.view(components={"engine-0": "http://127.0.0.1:21908 (0.32.0)"})
+    text = render(build(runs.plan(), view, runs.rounds(), runs.judgement(), {}, economics=None), "en")
+
+    assert "| **engine-0** | `http://127.0.0.1:21908` (0.32.0) |" in text
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_checks_have_names_and_the_ids_that_records_know_them_by(lang: Lang) -> None:
+    named = {"en": "warm: enough was served from the cache", "zh": "有缓存轮次：命中份额足够"}[lang]
+    evidence = (replace(runs.judgement().evidence[0], id="warm_hit_share"), runs.judgement().evidence[0])
+    text = render(replace(runs.report(), judgement=runs.judgement(evidence=evidence)), lang)
+
+    assert f"| {named}<br>`warm_hit_share` |" in text
+    assert "| warm\\_hits\\_external |" in text
+
+
+def test_tokens_are_attributed_to_tiers_where_counters_tell() -> None:
+    tiers = {"gpu_prefix_tokens": 0, "lmcache_cpu_tokens": 0, "mooncake_tokens": 65_024, "computed_tokens": 512}
+    rows = tuple({"round": r.round, "kind": r.kind.value, **tiers} for r in runs.rounds())
+    text = render(replace(runs.report(), judgement=runs.judgement(details={"attribution": rows})), "en")
+
+    assert "| Warm (cache hit) | 0 | 0 | 195,072 | 1,536 |" in text
+
+
+@pytest.mark.parametrize(("lang", "said"), [("en", "it drifts"), ("zh", "有漂移")])
+def test_what_stands_beside_the_verdict_is_told_in_the_readers_language(lang: Lang, said: str) -> None:
+    remark = {"id": "drift", "text": "it drifts", "text_zh": "有漂移"}
+    details = {"remarks": [remark], "outlook": None, "settlement": {"text": "9 trials", "text_zh": "9 次"}}
+    text = render(replace(runs.report(), judgement=runs.judgement(details=details)), lang)
+
+    assert f"- {said}\n- {'9 trials' if lang == 'en' else '9 次'}\n" in text
 
 
 def test_the_configuration_of_a_local_stack_is_the_one_that_ran() -> None:
@@ -218,6 +273,8 @@ def test_the_configuration_of_a_local_stack_is_the_one_that_ran() -> None:
     assert "remote_url: mooncakestore://127.0.0.1:50051/" in text
     assert "--no-enable-prefix-caching" in text
     assert '"kv_connector": "LMCacheConnectorV1"' in text
+    assert "# LMCache\nchunk_size: 256\n" in text
+    assert "# Mooncake: 1 master + 2 storage nodes" in text
 
 
 def test_invalid_trials_show_their_reasons() -> None:

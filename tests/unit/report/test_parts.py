@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_mooncake.plan.models import ConnectorSpec, EngineSpec, StackPlan, TraceSpec, WorkloadPlan
-from pytest_mooncake.records import AuditFinding, Fault, Rung, Status, Verdict
+from pytest_mooncake.records import AuditFinding, Claim, Fault, Rung, Status, Verdict
 from pytest_mooncake.report import bars, escape, evidence, reasons
 from pytest_mooncake.report.files import write_reports
 from pytest_mooncake.report.labels import LANGUAGES, Lang, catalogue, pairs
@@ -280,3 +280,15 @@ def test_all_report_files_are_written_whole_and_twice_the_same(tmp_path: Path, l
     assert list(first)[:2] == ["report.json", "report.md"]
     assert {"verdict.json", "metrics.prom"} <= set(first)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(first)
+
+
+def test_failures_and_the_share_served_have_their_figures_in_the_table() -> None:
+    failures = Claim(id="failures", title="failed requests", gating=True, verdict=Verdict.PASS, reason="")
+    share = replace(failures, id="warm_hit_share", details={"shares": (0.9999, None, 1.0), "least": 0.99})
+    report = replace(runs.report(), judgement=runs.judgement(claims=(failures, share)))
+    found = {row.id: row for row in rows(report, catalogue("en"))}
+
+    assert (found["failures"].cold_with_unit, found["failures"].warm_with_unit) == ("0", "0")
+    assert found["failures"].target == "0"
+    assert found["warm_hit_share"].warm_with_unit == "99.99 %"
+    assert found["warm_hit_share"].target == "≥99%"

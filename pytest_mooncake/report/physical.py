@@ -1,0 +1,51 @@
+"""Physical limits of a measured run, as far as the model's shape is known.
+
+The hardware behind an endpoint cannot be asked for; what it would allow at best is computed where a sheet names it
+(`pytest-mooncake judge`). A prompt's bytes and FLOP are known without one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_mooncake.analysis.geometry import Geometry, geometry_of
+from pytest_mooncake.analysis.limits import Hardware, limits
+from pytest_mooncake.analysis.summary import Summary
+from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.records import StackView
+
+CONFIG_KEYS = {
+    "layers": "num_hidden_layers",
+    "hidden": "hidden_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+}
+"""What the local stack calls the sizes of its model, and a Hugging Face `config.json` does."""
+LOCAL_INNER_SHARE = 3
+"""Width of the local model's feed-forward in hidden sizes, fixed by its builder."""
+
+
+def limits_of(plan: Plan, view: StackView, cold: Summary, warm: Summary) -> Mapping[str, Any] | None:
+    """What one prompt of the run costs, and bounds where they are known; `None` where nothing is.
+
+    Args:
+        plan: what was run.
+        view: the stack; its `details` or its KV geometry tell the model's shape.
+        cold: figures of the cold rounds.
+        warm: figures of the warm rounds.
+    """
+    geometry = _geometry(view)
+    if geometry is None or view.simulated:
+        return None
+    found = limits(geometry, Hardware(), prompt_tokens=plan.workload.prompt_tokens, cold=cold, warm=warm).to_json()
+    return {name: value for name, value in found.items() if value is not None} or None
+
+
+def _geometry(view: StackView) -> Geometry | None:
+    shape = view.details.get("geometry")
+    if isinstance(shape, Mapping) and all(isinstance(shape.get(key), int) for key in CONFIG_KEYS):
+        inner = {"intermediate_size": LOCAL_INNER_SHARE * shape["hidden"]}
+        return geometry_of({name: shape[key] for key, name in CONFIG_KEYS.items()} | inner)
+    return Geometry(kv_bytes_per_token=view.kv.bytes_per_token) if view.kv else None
