@@ -10,7 +10,7 @@ from tests.plugin.conftest import PACED, SIMULATED, Run
 
 
 def test_a_healthy_cache_is_accepted_with_exit_code_0_and_all_files(suite: Run, pytester: pytest.Pytester) -> None:
-    result = suite(*SIMULATED, "--mooncake-trials=3")
+    result = suite(*SIMULATED, "--mooncake-trials=3,4,5")
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*SIMULATED*", "*TTFT*", "*PASS*"])
     latest = pytester.path / "mooncake-report" / "latest"
@@ -19,7 +19,7 @@ def test_a_healthy_cache_is_accepted_with_exit_code_0_and_all_files(suite: Run, 
     report = json.loads((latest / "report.json").read_text(encoding="utf-8"))
     assert report["verdict"] == "PASS"
     assert report["schema"] == "pytest-mooncake/report/1"
-    assert len(report["trials"]) == 3
+    assert len(report["trials"]) >= 3
     held = [e for e in report["evidence"] if e["status"] == "held" and e["rung"] == "store"]
     assert held, "a PASS on a stack started here rests on the store's own counters"
 
@@ -29,7 +29,7 @@ def test_a_cache_that_never_stores_is_rejected_with_figures_and_no_traceback(
 ) -> None:
     stack = pytester.path / "fixtures" / "stacks" / "broken.yaml"
     stack.write_text(PACED + "connector:\n  kind: none\n", encoding="utf-8")
-    result = suite("--mooncake-stack=broken", *SIMULATED[1:], "--mooncake-trials=3")
+    result = suite("--mooncake-stack=broken", *SIMULATED[1:], "--mooncake-trials=3,4,5")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*FAIL*"])
     text = result.stdout.str()
@@ -69,7 +69,7 @@ def test_a_dry_run_prints_the_plan_and_sends_nothing(suite: Run, pytester: pytes
 
 
 def test_a_recorded_run_is_judged_again_without_a_stack(suite: Run, pytester: pytest.Pytester) -> None:
-    assert suite(*SIMULATED, "--mooncake-trials=3", "--mooncake-report=first").ret == 0
+    assert suite(*SIMULATED, "--mooncake-trials=3,4,5", "--mooncake-report=first").ret == 0
     before = {p.name: p.read_bytes() for p in (pytester.path / "first").iterdir() if p.is_file()}
     result = suite("--mooncake-replay=first", "--mooncake-report=second")
     assert result.ret == 0

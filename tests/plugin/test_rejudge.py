@@ -15,6 +15,7 @@ claims:
 """
 
 
+@pytest.mark.full
 def test_a_record_may_be_judged_by_other_targets(suite: Run, pytester: pytest.Pytester) -> None:
     assert suite(*SIMULATED, "--mooncake-trials=3", "--mooncake-report=first").ret == 0
     (pytester.path / "fixtures" / "targets" / "others.yaml").write_text(OTHERS, encoding="utf-8")

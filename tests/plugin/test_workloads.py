@@ -26,7 +26,7 @@ def run_of(pytester: pytest.Pytester) -> Path:
     ("name", "requests"),
     [
         ("kb-qa", 12),
-        ("customer-chat", 16),
+        pytest.param("customer-chat", 16, marks=pytest.mark.full),
         pytest.param("code-assistant", 12, marks=pytest.mark.full),
         pytest.param("mixed", 28, marks=pytest.mark.full),
     ],
@@ -49,6 +49,7 @@ def test_a_scenario_reuses_what_was_planned_cold_and_warm(
     assert {"cold_own_reuse", "cold_all_stored"} <= {item["id"] for item in report["evidence"]}
 
 
+@pytest.mark.full
 def test_a_trace_is_replayed_from_the_command_line(suite: Run, pytester: pytest.Pytester) -> None:
     value = f"trace:{TRACE}?start_s=600&duration_s=8&speed=4&max_prompt_tokens=1536&max_output_tokens=4"
     suite(*QUICK, f"--mooncake-workload={value}")
