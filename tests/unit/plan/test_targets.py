@@ -150,4 +150,4 @@ def test_a_targets_file_may_hold_the_service_level_as_text(tmp_path: Path) -> No
 
 def test_numbers_of_a_target_are_frozen() -> None:
     with pytest.raises(ValidationError):
-        Target(metric="ttft_mean", ratio=0.4).ratio = 0.5
+        setattr(Target(metric="ttft_mean", ratio=0.4), "ratio", 0.5)  # noqa: B010 - mypy knows that it is frozen
