@@ -27,11 +27,12 @@ class Kind(StrEnum):
 
 
 class Phase(StrEnum):
-    """What a round is for. Only `CHAIN` rounds enter figures and verdicts."""
+    """What a round is for. Only `CHAIN` rounds enter figures and verdicts; `COLD_TAX` rounds had no connector."""
 
     WARM_UP = "warm_up"
     LEFT_OUT = "left_out"
     CHAIN = "chain"
+    COLD_TAX = "cold_tax"
 
 
 class Verdict(StrEnum):

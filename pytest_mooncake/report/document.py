@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pytest_mooncake.analysis.economics import Economics, economics
+from pytest_mooncake.analysis.cold_tax import ColdTax, cold_tax
+from pytest_mooncake.analysis.economics import Economics
 from pytest_mooncake.analysis.summary import Summary, summarise
 from pytest_mooncake.plan.models import EconomicsPlan, Plan, Target
 from pytest_mooncake.records import (
@@ -30,6 +31,7 @@ from pytest_mooncake.records import (
     Trial,
     Verdict,
 )
+from pytest_mooncake.report.business import case_of_run
 from pytest_mooncake.report.physical import limits_of
 from pytest_mooncake.report.setting import Setting, setting_of
 from pytest_mooncake.report.side import Side
@@ -38,8 +40,6 @@ SATURATED_CPU_SHARE = 0.85
 SATURATED_DELAY_SHARE = 0.05
 BESIDE = ("remarks", "feasibility", "outlook", "settlement", "attribution")
 """What a judgement says beside its verdict and reports pass on as it is."""
-CAPACITY_CLAIMS = ("goodput", "request_throughput")
-"""Claims whose ratio says how many servers are needed, the better one first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +95,7 @@ class Report:
     protocol: Protocol | None = None
     client: ClientSummary | None = None
     economics: Economics | None = None
+    cold_tax: ColdTax | None = None
     limits: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     simulated: bool = False
@@ -175,6 +176,7 @@ class Report:
             "audit": [asdict(finding) for finding in self.judgement.audit],
             "client": asdict(self.client) if self.client else None,
             "economics": self.economics.to_json() if self.economics else None,
+            "cold_tax": self.cold_tax.to_json() if self.cold_tax else None,
             "limits": dict(self.limits) if self.limits else None,
             "beside": {name: self.judgement.details.get(name) for name in BESIDE},
         }
@@ -188,6 +190,7 @@ def build(
     environment: Mapping[str, Any],
     *,
     economics: EconomicsPlan | None,
+    without_cache: Sequence[Round] = (),
 ) -> Report:
     """Make the report of a recorded run; its figures cover the valid rounds of the chain only.
 
@@ -198,8 +201,9 @@ def build(
         judgement: what the run came to.
         environment: versions, hardware, git state and `started_at`, as the journal holds them.
         economics: costs for the business case, `None` for none.
+        without_cache: cold rounds on an engine without a connector, where they were measured.
     """
-    sides = _sides(rounds, judgement.trials)
+    sides, tax = _sides(rounds, judgement.trials), _cold_tax(plan, rounds, judgement, without_cache)
     return Report(
         run_id=plan.run_id,
         label=plan.label,
@@ -212,7 +216,8 @@ def build(
         trials=_trial_figures(rounds, judgement.trials),
         protocol=_protocol(rounds, judgement.trials),
         client=_client(rounds),
-        economics=_business_case(plan, view, judgement, economics) if economics else None,
+        economics=case_of_run(plan, view, judgement, economics, tax) if economics else None,
+        cold_tax=tax,
         limits=limits_of(plan, view, sides["cold"], sides["warm"]),
         notes=view.notes,
         simulated=view.simulated,
@@ -220,23 +225,12 @@ def build(
     )
 
 
-def _business_case(plan: Plan, view: StackView, judgement: Judgement, costs: EconomicsPlan) -> Economics | None:
-    """The business case of a run; the store that was started for it stands for one whose size was not given."""
-    each = view.kv.bytes_per_token * plan.workload.prompt_tokens if view.kv else None
-    if costs.store_bytes is None and plan.stack.kind == "local":
-        costs = costs.model_copy(update={"store_bytes": plan.stack.store.nodes * plan.stack.store.segment_bytes})
-    return business_case(costs, judgement, each)
-
-
-def business_case(plan: EconomicsPlan, judgement: Judgement, document_bytes: int | None = None) -> Economics | None:
-    """The business case of the measured capacity; `None` when no throughput was measured."""
-    by_id = {claim.id: claim for claim in judgement.claims}
-    for name in CAPACITY_CLAIMS:
-        claim = by_id.get(name)
-        if claim and claim.estimate_ratio and claim.estimate_ratio > 0:
-            ci = claim.ci_ratio if claim.ci_ratio and claim.ci_ratio[0] > 0 else None
-            return economics(plan, claim.estimate_ratio, ci, document_bytes=document_bytes)
-    return None
+def _cold_tax(
+    plan: Plan, rounds: Sequence[Round], judgement: Judgement, without_cache: Sequence[Round]
+) -> ColdTax | None:
+    counted = _counted_rounds(rounds, judgement.trials)
+    cold, warm = ([r for r in counted if r.kind is kind] for kind in (Kind.COLD, Kind.WARM))
+    return cold_tax(without_cache, cold, warm, confidence=plan.targets.confidence)
 
 
 def _chain(rounds: Iterable[Round]) -> list[Round]:

@@ -14,7 +14,8 @@ from pytest_mooncake.analysis.figures import Figures
 from pytest_mooncake.analysis.limits import limits
 from pytest_mooncake.plan.models import EconomicsPlan, Target
 from pytest_mooncake.records import Judgement
-from pytest_mooncake.report.document import Report, business_case
+from pytest_mooncake.report.business import business_case
+from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.setting import Setting, rows_of
 from pytest_mooncake.report.side import side_of
 

@@ -14,6 +14,7 @@ from pytest_mooncake.report.labels import Catalogue, Lang, catalogue, plain
 from pytest_mooncake.report.markdown import date
 from pytest_mooncake.report.rows import claim_label, claim_reason, rows, target_text
 from pytest_mooncake.report.setting import rows_of
+from pytest_mooncake.report.tax import tax_rows
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -47,6 +48,7 @@ def render(report: Report, lang: Lang = "en") -> str:
             risks=reasons.risks(report, words),
             notes=reasons.notes(report, words),
             beside=reasons.beside(report, words),
+            tax=tax_rows(report, words),
             groups=evidence.groups(report.judgement.evidence),
             drawn=drawn,
             described=charts.descriptions(report, words),

@@ -16,6 +16,7 @@ from pytest_mooncake.report.escape import Trusted
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
 from pytest_mooncake.report.rows import Row, claim_label, claim_reason, rows, target_text
 from pytest_mooncake.report.setting import rows_of
+from pytest_mooncake.report.tax import tax_rows
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -53,6 +54,7 @@ def render(report: Report, lang: Lang = "en") -> str:
             risks=reasons.risks(report, words),
             notes=reasons.notes(report, words),
             beside=reasons.beside(report, words),
+            tax=tax_rows(report, words),
             tiers=chart_data.attribution(report),
             groups=evidence.groups(report.judgement.evidence),
             bars=bars,
@@ -92,6 +94,7 @@ def _filters(words: Catalogue) -> dict[str, Any]:
         "ratio": numbers.ratio,
         "interval": numbers.interval,
         "change": change,
+        "gain": lambda found: numbers.signed_percent(abs(found - 1) * 100).lstrip("+"),
         "seconds": lambda ms: numbers.MISSING if ms is None else numbers.trimmed(ms / 1000),
         "size": numbers.size,
         "grouped": lambda n: numbers.MISSING if n is None else f"{n:,}",

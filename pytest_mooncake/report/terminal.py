@@ -14,6 +14,7 @@ from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
 from pytest_mooncake.report.numbers import MISSING, percent
 from pytest_mooncake.report.reasons import law_label, notes, reasons
 from pytest_mooncake.report.rows import Row, rows
+from pytest_mooncake.report.tax import gain_text
 
 COLUMNS = 80
 MIN_COLUMNS = 40
@@ -77,7 +78,7 @@ def _parts(verbosity: int) -> tuple[Callable[[Page], Iterator[str]], ...]:
     if verbosity < 0:
         return (_notes, _table, _audit, _reasons, _verdict)
     checks = (_checks,) if verbosity > 0 else ()
-    return (_notes, _table, _bars, _evidence, *checks, _audit, _reasons, _verdict)
+    return (_notes, _table, _bars, _tax, _evidence, *checks, _audit, _reasons, _verdict)
 
 
 def _plain(text: str, _verdict: Verdict) -> str:
@@ -212,6 +213,14 @@ def _audit(page: Page) -> Iterator[str]:
             label = page.words("status.warning")
             detail = phrases.told(finding.detail, page.words.lang)
             yield from _labelled(page, label, _one_line(f"{law_label(page.words, finding.law)}: {detail}"))
+
+
+def _tax(page: Page) -> Iterator[str]:
+    tax = page.report.cold_tax
+    if tax is not None:
+        gains = {"ttft": tax.ttft_gain, "throughput": tax.throughput_gain, "tax": tax.throughput_tax}
+        told = {name: gain_text(gain) for name, gain in gains.items()}
+        yield from _wrapped(page, page.words("tax.line", **told))
 
 
 def _reasons(page: Page) -> Iterator[str]:

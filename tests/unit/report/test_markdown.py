@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from pytest_mooncake.plan.models import EconomicsPlan, SimulatedCost, StackPlan
-from pytest_mooncake.records import Verdict
+from pytest_mooncake.records import Kind, Phase, Verdict
 from pytest_mooncake.report.document import build
 from pytest_mooncake.report.labels import LANGUAGES, Lang
 from pytest_mooncake.report.markdown import anchor, render
+from pytest_mooncake.report.terminal import summary_lines
 from tests.unit.report import runs
 from tests.unit.report.originals import original_report
 
@@ -292,3 +293,35 @@ def test_invalid_trials_show_their_reasons() -> None:
     assert "the client lagged" in text
     assert "试验 1 无效" in text
     assert "没有完成任何有效试验" in text
+
+
+@pytest.mark.parametrize(("lang", "heading"), [("en", "Cold tax"), ("zh", "写入开销")])
+def test_the_gain_against_an_engine_without_a_connector_stands_beside_the_other_and_carries_the_case(
+    lang: Lang, heading: str
+) -> None:
+    without = tuple(replace(runs.chain_round(n), kind=Kind.COLD, phase=Phase.COLD_TAX) for n in (2, 4, 6))
+    report = build(
+        runs.plan(),
+        runs.view(),
+        runs.rounds(),
+        runs.judgement(),
+        runs.ENVIRONMENT,
+        economics=EconomicsPlan(),
+        without_cache=without,
+    )
+    text = render(report, lang)
+
+    assert f"### 🧊 {heading}" in text
+    assert "| 402 ms | 1202 ms | 402 ms | ×2.99 [2.99, 2.99] |" in text.replace("\\", "")
+    assert report.economics is not None
+    assert report.economics.basis == "without_cache"
+    assert report.economics.headline.gain_ratio == pytest.approx(1.0, abs=0.01)
+    assert report.to_json()["cold_tax"]["rounds"] == 3
+    assert any("connector" in line or "连接器" in line for line in summary_lines(report, lang=lang))
+
+
+def test_without_those_rounds_the_report_says_that_they_were_not_measured() -> None:
+    text = render(runs.report(), "en")
+
+    assert "Cold tax (what storing costs the cold rounds): not measured" in text
+    assert "🧊" not in text
