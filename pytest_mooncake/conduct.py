@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -103,8 +104,21 @@ def open_stack(plan: Plan, log_dir: Path, progress: Progress) -> Iterator[StackV
         yield view
 
 
-def conduct(plan: Plan, view: StackView, directory: Path, progress: Progress) -> Outcome:
+def conduct(
+    plan: Plan,
+    view: StackView,
+    directory: Path,
+    progress: Progress,
+    restart: Callable[[], StackView] | None = None,
+) -> Outcome:
     """Measure `plan` on a running stack until it is decided; everything is kept in `directory`.
+
+    Args:
+        plan: what is run.
+        view: the stack, running.
+        directory: where the record and its reports go.
+        progress: who is told.
+        restart: stops the stack and starts it anew, where the trials are spread over several engine starts.
 
     Raises:
         KeyboardInterrupt: the user stopped it (Ctrl-C or SIGTERM); the record and its report are written first.
@@ -115,7 +129,7 @@ def conduct(plan: Plan, view: StackView, directory: Path, progress: Progress) ->
         journal.event("environment", environment=describe(Path.cwd()))
         journal.event("stack", view=view)
         try:
-            _measure(plan, view, Witness(journal, progress))
+            _measure(plan, view, Witness(journal, progress), restart)
             reason = "decided"
         except KeyboardInterrupt:
             reason = "interrupted"
@@ -130,18 +144,40 @@ def conduct(plan: Plan, view: StackView, directory: Path, progress: Progress) ->
     return conclude(read(directory), directory)
 
 
-def _measure(plan: Plan, view: StackView, witness: Witness) -> None:
-    from pytest_mooncake.instruments import instruments_for
+def _measure(plan: Plan, view: StackView, witness: Witness, restart: Callable[[], StackView] | None) -> None:
+    """Measure on one engine start after the other until the run is decided.
+
+    Raises:
+        TimeoutError: the run's time is over.
+    """
     from pytest_mooncake.load.loop import run_in_thread
     from pytest_mooncake.stack.namespace import enter
 
-    async def protocol() -> None:
-        async with instruments_for(plan, view, os.environ, witness.note) as use:
-            await asyncio.wait_for(Experiment(plan, view, use, witness).run(), plan.timeouts.run_s)
-
-    namespace = view.details.get("netns")
+    ends_at_s = time.monotonic() + plan.timeouts.run_s
+    rounds: tuple[Round, ...] = ()
+    decided = False
     with _sigterm_as_interrupt():
-        run_in_thread(protocol, on_thread_start=partial(enter, namespace) if namespace else None)
+        while not decided:
+            if rounds and restart is not None:
+                view = restart()
+                witness.note("restart", view=view)
+            namespace = view.details.get("netns")
+            decided, rounds = run_in_thread(
+                partial(_one_start, plan, view, witness, rounds, ends_at_s),
+                on_thread_start=partial(enter, namespace) if namespace else None,
+            )
+
+
+async def _one_start(
+    plan: Plan, view: StackView, witness: Witness, earlier: tuple[Round, ...], ends_at_s: float
+) -> tuple[bool, tuple[Round, ...]]:
+    """Whether the run is decided, and all its rounds so far."""
+    from pytest_mooncake.instruments import instruments_for
+
+    async with instruments_for(plan, view, os.environ, witness.note) as use:
+        experiment = Experiment(plan, view, use, witness, earlier)
+        decided = await asyncio.wait_for(experiment.run(), ends_at_s - time.monotonic())
+        return decided, tuple(experiment.rounds)
 
 
 @contextlib.contextmanager

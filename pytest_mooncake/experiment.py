@@ -6,6 +6,9 @@ rounds on both sides of it. After each trial the whole run so far is judged; the
 at the first look that decides, at the last look, or when more trials would have to be repeated than is allowed. An
 invalid trial ends its chain, and a new segment starts with a fresh cold round.
 
+Where the trials are to be spread over several engine starts, a start has its share of them and its own round left out;
+the rounds of earlier starts are handed to the next one, and the looks go on counting.
+
 Nothing here knows sockets, files or pytest: the world comes in as `Instruments`.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Protocol
 
 from pytest_mooncake.judging import is_decided, judge_round
@@ -87,6 +91,14 @@ class Instruments:
     planned: PlannedReuse | None = None
 
 
+class _End(Enum):
+    """Why a chain ended."""
+
+    DECIDED = auto()
+    BROKEN = auto()
+    START_IS_DONE = auto()
+
+
 class Observer(Protocol):
     """Who is told as things happen: the journal and the progress display."""
 
@@ -107,34 +119,50 @@ class Observer(Protocol):
 
 
 class Experiment:
-    """One run of the protocol. `rounds` holds what was measured so far, also after an interruption."""
+    """One run of the protocol. `rounds` holds what was measured so far, also after an interruption.
 
-    def __init__(self, plan: Plan, view: StackView, instruments: Instruments, observer: Observer) -> None:
+    `earlier` are the rounds of the same run on earlier engine starts.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        view: StackView,
+        instruments: Instruments,
+        observer: Observer,
+        earlier: Sequence[Round] = (),
+    ) -> None:
         self._plan = plan
         self._view = view
         self._use = instruments
         self._tell = observer
-        self.rounds: list[Round] = []
+        self.rounds: list[Round] = list(earlier)
+        self._earlier = len(earlier)
         self._product_fault = False
 
-    async def run(self) -> None:
-        """Measure until the run is decided, then ask whether what the cache gives back is right."""
-        await self._measure()
-        if self._product_fault:
-            return
-        answers = await self._use.probe()
+    async def run(self) -> bool:
+        """Measure until the run is decided, then ask whether what the cache gives back is right.
+
+        Returns:
+            False when this engine start has had its share of the trials and the run goes on with the next one.
+        """
+        if await self._measure() is _End.START_IS_DONE:
+            return False
+        answers = () if self._product_fault else await self._use.probe()
         if answers:
             self._tell.probed(answers)
+        return True
 
-    async def _measure(self) -> None:
+    async def _measure(self) -> _End:
         if self._plan.quick:
             await self._spec_form()
-            return
+            return _End.DECIDED
         if not await self._round(self._step(Kind.COLD, Phase.LEFT_OUT, segment=0, position=0)):
-            return
-        segment = 1
-        while not await self._chain(segment):
+            return _End.DECIDED
+        segment = 1 + max(r.segment for r in self.rounds)
+        while (end := await self._chain(segment)) is _End.BROKEN:
             segment += 1
+        return end
 
     async def _spec_form(self) -> None:
         """Two rounds once, as the spec does it: cold, warm."""
@@ -142,24 +170,30 @@ class Experiment:
         if await self._round(cold):
             await self._round(self._warm_after(cold))
 
-    async def _chain(self, segment: int) -> bool:
-        """One chain of rounds. True when the run is decided, False when an invalid trial broke the chain."""
+    async def _chain(self, segment: int) -> _End:
+        """One chain of rounds, until the run is decided, a trial is invalid or this start has had its share."""
         cold = self._step(Kind.COLD, Phase.CHAIN, segment=segment, position=0)
         if not await self._round(cold):
-            return True
+            return _End.DECIDED
         while True:
             warm = self._warm_after(cold)
             if not await self._round(warm):
-                return True
+                return _End.DECIDED
             cold = self._step(Kind.COLD, Phase.CHAIN, segment=segment, position=warm.position + 1)
             if not await self._round(cold):
-                return True
+                return _End.DECIDED
             judgement = self._use.judge(tuple(self.rounds))
             self._tell.judged(judgement)
             if is_decided(self._plan, judgement):
-                return True
+                return _End.DECIDED
+            if self._has_its_share(judgement):
+                return _End.START_IS_DONE
             if not judgement.trials[-1].valid:
-                return False
+                return _End.BROKEN
+
+    def _has_its_share(self, judgement: Judgement) -> bool:
+        share = self._plan.trials_per_start
+        return share is not None and sum(t.valid and t.cold >= self._earlier for t in judgement.trials) >= share
 
     def _step(self, kind: Kind, phase: Phase, *, segment: int, position: int) -> Step:
         number = len(self.rounds)

@@ -145,17 +145,26 @@ def judge(
             "rung": rung.reached,
             "attribution": attribution_table(rounds, view),
             "rung_out_of_reach": bool(trials) and not is_within_reach(plan, view),
-            **_beside(plan, valid_rounds, claims, valid, open_run=verdict is Verdict.INCONCLUSIVE),
+            **_beside(plan, valid_rounds, claims, valid, starts=_starts(rounds), open_run=_is_open(verdict)),
         },
     )
 
 
+def _starts(rounds: Sequence[Round]) -> int:
+    """Starts of the stack: the first round of each is left out."""
+    return sum(r.phase is Phase.LEFT_OUT for r in rounds)
+
+
+def _is_open(verdict: Verdict) -> bool:
+    return verdict is Verdict.INCONCLUSIVE
+
+
 def _beside(
-    plan: Plan, rounds: Sequence[Round], claims: Sequence[Claim], trials: int, *, open_run: bool
+    plan: Plan, rounds: Sequence[Round], claims: Sequence[Claim], trials: int, *, starts: int, open_run: bool
 ) -> dict[str, Any]:
     """What stands beside the verdict: remarks, feasibility, and of an undecided run its outlook and what settles it."""
     sides: dict[str, Any] = {
-        "remarks": [asdict(one) for one in remarks(plan.targets, rounds)] if trials else [],
+        "remarks": [asdict(one) for one in remarks(plan.targets, rounds, sessions=starts)] if trials else [],
         "feasibility": feasibility_of(plan.targets, rounds) if trials and plan.workload.trace is None else None,
         "outlook": None,
         "settlement": None,

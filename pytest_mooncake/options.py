@@ -30,6 +30,7 @@ class Options:
     seed: str | None = None
     trials: str | None = None
     quick: bool = False
+    sessions: str | None = None
     targets: str | None = None
     economics: str | None = None
     goodput: str | None = None
@@ -110,6 +111,11 @@ DECLARED: tuple[Declared, ...] = (
     Declared("seed", "N", "seed of the documents' text; nonces come from the run, never from the seed"),
     Declared("trials", "LOOKS", "after how many trials to look for a verdict (default 3,4,5,6,8,10), or one number"),
     Declared("quick", "", "one trial, described; no verdict but INCONCLUSIVE: for trying things out"),
+    Declared(
+        "sessions",
+        "N",
+        "spread the trials over at least N starts of the stack (release gates: what one start brings with it is seen)",
+    ),
     Declared("targets", "NAME|PATH", "claims to test (default: TTFT -60 %%, throughput +150 %%, TPOT stable)"),
     Declared("economics", "NAME|PATH", "costs from which the business case is computed"),
     Declared(

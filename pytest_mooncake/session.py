@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -49,6 +50,8 @@ class MooncakeSession:
         self._error: MooncakeError | None = None
         self._interrupted: Path | None = None
         self._complaints: tuple[str, ...] = ()
+        self._restart: Callable[[Progress], StackView] | None = None
+        self._starts = 1
 
     def _record(self, directory: str) -> Recorded:
         """A recorded run, to be judged by what the options say of targets, costs and language, else as it was."""
@@ -94,7 +97,17 @@ class MooncakeSession:
                     self._give_up(error)
                 for note in () if view.simulated else view.notes:  # the summary says what it was
                     progress.say(note)
+            self._restart = partial(self._opened_again, opened)
             yield view
+
+    def _opened_again(self, opened: contextlib.ExitStack, progress: Progress) -> StackView:
+        """Stop the stack and start it anew, with logs of its own; used where trials are spread over engine starts."""
+        self._starts += 1
+        progress.say(f"engine start {self._starts}")
+        opened.close()
+        return opened.enter_context(
+            open_stack(self.plan, self._directory() / "logs" / f"start-{self._starts}", progress)
+        )
 
     def measured(self, view: StackView) -> Outcome:
         """Measure once, or judge the recorded run again."""
@@ -111,7 +124,8 @@ class MooncakeSession:
 
     def _conduct(self, view: StackView, progress: Progress) -> Outcome:
         if self._replayed is None:
-            return conduct(self.plan, view, self._directory(), progress)
+            restart = partial(self._restart, progress) if self._restart else None
+            return conduct(self.plan, view, self._directory(), progress, restart)
         directory = report_directory(self.options.report, f"replay-{new_run_id()}", self._here)
         directory.mkdir(parents=True, exist_ok=True)
         return conclude(self._replayed, directory)

@@ -263,6 +263,8 @@ class Plan(Model):
     economics: EconomicsPlan = EconomicsPlan(example=True)
     looks: tuple[PositiveInt, ...] = (3, 4, 5, 6, 8, 10)
     quick: bool = False
+    sessions: PositiveInt = 1
+    """Engine starts over which the trials are spread, at least; every look rests on as many."""
     evidence: Rung
     settle_fixed_s: PositiveFloat | None = None
     """Seconds to wait after a round by the clock; `None` watches the counters."""
@@ -276,3 +278,14 @@ class Plan(Model):
     """Processes that send the requests of a round."""
     lang: Literal["en", "zh"] = "en"
     keep_stack: bool = False
+
+    @property
+    def trials_per_start(self) -> int | None:
+        """Trials after which the stack is started anew, so that the first look rests on as many starts as were asked.
+
+        `None` where one start serves the whole run.
+        """
+        if self.sessions == 1:
+            return None
+        even = -(-self.looks[0] // self.sessions)
+        return even if -(-self.looks[0] // even) >= self.sessions else self.looks[0] // self.sessions

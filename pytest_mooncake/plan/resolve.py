@@ -53,6 +53,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         economics=economics_of(options, invocation_dir),
         looks=_looks(options.trials),
         quick=options.quick,
+        sessions=_sessions(options, _looks(options.trials)),
         evidence=_rung(options.evidence, stack),
         settle_fixed_s=parse_settle(options.settle or "counters"),
         store_budget_bytes=_budget(options.store_budget),
@@ -175,6 +176,25 @@ def _looks(text: str | None) -> tuple[int, ...]:
             f"--mooncake-quick) and end at {MOST_TRIALS} or less"
         )
     return looks
+
+
+def _sessions(options: Options, looks: tuple[int, ...]) -> int:
+    if options.sessions is None:
+        return 1
+    flag = f"--mooncake-sessions {options.sessions}"
+    if not options.sessions.isdigit() or int(options.sessions) < 1:
+        raise UsageError(f"{flag}: expected a number of engine starts, at least 1")
+    if int(options.sessions) == 1:
+        return 1
+    other = next((name for name in ("url", "quick", "keep_stack") if getattr(options, name)), None)
+    if other:
+        raise UsageError(f"{flag} starts the stack several times: leave out --mooncake-{other.replace('_', '-')}")
+    if int(options.sessions) > looks[0]:
+        raise UsageError(
+            f"{flag}: the first look comes after {looks[0]} trials, one a start is needed; "
+            f"give --mooncake-trials with a first look of {options.sessions} or more"
+        )
+    return int(options.sessions)
 
 
 def _rung(text: str | None, stack: StackPlan) -> Rung:

@@ -127,7 +127,9 @@ def plan(tmp_path: Path) -> Plan:
     return resolve(Options(), tmp_path)
 
 
-async def lived(world: World, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+async def lived(
+    world: World, monkeypatch: pytest.MonkeyPatch, earlier: Sequence[Round] = (), *, decided: bool = True
+) -> Experiment:
     monkeypatch.setattr(experiment, "judge_round", world.findings)
     instruments = Instruments(
         requests=world.requests,
@@ -139,8 +141,8 @@ async def lived(world: World, monkeypatch: pytest.MonkeyPatch) -> Experiment:
         prepare=world.prepare,
         probe=world.probe,
     )
-    one = Experiment(world.plan, VIEW, instruments, world)
-    await one.run()
+    one = Experiment(world.plan, VIEW, instruments, world, earlier)
+    assert await one.run() is decided
     return one
 
 
@@ -259,3 +261,42 @@ def test_a_trial_without_its_last_cold_round_is_not_one_yet() -> None:
     assert trials_of(rounds, {0: nothing, 1: nothing}, quick=False) == ()
     (quick,) = trials_of(rounds, {0: nothing, 1: nothing}, quick=True)
     assert (quick.cold, quick.warm, quick.cold_after, quick.valid) == (0, 1, None, True)
+
+
+async def test_a_start_that_has_had_its_share_of_trials_hands_its_rounds_to_the_next(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(plan.model_copy(update={"sessions": 2}), verdict_at={3: Verdict.PASS})
+    first = await lived(world, monkeypatch, decided=False)
+    assert world.names == ["left-out", "C0", "W1", "C1", "W2", "C2"]
+    assert "probed 1" not in world.told
+
+    world.steps.clear()
+    second = await lived(world, monkeypatch, first.rounds)
+    assert world.names == ["left-out", "C0", "W1", "C1"]
+    assert [r.round for r in second.rounds] == list(range(10))
+    assert [r.segment for r in second.rounds] == [0, 1, 1, 1, 1, 1, 0, 2, 2, 2]
+    assert world.told[-2:] == ["judged 3", "probed 1"]
+
+
+async def test_only_valid_trials_of_its_own_count_towards_the_share_of_a_start(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(plan.model_copy(update={"sessions": 2}), instrument_fault_in=frozenset({2}))
+    first = await lived(world, monkeypatch, decided=False)
+    assert world.names == ["left-out", "C0", "W1", "C1", "C0", "W1", "C1", "W2", "C2"]
+    world.steps.clear()
+    await lived(world, monkeypatch, first.rounds, decided=False)
+    assert world.names == ["left-out", "C0", "W1", "C1", "W2", "C2"]
+
+
+@pytest.mark.parametrize(
+    ("first_look", "sessions", "share"),
+    [(3, 1, None), (3, 2, 2), (3, 3, 1), (4, 2, 2), (4, 3, 1), (5, 2, 3), (10, 2, 5), (10, 4, 3), (7, 5, 1), (9, 4, 2)],
+)
+def test_the_share_of_a_start_lets_the_first_look_rest_on_as_many_starts_as_asked(
+    plan: Plan, first_look: int, sessions: int, share: int | None
+) -> None:
+    spread = plan.model_copy(update={"sessions": sessions, "looks": (first_look, first_look + 5)})
+    assert spread.trials_per_start == share
+    assert share is None or -(-first_look // share) >= sessions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,28 @@ def test_run_ids_are_never_given_twice() -> None:
 def test_a_plan_survives_the_way_through_json(tmp_path: Path) -> None:
     plan = planned(tmp_path, requests="3")
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
+
+
+def test_trials_may_be_spread_over_starts_of_a_stack_that_is_started_here(tmp_path: Path) -> None:
+    assert planned(tmp_path).sessions == 1
+    assert planned(tmp_path, sessions="1", url=URL).sessions == 1
+    assert planned(tmp_path, sessions="3").sessions == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sessions": "0"}, "--mooncake-sessions 0: expected a number of engine starts, at least 1"),
+        ({"sessions": "two"}, "--mooncake-sessions two: expected a number"),
+        ({"sessions": "2", "url": URL}, "starts the stack several times: leave out --mooncake-url"),
+        ({"sessions": "2", "quick": True}, "leave out --mooncake-quick"),
+        ({"sessions": "2", "keep_stack": True}, "leave out --mooncake-keep-stack"),
+        (
+            {"sessions": "4"},
+            "the first look comes after 3 trials, one a start is needed; give --mooncake-trials with a",
+        ),
+    ],
+)
+def test_starts_that_cannot_be_meant_are_refused(tmp_path: Path, given: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        planned(tmp_path, **given)
