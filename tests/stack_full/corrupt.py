@@ -37,4 +37,4 @@ while True:
             store.remove(key, True)
             store.put(key, bytes(value[half:]) + bytes(value[:half]))  # plausible numbers in the wrong place
             done.add(key)
-    time.sleep(0.02)
+    time.sleep(0.1)

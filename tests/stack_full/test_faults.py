@@ -141,9 +141,8 @@ def test_a_wrong_master_port_keeps_the_stack_from_ever_being_called_ready(tmp_pa
     plan = plan_of(tmp_path, f"engine:\n  extra_env:\n    MOONCAKE_CONFIG_PATH: {wrong}\n")
     with pytest.raises(StackError) as caught:
         run(tmp_path, plan)
-    told = f"{caught.value} {' '.join(caught.value.details)}"
-    assert "vllm-0" in told
-    assert "Mooncake" in told or "mooncake" in told or "RPC" in told, told
+    assert "vllm-0" in str(caught.value)
+    assert "master address or port are wrong" in caught.value.details[0]
 
 
 def test_a_connector_in_degraded_mode_stores_nothing_and_is_named(tmp_path: Path) -> None:
@@ -166,7 +165,7 @@ def test_a_segment_too_small_for_the_working_set_is_named_as_evictions_or_a_full
 
 def test_a_need_above_the_store_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, "store:\n  nodes: 1\n  segment_bytes: 16777216\n", requests="24")
-    with pytest.raises(UsageError, match=r"the run would store 0\.0252 GB, the budget is"):
+    with pytest.raises(UsageError, match=r"the run would store 0\.0283 GB, the budget is"):
         run(tmp_path, plan)
     assert (tmp_path / "run" / "requests.jsonl").read_text() == ""
 

@@ -37,12 +37,30 @@ def tail(log: Path) -> list[str]:
     return [line for line in (_COLOUR.sub("", line).rstrip() for line in text.splitlines()) if line]
 
 
+_CAUSES = (
+    (
+        re.compile(r"Failed to create client after \d+ retries|Buffer registration failed: error=-600"),
+        "likely cause: Mooncake's client could not join the store, so master address or port are wrong "
+        "(mooncake_master_server_addr) or the master is down; LMCache calls its set-up successful all the same",
+    ),
+    (
+        re.compile(r"No supported cpu connector found|degraded mode"),
+        "likely cause: the connector runs in degraded mode (recompute): it serves with HTTP 200 and stores nothing",
+    ),
+)
+"""Lines that name a cause and are long past when the component ends of it."""
+
+
 def useful_lines(log: Path, count: int = LINES) -> tuple[str, ...]:
-    """At most `count` lines: the last that look like errors, or the very last ones (fewer) where none does."""
+    """At most `count` lines: the last that look like errors, or the very last ones (fewer) where none does.
+
+    Where an earlier line gives the cause away, it is said in front of them.
+    """
     lines = tail(log)
+    causes = tuple(cause for sign, cause in _CAUSES if any(sign.search(line) for line in lines))
     errors = _without_repetition(line for line in lines if _USEFUL.search(line) and not _NOISE.search(line))
     chosen = errors[-count:] or lines[-min(count, LINES // 2) :]
-    return tuple(_shorten(line) for line in chosen)
+    return (*causes, *(_shorten(line) for line in chosen[-max(1, count - len(causes)) :]))
 
 
 def port_taken(log: Path) -> str | None:

@@ -31,6 +31,24 @@ def test_errors_of_the_c_plus_plus_parts_are_found(tmp_path: Path) -> None:
     assert useful_lines(log) == ("E1124 12:00:01 master.cpp:3] no route",)
 
 
+def test_a_cause_that_was_logged_long_before_the_end_is_said_first(tmp_path: Path) -> None:
+    log = write(
+        tmp_path,
+        "E1125 00:49:52.935082 29846 real_client.cpp:865] Failed to create client after 20 retries\n"
+        + "LMCache INFO: Mooncake store setup completed successfully\n"
+        + "".join(f"ERROR 11-25 {kind}: EngineCore encountered an issue\n" for kind in "abcdefghijkl"),
+    )
+    told = useful_lines(log)
+    assert "master address or port are wrong" in told[0]
+    assert len(told) == LINES
+    assert told[-1].endswith("EngineCore encountered an issue")
+
+
+def test_a_degraded_connector_is_named(tmp_path: Path) -> None:
+    log = write(tmp_path, "LMCache ERROR: System will operate in degraded mode (recompute)\n")
+    assert useful_lines(log)[0].startswith("likely cause: the connector runs in degraded mode")
+
+
 def test_what_a_pydantic_error_means_is_kept(tmp_path: Path) -> None:
     log = write(tmp_path, "pydantic.ValidationError: 1 validation error\n  Value error, max_model_len is too large\n")
     assert useful_lines(log)[-1] == "  Value error, max_model_len is too large"
