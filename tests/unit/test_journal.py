@@ -20,6 +20,8 @@ from pytest_mooncake.records import (
     KVGeometry,
     Phase,
     PlannedReuse,
+    ProbeAnswer,
+    ProbeRole,
     RequestRecord,
     Round,
     Scrape,
@@ -210,3 +212,24 @@ def test_rounds_of_the_chain_come_back_with_the_worst_error_of_all_calibrations(
     first, second = read(directory).rounds
     assert first.client == left_out.client
     assert second.client == replace(measured(1).client, bias_ms=-0.7, itl_bias_ms=0.01, error_p99_ms=2.0)
+
+
+def test_what_is_known_beside_the_rounds_comes_back_too(tmp_path: Path) -> None:
+    answer = ProbeAnswer(
+        case="document",
+        role=ProbeRole.WARM,
+        engine=1,
+        prompt_tokens=1041,
+        cached_expected=1024,
+        cached_tokens=1024,
+        tokens=("token_id:7", "token_id:9"),
+        logprobs=(-0.5, -0.25),
+        top=({"token_id:7": -0.5, "token_id:8": -1.0}, {"token_id:9": -0.25}),
+    )
+    with Journal(tmp_path / "run", resolve(Options(), tmp_path)) as journal:
+        journal.event("probes", answers=(answer,))
+        journal.event("store_care", removed_keys=12, sentences=["keys of this run stay in the store: no RPC"])
+        journal.event("run_end", reason="decided")
+    recorded = read(tmp_path / "run")
+    assert recorded.aftermath.probes == (answer,)
+    assert recorded.aftermath.store_notes == ("keys of this run stay in the store: no RPC",)

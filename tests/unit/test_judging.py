@@ -25,6 +25,8 @@ from pytest_mooncake.records import (
     Kind,
     Phase,
     PlannedReuse,
+    ProbeAnswer,
+    ProbeRole,
     RequestRecord,
     Round,
     Rung,
@@ -238,6 +240,36 @@ def test_a_saturated_client_makes_the_trial_invalid(plan: Plan, script: Script) 
     judgement = judge(plan, VIEW, rounds)
     assert [t.valid for t in judgement.trials] == [True, False, True]
     assert "the client was the limit" in judgement.trials[1].reasons[0]
+
+
+def test_wrong_text_from_the_cache_fails_a_run_whose_claims_all_pass(plan: Plan, script: Script) -> None:
+    cold = ProbeAnswer(
+        case="document",
+        role=ProbeRole.COLD,
+        engine=0,
+        prompt_tokens=9,
+        cached_tokens=0,
+        tokens=("a",),
+        logprobs=(-0.1,),
+        top=({"a": -0.1, "b": -3.0},),
+    )
+    right = replace(cold, role=ProbeRole.WARM, cached_tokens=8)
+    wrong = replace(right, tokens=("b",), top=({"b": -0.1, "a": -3.0},))
+    assert judge(plan, VIEW, chain(3), aftermath=Aftermath(probes=(cold, right))).verdict is Verdict.PASS
+    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(probes=(cold, wrong)))
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.reasons[0].startswith(
+        "correctness gate: correct_text: expected log-probabilities as without cache"
+    )
+    assert judgement.details["product_fault"]
+    assert {e.id for e in judgement.evidence if e.round is None} >= {"correct_text", "probes_answered"}
+
+
+def test_what_stays_in_the_store_is_said_with_any_verdict(plan: Plan, script: Script) -> None:
+    note = "keys of this run stay in the store: no RPC"
+    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(store_notes=(note,)))
+    assert judgement.verdict is Verdict.PASS
+    assert note in judgement.reasons
 
 
 def test_an_interrupted_run_says_so(plan: Plan, script: Script) -> None:

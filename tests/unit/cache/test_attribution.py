@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from pytest_mooncake.cache.attribution import Attribution, attribute
 from pytest_mooncake.cache.counters import deltas
+from pytest_mooncake.cache.evidence import attribution_table
 from pytest_mooncake.records import Kind, KVGeometry, Round
-from tests.unit.cache.world import CHUNKS, EXTERNAL, KV, PROMPTS, Tier, World, play
+from tests.unit.cache.world import CHUNKS, EXTERNAL, KV, PROMPTS, Tier, World, play, view
 
 
 def table(measured: Round, kv: KVGeometry | None = KV, expected_keys: int | None = None) -> Attribution:
@@ -69,3 +70,22 @@ def test_without_any_counters_nothing_is_known() -> None:
 
     assert [count for _, count in found.rows()] == [None] * 4
     assert found.unexplained_tokens is None
+
+
+@pytest.mark.parametrize("engines", [1, 2])
+def test_every_row_of_a_runs_table_holds_both_sides_of_the_account(engines: int) -> None:
+    world = World(engines=engines)
+    cold, warm = play(world, Kind.COLD), play(world, Kind.WARM, number=1)
+    rows = attribution_table((cold, warm), view(engines=engines))
+
+    assert [(row["round"], row["kind"], row["phase"]) for row in rows] == [(0, "cold", "chain"), (1, "warm", "chain")]
+    assert [row["mooncake_tokens"] for row in rows] == [0, EXTERNAL]
+    assert [row["computed_tokens"] for row in rows] == [sum(PROMPTS), sum(PROMPTS) - EXTERNAL]
+    assert all(row["prompt_tokens"] == row["tokens_sent"] == sum(PROMPTS) for row in rows)
+    assert all(row["unexplained_tokens"] == 0 for row in rows)
+
+
+def test_a_table_without_counters_says_not_measured() -> None:
+    row = attribution_table((play(World(hidden={"master", "engine:0"}), Kind.COLD),), view())[0]
+    assert (row["prompt_tokens"], row["mooncake_tokens"], row["unexplained_tokens"]) == (None, None, None)
+    assert row["tokens_sent"] == sum(PROMPTS)
