@@ -12,12 +12,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_mooncake.environment import describe
 from pytest_mooncake.errors import JournalError, MooncakeError, StackError
@@ -26,12 +26,15 @@ from pytest_mooncake.journal import Journal, Recorded, read
 from pytest_mooncake.judging import judge, rounds_of_valid_trials
 from pytest_mooncake.observer import Witness
 from pytest_mooncake.records import Judgement, Kind, RequestRecord, Round, StackView
+from pytest_mooncake.without_connector import measure_bare_rounds, without_connector
 
 if TYPE_CHECKING:
     from pytest_mooncake.analysis.summary import Summary
     from pytest_mooncake.console import Progress
     from pytest_mooncake.plan.models import Plan
     from pytest_mooncake.report.document import Report
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,9 @@ def conduct(
     with Journal(directory, plan) as journal:
         journal.event("environment", environment=describe(Path.cwd()))
         journal.event("stack", view=view)
+        witness = Witness(journal, progress)
         try:
-            _measure(plan, view, Witness(journal, progress), restart)
+            rounds = _measure(plan, view, witness, restart)
             reason = "decided"
         except KeyboardInterrupt:
             reason = "interrupted"
@@ -141,18 +145,51 @@ def conduct(
             if reason != "decided":
                 with contextlib.suppress(Exception):  # a report that fails must not hide why the run ended
                     conclude(read(directory), directory)
+        if plan.cold_tax and reason == "decided":
+            _measure_cold_tax(plan, view, directory, witness, progress, first=rounds)
     return conclude(read(directory), directory)
 
 
-def _measure(plan: Plan, view: StackView, witness: Witness, restart: Callable[[], StackView] | None) -> None:
+def _measure_cold_tax(
+    plan: Plan, view: StackView, directory: Path, witness: Witness, progress: Progress, *, first: int
+) -> None:
+    """Measure cold rounds without a connector on a stack of their own; what goes wrong there costs the run nothing.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it; the report of the run is written first.
+    """
+    bare = without_connector(plan, view)
+    progress.say("cold tax: cold rounds on an engine without a connector")
+    try:
+        with _sigterm_as_interrupt(), open_stack(bare, directory / "logs" / "without-connector", progress) as other:
+            rounds = partial(measure_bare_rounds, bare, other, os.environ, witness, first=first)
+            _in_thread(lambda: asyncio.wait_for(rounds(), plan.timeouts.run_s), other)
+    except KeyboardInterrupt:
+        conclude(read(directory), directory)
+        raise
+    except (MooncakeError, TimeoutError) as error:
+        witness.note("cold_tax", error=str(error) or "run time limit reached")
+        progress.say(f"cold tax not measured: {str(error) or 'run time limit reached'}")
+
+
+def _in_thread(make: Callable[[], Coroutine[Any, Any, T]], view: StackView) -> T:
+    """Run a coroutine in a thread of its own, in the network namespace of the stack where it has one."""
+    from pytest_mooncake.load.loop import run_in_thread
+    from pytest_mooncake.stack.namespace import enter
+
+    namespace = view.details.get("netns")
+    return run_in_thread(make, on_thread_start=partial(enter, namespace) if namespace else None)
+
+
+def _measure(plan: Plan, view: StackView, witness: Witness, restart: Callable[[], StackView] | None) -> int:
     """Measure on one engine start after the other until the run is decided.
+
+    Returns:
+        How many rounds were sent.
 
     Raises:
         TimeoutError: the run's time is over.
     """
-    from pytest_mooncake.load.loop import run_in_thread
-    from pytest_mooncake.stack.namespace import enter
-
     ends_at_s = time.monotonic() + plan.timeouts.run_s
     rounds: tuple[Round, ...] = ()
     decided = False
@@ -161,11 +198,8 @@ def _measure(plan: Plan, view: StackView, witness: Witness, restart: Callable[[]
             if rounds and restart is not None:
                 view = restart()
                 witness.note("restart", view=view)
-            namespace = view.details.get("netns")
-            decided, rounds = run_in_thread(
-                partial(_one_start, plan, view, witness, rounds, ends_at_s),
-                on_thread_start=partial(enter, namespace) if namespace else None,
-            )
+            decided, rounds = _in_thread(partial(_one_start, plan, view, witness, rounds, ends_at_s), view)
+    return len(rounds)
 
 
 async def _one_start(
@@ -228,7 +262,16 @@ def reported(recorded: Recorded) -> tuple[Report, StackView]:
     if view is None or not rounds:
         raise JournalError(f"{recorded.directory}: not one round was finished; there is nothing to judge")
     judgement = judge(plan, view, rounds, interrupted=not recorded.complete, aftermath=recorded.aftermath)
-    return build(plan, view, rounds, judgement, recorded.environment, economics=plan.economics), view
+    report = build(
+        plan,
+        view,
+        rounds,
+        judgement,
+        recorded.environment,
+        economics=plan.economics,
+        without_cache=recorded.without_connector,
+    )
+    return report, view
 
 
 def report_directory(given: str | None, run_id: str, invocation_dir: Path) -> Path:

@@ -50,9 +50,11 @@ class Step:
 
     @property
     def name(self) -> str:
-        """What people call it: left-out, C0, W1 and so on."""
+        """What people call it: left-out, C0, W1 and so on; bare 1 of an engine without a connector."""
         if self.phase is Phase.LEFT_OUT:
             return "left-out"
+        if self.phase is Phase.COLD_TAX:
+            return f"bare {self.position}"
         letter = "C" if self.kind is Kind.COLD else "W"
         return f"{letter}{(self.position + 1) // 2}"
 
@@ -206,37 +208,43 @@ class Experiment:
 
     async def _round(self, step: Step) -> bool:
         """Send one round and record it. False when it shows a product fault, which ends the run."""
-        await self._use.prepare(step)
-        requests = self._use.requests(step.nonce, step.kind)
-        self._tell.round_starts(step, len(requests))
-        before = await self._use.scrape()
-        records: list[RequestRecord] = []
-
-        def keep(record: RequestRecord) -> None:
-            records.append(record)
-            self._tell.request_done(record)
-
-        sent = await self._use.send(step, requests, keep)
-        settle = await self._use.settle(step, before)
-        after = await self._use.scrape()
-        measured = Round(
-            round=step.round,
-            kind=step.kind,
-            phase=step.phase,
-            segment=step.segment,
-            position=step.position,
-            nonce=step.nonce,
-            started_ns=sent.started_ns,
-            ended_ns=sent.ended_ns,
-            requests=tuple(sorted(records, key=lambda r: r.index)),
-            before=before,
-            after=after,
-            settle=settle,
-            client=sent.health,
-            cut_short=sent.cut_short,
-            planned=self._use.planned,
-        )
+        measured = await measure_round(step, self._use, self._tell)
         self.rounds.append(measured)
-        self._tell.round_done(step, measured)
         self._product_fault = bool(judge_round(measured, self.rounds, self._view, self._plan).product_faults)
         return not self._product_fault
+
+
+async def measure_round(step: Step, use: Instruments, tell: Observer) -> Round:
+    """Send one round, wait until it has settled, and tell the observer; counters are read before and after."""
+    await use.prepare(step)
+    requests = use.requests(step.nonce, step.kind)
+    tell.round_starts(step, len(requests))
+    before = await use.scrape()
+    records: list[RequestRecord] = []
+
+    def keep(record: RequestRecord) -> None:
+        records.append(record)
+        tell.request_done(record)
+
+    sent = await use.send(step, requests, keep)
+    settle = await use.settle(step, before)
+    after = await use.scrape()
+    measured = Round(
+        round=step.round,
+        kind=step.kind,
+        phase=step.phase,
+        segment=step.segment,
+        position=step.position,
+        nonce=step.nonce,
+        started_ns=sent.started_ns,
+        ended_ns=sent.ended_ns,
+        requests=tuple(sorted(records, key=lambda r: r.index)),
+        before=before,
+        after=after,
+        settle=settle,
+        client=sent.health,
+        cut_short=sent.cut_short,
+        planned=use.planned,
+    )
+    tell.round_done(step, measured)
+    return measured

@@ -100,6 +100,8 @@ class Recorded:
     aftermath: Aftermath = field(default_factory=Aftermath)
     orphans: tuple[RequestRecord, ...] = ()
     """Requests of a round that was never finished."""
+    without_connector: tuple[Round, ...] = ()
+    """Cold rounds on an engine without a connector, beside the run; the first one is left out."""
 
     @property
     def complete(self) -> bool:
@@ -124,7 +126,8 @@ def read(directory: Path) -> Recorded:
         directory=directory,
         plan=plan,
         view=next((view_of(e["view"]) for e in events if e["event"] == "stack"), None),
-        rounds=_with_worst_error(rounds, events),
+        rounds=_with_worst_error([r for r in rounds if r.phase is not Phase.COLD_TAX], events),
+        without_connector=tuple(r for r in rounds if r.phase is Phase.COLD_TAX and r.position > 0),
         environment=next((e["environment"] for e in events if e["event"] == "environment"), {}),
         aftermath=_aftermath(events),
         end=next((e["reason"] for e in reversed(events) if e["event"] == "run_end"), None),

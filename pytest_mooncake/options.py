@@ -51,6 +51,7 @@ class Options:
     lang: str | None = None
     label: str | None = None
     replay: str | None = None
+    cold_tax: bool = False
     keep_stack: bool = False
     dry_run: bool = False
 
@@ -179,13 +180,19 @@ DECLARED: tuple[Declared, ...] = (
     Declared("label", "TEXT", "name of this run in reports and history"),
     Declared("replay", "DIR", "judge and report a recorded run again; sends nothing"),
     Declared(
+        "cold_tax",
+        "",
+        "after the run, measure cold rounds on an engine without the connector too: what storing costs them, and the "
+        "gain without it (only where the stack is started here)",
+    ),
+    Declared(
         "keep_stack",
         "",
         "leave a stack that was started here running for the next run (pytest-mooncake stack down stops it)",
     ),
     Declared("dry_run", "", "print the plan: what would start, be sent and stored, and how long; send nothing"),
 )
-_BOOLEAN = {"quick", "keep_stack", "dry_run"}
+_BOOLEAN = {"quick", "cold_tax", "keep_stack", "dry_run"}
 _REPEATED = {"url", "metrics"}
 _COUNTED = {"allow_clear"}
 

@@ -214,11 +214,11 @@ class MooncakeSession:
             columns=self._columns(),
             verbosity=self._config.get_verbosity(),
         ):
-            reporter.write_line(line)
+            reporter.line(line)
         for complaint in self._complaints:
-            reporter.write_line(f"WARNING: {complaint}", yellow=True)
+            reporter.line(f"WARNING: {complaint}", yellow=True)
         for command in workflow_commands(outcome.report, os.environ, self.plan.lang):
-            reporter.write_line(command)
+            reporter.line(command)
 
     def _columns(self) -> int:
         """Width of the terminal (80 where there is none), within what can be read."""

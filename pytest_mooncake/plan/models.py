@@ -278,6 +278,8 @@ class Plan(Model):
     """Processes that send the requests of a round."""
     lang: Literal["en", "zh"] = "en"
     keep_stack: bool = False
+    cold_tax: bool = False
+    """Whether cold rounds on an engine without the connector are measured after the run."""
 
     @property
     def trials_per_start(self) -> int | None:

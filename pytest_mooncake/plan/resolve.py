@@ -63,6 +63,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         workers=_workers(options.workers),
         lang=lang_of(options.lang),
         keep_stack=options.keep_stack,
+        cold_tax=_cold_tax(options.cold_tax, stack),
     )
 
 
@@ -215,6 +216,16 @@ def _allow_clear(times: str | None) -> Literal["none", "own", "everything"]:
             "twice everybody's"
         )
     return known[times or "0"]
+
+
+def _cold_tax(wanted: bool, stack: StackPlan) -> bool:
+    if wanted and stack.kind == "attached":
+        raise UsageError(
+            "--mooncake-cold-tax starts an engine without the connector; with --mooncake-url nothing is started"
+        )
+    if wanted and stack.connector.kind == "none":
+        raise UsageError(f"--mooncake-cold-tax: the stack {stack.name!r} has no connector, so it pays no cold tax")
+    return wanted
 
 
 def lang_of(text: str | None) -> str:

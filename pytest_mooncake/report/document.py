@@ -230,7 +230,8 @@ def _cold_tax(
 ) -> ColdTax | None:
     counted = _counted_rounds(rounds, judgement.trials)
     cold, warm = ([r for r in counted if r.kind is kind] for kind in (Kind.COLD, Kind.WARM))
-    return cold_tax(without_cache, cold, warm, confidence=plan.targets.confidence)
+    two_sided = 2 * plan.targets.confidence - 1  # as the claims' intervals are
+    return cold_tax(without_cache, cold, warm, confidence=round(two_sided, 9))
 
 
 def _chain(rounds: Iterable[Round]) -> list[Round]:

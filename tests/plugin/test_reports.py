@@ -5,6 +5,7 @@ One run is recorded; everything here is a replay of it, which sends nothing and 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -250,3 +251,25 @@ def test_a_report_that_cannot_be_made_is_refused_in_one_line(recorded: Path, tmp
         with pytest.raises(error, match=words) as refused:
             command(*arguments)
         assert "\n" not in str(refused.value)
+
+
+def test_the_cold_tax_is_measured_on_a_stack_without_connector_and_carries_the_business_case(
+    suite: Run, pytester: pytest.Pytester
+) -> None:
+    (pytester.path / "fixtures" / "stacks" / "slow.yaml").write_text(SLOW, encoding="utf-8")
+    small = ("--mooncake-requests=4", "--mooncake-prompt-tokens=512", "--mooncake-output-tokens=4")
+    result = suite("--mooncake-stack=slow", *small, "--mooncake-quick", "--mooncake-cold-tax", "--mooncake-report=tax")
+
+    result.stdout.fnmatch_lines(["*cold tax: cold rounds on an engine without a connector*", "against an engine*"])
+    report = json.loads((pytester.path / "tax" / "report.json").read_text(encoding="utf-8"))
+    assert report["cold_tax"]["rounds"] == 3
+    assert report["economics"]["basis"] == "without_cache"
+    assert report["protocol"]["rounds"] == 2
+    assert not [e for e in report["evidence"] if e["status"] == "broken"]
+
+
+def test_a_cold_tax_that_cannot_be_measured_is_refused_before_anything_starts(suite: Run) -> None:
+    result = suite("--mooncake-url=http://127.0.0.1:9", "--mooncake-cold-tax")
+
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*--mooncake-cold-tax starts an engine without the connector; with --mooncake-url*"])

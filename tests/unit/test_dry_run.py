@@ -110,3 +110,8 @@ def test_claims_of_every_kind_are_told(tmp_path: Path) -> None:
         "P90 TTFT (warm) ≤ 450 ms gates",
         "P50 ITL, nothing is asked of it, is reported",
     ]
+
+
+def test_rounds_without_a_connector_are_told_where_they_are_asked_for(tmp_path: Path) -> None:
+    assert "without the connector" in lines(tmp_path, cold_tax=True)["cold-tax"]
+    assert "cold-tax" not in lines(tmp_path)

@@ -162,3 +162,13 @@ def test_trials_may_be_spread_over_starts_of_a_stack_that_is_started_here(tmp_pa
 def test_starts_that_cannot_be_meant_are_refused(tmp_path: Path, given: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         planned(tmp_path, **given)
+
+
+def test_the_cold_tax_is_asked_for_where_a_connector_is_started_here(tmp_path: Path) -> None:
+    (tmp_path / "bare.yaml").write_text("kind: local\nconnector:\n  kind: none\n", encoding="utf-8")
+
+    assert planned(tmp_path, cold_tax=True).cold_tax
+    with pytest.raises(UsageError, match="with --mooncake-url nothing is started"):
+        planned(tmp_path, cold_tax=True, url=URL)
+    with pytest.raises(UsageError, match="the stack 'bare' has no connector"):
+        planned(tmp_path, cold_tax=True, stack="bare.yaml")
