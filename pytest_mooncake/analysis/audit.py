@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.analysis.counters import server_tokens
+from pytest_mooncake.analysis.counters import engine_in_flight, server_tokens
 from pytest_mooncake.analysis.feasibility import Probe
 from pytest_mooncake.analysis.figures import Figures, RoundFigures, round_figures
 from pytest_mooncake.analysis.laws import (
@@ -60,7 +60,13 @@ def audit_rounds(rounds: Sequence[Round], concurrency: int | None) -> tuple[Audi
     for kind in (Kind.COLD, Kind.WARM):
         held = [one for one in rounds if one.kind is kind]
         prompt, output = server_tokens(held)
-        sides[kind] = replace(round_figures(summarise(held)), server_prompt_tokens=prompt, server_output_tokens=output)
+        figures = round_figures(summarise(held))
+        sides[kind] = replace(
+            figures,
+            server_prompt_tokens=prompt,
+            server_output_tokens=output,
+            engine_in_flight=engine_in_flight(held, figures.makespan_s),
+        )
     findings = audit(Figures(concurrency=concurrency, cold=sides[Kind.COLD], warm=sides[Kind.WARM]))
     return findings if concurrency is not None else tuple(map(_open_loop, findings))
 
@@ -103,10 +109,10 @@ def _little(figures: Figures, one: RoundFigures, side: str) -> AuditFinding:
 
 
 def _engine(figures: Figures, one: RoundFigures, side: str) -> AuditFinding:
-    """The engine's gauges must see about as many requests as the client has in flight."""
+    """The engine must have about as many requests in hand as the client has in flight."""
     law, flying = f"little_engine.{side}", in_flight(figures, one)
     if flying is None or one.engine_in_flight is None:
-        return missing(law, "needs the engine's gauges of running and waiting requests")
+        return missing(law, "needs the engine's own latencies")
     detail = f"the engine saw {one.engine_in_flight:.1f} requests in flight, the client {flying:.1f}"
     return close_to(
         law, one.engine_in_flight, flying, detail, cause="somebody else's traffic, or a queue before the engine",

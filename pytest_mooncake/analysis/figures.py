@@ -56,7 +56,7 @@ class RoundFigures:
     server_prompt_tokens: int | None = None
     server_output_tokens: int | None = None
     engine_in_flight: float | None = None
-    """Mean of running plus waiting requests by the engine's own gauges."""
+    """Mean number of requests running or waiting, as the engine itself counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_mooncake.analysis.audit import audit, audit_rounds, is_applicable
-from pytest_mooncake.analysis.counters import server_tokens
+from pytest_mooncake.analysis.counters import engine_in_flight, server_tokens
 from pytest_mooncake.analysis.figures import Distribution, Figures, RoundFigures, figures_from_mapping
 from pytest_mooncake.records import AuditFinding, Kind, Round, Scrape
 from tests.unit.analysis.made import a_round, chain, request
@@ -137,6 +137,34 @@ def test_a_restarted_engine_tells_no_tokens() -> None:
     silent = a_round([request()], number=1, kind=Kind.WARM)
     assert server_tokens([fallen]) == (None, 5)
     assert server_tokens([with_counters(silent, 7, 5), silent]) == (None, None)
+
+
+def with_latency(one: Round, seconds: float, *, engines: int = 1) -> Round:
+    def scrapes(start: float, each: float) -> tuple[Scrape, ...]:
+        name = "vllm:e2e_request_latency_seconds_sum"
+        return tuple(
+            Scrape(source=f"engine:{i}", at_ns=0, samples={f'{name}{{engine="{i}"}}': start + each})
+            for i in range(engines)
+        )
+
+    return replace(one, before=scrapes(100.0, 0.0), after=scrapes(100.0, seconds / engines))
+
+
+def test_the_engines_own_latencies_say_how_many_requests_it_had_in_hand() -> None:
+    rounds = [with_latency(a_round([request()], number=i), 6.0, engines=2) for i in range(2)]
+    assert engine_in_flight(rounds, 4.0) == pytest.approx(3.0)
+    assert engine_in_flight(rounds, None) is None
+    assert engine_in_flight([*rounds, a_round([request()])], 4.0) is None
+    assert engine_in_flight([with_latency(rounds[0], -1.0)], 4.0) is None
+
+
+@pytest.mark.parametrize(("factor", "status"), [(1.0, "held"), (1.3, "held"), (1.4, "warning"), (0.7, "warning")])
+def test_an_engine_that_is_busier_than_the_client_knows_is_a_warning(factor: float, status: str) -> None:
+    """One request of 1260 ms (1200 + 4 × 15) at a time; the engine counts so many times as much latency."""
+    rounds = [with_latency(one, 4 * 1.26 * factor) for one in chain([(1200, 15)] * 2, [(1200, 15)])]
+    found = {one.law: one for one in audit_rounds(rounds, 1)}["little_engine.warm"]
+    assert found.status == status
+    assert f"the engine saw {factor:.1f} requests in flight, the client 1.0" in found.detail
 
 
 @given(st.lists(st.floats(1, 1e4), min_size=2, max_size=9), st.integers(1, 8))
