@@ -116,12 +116,7 @@ def conduct(
 ) -> Outcome:
     """Measure `plan` on a running stack until it is decided; everything is kept in `directory`.
 
-    Args:
-        plan: what is run.
-        view: the stack, running.
-        directory: where the record and its reports go.
-        progress: who is told.
-        restart: stops the stack and starts it anew, where the trials are spread over several engine starts.
+    `restart` stops the stack and starts it anew, where the trials are spread over several engine starts.
 
     Raises:
         KeyboardInterrupt: the user stopped it (Ctrl-C or SIGTERM); the record and its report are written first.

@@ -25,6 +25,7 @@ from pytest_mooncake.load.health import saturation
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
     Aftermath,
+    AuditFinding,
     Claim,
     Evidence,
     Fault,
@@ -115,63 +116,76 @@ def judge(
         aftermath: what is known beside the rounds, once they are over.
     """
     findings = {r.round: judge_round(r, rounds, view, plan) for r in rounds}
-    trials = trials_of(rounds, findings, quick=plan.quick)
-    trials = tuple(_with_rung(t, findings, view, plan) for t in trials)
-    trials, claims = _claims_of_fine_trials(plan, rounds, trials)
+    trials, claims = _trials_and_claims(plan, view, rounds, findings)
     valid_rounds = rounds_of_valid_trials(rounds, trials)
-    valid = sum(t.valid for t in trials)
-    product_claims = _product_claims(plan, view, rounds, valid)
+    product_claims = _product_claims(plan, view, rounds, sum(t.valid for t in trials))
     gate = probe_evidence(aftermath.probes)
-    evidence = (*(e for f in findings.values() for e in f.evidence), *gate)
     rung = judge_rung(plan.evidence, view, _evidence_of(valid_rounds or rounds, findings))
     audit = audit_rounds(valid_rounds, plan.workload.in_flight_cap)
-    invalid = [*(() if rung.enough or not trials else (rung.reason,)), *_too_many_repeats(plan, trials)]
-    invalid += [f"audit: {a.law}: {a.detail}" for a in audit if a.status == "broken"]
-    product = [fault for f in findings.values() for fault in f.product_faults]
-    product += [f"correctness gate: {_sentence(e)}" for e in gate if e.status is Status.BROKEN]
-    judged = (*(() if invalid else claims), *product_claims)
-    verdict, reasons = combine(judged, product_faults=tuple(product), invalid=tuple(invalid))
+    invalid, product = _invalid(plan, trials, rung, audit), _product_faults(findings, gate)
+    verdict, reasons = combine((*claims, *product_claims), product_faults=product, invalid=invalid)
     return Judgement(
         verdict=verdict,
         reasons=(*reasons, *_remarks(rung, interrupted=interrupted), *_notes(aftermath)),
         claims=(*claims, *product_claims),
-        evidence=evidence,
+        evidence=(*_evidence_of(rounds, findings), *gate),
         trials=trials,
         audit=audit,
         details={
-            "valid_trials": valid,
-            "invalid_trials": sum(not t.valid for t in trials),
+            **_state(plan, view, trials, rung),
             "product_fault": bool(product) or any(c.verdict is Verdict.FAIL for c in product_claims),
-            "rung": rung.reached,
             "attribution": attribution_table(rounds, view),
-            "rung_out_of_reach": bool(trials) and not is_within_reach(plan, view),
-            **_beside(plan, valid_rounds, claims, valid, starts=_starts(rounds), open_run=_is_open(verdict)),
+            **_beside(plan, rounds, trials, claims, open_run=verdict is Verdict.INCONCLUSIVE),
         },
     )
 
 
-def _starts(rounds: Sequence[Round]) -> int:
-    """Starts of the stack: the first round of each is left out."""
-    return sum(r.phase is Phase.LEFT_OUT for r in rounds)
+def _invalid(
+    plan: Plan, trials: Sequence[Trial], rung: RungJudgement, audit: Sequence[AuditFinding]
+) -> tuple[str, ...]:
+    """Why the whole run is invalid, if it is: evidence too weak, too many repeats, a broken law."""
+    weak = () if rung.enough or not trials else (rung.reason,)
+    broken = (f"audit: {a.law}: {a.detail}" for a in audit if a.status == "broken")
+    return (*weak, *_too_many_repeats(plan, trials), *broken)
 
 
-def _is_open(verdict: Verdict) -> bool:
-    return verdict is Verdict.INCONCLUSIVE
+def _product_faults(findings: Mapping[int, RoundFindings], gate: Sequence[Evidence]) -> tuple[str, ...]:
+    wrong = (f"correctness gate: {_sentence(e)}" for e in gate if e.status is Status.BROKEN)
+    return (*(fault for f in findings.values() for fault in f.product_faults), *wrong)
+
+
+def _trials_and_claims(
+    plan: Plan, view: StackView, rounds: Sequence[Round], findings: Mapping[int, RoundFindings]
+) -> tuple[tuple[Trial, ...], tuple[Claim, ...]]:
+    """All trials with what makes some of them invalid, and the claims as the valid ones show them."""
+    trials = trials_of(rounds, findings, quick=plan.quick)
+    return _claims_of_fine_trials(plan, rounds, tuple(_with_rung(t, findings, view, plan) for t in trials))
+
+
+def _state(plan: Plan, view: StackView, trials: Sequence[Trial], rung: RungJudgement) -> dict[str, Any]:
+    return {
+        "valid_trials": sum(t.valid for t in trials),
+        "invalid_trials": sum(not t.valid for t in trials),
+        "rung": rung.reached,
+        "rung_out_of_reach": bool(trials) and not is_within_reach(plan, view),
+    }
 
 
 def _beside(
-    plan: Plan, rounds: Sequence[Round], claims: Sequence[Claim], trials: int, *, starts: int, open_run: bool
+    plan: Plan, rounds: Sequence[Round], trials: Sequence[Trial], claims: Sequence[Claim], *, open_run: bool
 ) -> dict[str, Any]:
     """What stands beside the verdict: remarks, feasibility, and of an undecided run its outlook and what settles it."""
-    sides: dict[str, Any] = {
-        "remarks": [asdict(one) for one in remarks(plan.targets, rounds, sessions=starts)] if trials else [],
-        "feasibility": feasibility_of(plan.targets, rounds) if trials and plan.workload.trace is None else None,
-        "outlook": None,
-        "settlement": None,
-    }
-    if open_run and trials and not plan.quick:
-        sides["outlook"] = outlook_of(plan.targets, plan.looks, claims, rounds, trials)
-        sides["settlement"] = settlement_of(claims, trial_seconds(rounds))
+    used, valid = rounds_of_valid_trials(rounds, trials), sum(t.valid for t in trials)
+    sides: dict[str, Any] = dict.fromkeys(("remarks", "feasibility", "outlook", "settlement"))
+    if not valid:
+        return sides | {"remarks": []}
+    starts = sum(r.phase is Phase.LEFT_OUT for r in rounds)  # the first round of every start of the stack
+    sides["remarks"] = [asdict(one) for one in remarks(plan.targets, used, sessions=starts)]
+    if plan.workload.in_flight_cap is not None:  # the formula is that of a closed loop
+        sides["feasibility"] = feasibility_of(plan.targets, used)
+    if open_run and not plan.quick:
+        sides["outlook"] = outlook_of(plan.targets, plan.looks, claims, used, valid)
+        sides["settlement"] = settlement_of(claims, trial_seconds(used))
     return sides
 
 

@@ -123,7 +123,6 @@ def economics(
         ValueError: a ratio is not above 0.
     """
     ratio, interval = _checked(*(without_cache or (throughput_ratio, ci)))
-    whole = float((headline := _case(plan, ratio)).servers_after_rounded_up)
     return Economics(
         currency=plan.currency,
         example=plan.example,
@@ -133,10 +132,10 @@ def economics(
         storage_cost_per_month=plan.storage_cost_per_month,
         investment=plan.investment,
         throughput_ratio=ratio,
-        headline=headline,
+        headline=_case(plan, ratio),
         interval=_at_both_ends(interval, lambda end: _case(plan, end)),
-        whole_servers=_case(plan, ratio, servers_after=whole),
-        with_spare=_case(plan, ratio, servers_after=whole + plan.spare_servers),
+        whole_servers=_in_whole_servers(plan, ratio),
+        with_spare=_in_whole_servers(plan, ratio, spare=plan.spare_servers),
         spare_servers=plan.spare_servers,
         scenarios=tuple(_at_reuse(plan, scenario, ratio, interval) for scenario in plan.scenarios),
         sensitivity=tuple(_at_reuse(plan, step, ratio, interval) for step in _STEPS),
@@ -148,6 +147,11 @@ def economics(
 _STEPS = tuple(
     ReuseScenario(id=f"{step}0", title="", reuse=step / SENSITIVITY_STEPS) for step in range(SENSITIVITY_STEPS + 1)
 )
+
+
+def _in_whole_servers(plan: EconomicsPlan, ratio: float, *, spare: int = 0) -> Case:
+    needed = _case(plan, ratio).servers_after_rounded_up
+    return _case(plan, ratio, servers_after=float(needed + spare))
 
 
 def _checked(ratio: float, interval: Interval | None) -> tuple[float, Interval | None]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from pytest_mooncake.errors import PlanError, UsageError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from pytest_mooncake.analysis.figures import Figures
     from pytest_mooncake.report.document import Report
     from pytest_mooncake.report.labels import Lang
+
+M = TypeVar("M", bound="BaseModel")
 
 
 def judge(
@@ -67,33 +71,40 @@ def judged_report(
         PlanError: a file cannot be read or holds what does not belong (one line a finding, with file and line).
         UsageError: there is no such file or name.
     """
-    from pytest_mooncake.analysis.figures import figures_from_mapping
     from pytest_mooncake.analysis.given import judge_figures
     from pytest_mooncake.plan.figures_file import read_figures
-    from pytest_mooncake.plan.files import find
     from pytest_mooncake.plan.models import EconomicsPlan, TargetsPlan
-    from pytest_mooncake.plan.yaml_source import load
     from pytest_mooncake.report.figures_report import build
 
     given, mapping = read_figures(path, invocation_dir)
-    try:
-        figures: Figures = figures_from_mapping(mapping)
-    except PlanError as error:
-        raise PlanError(f"{path}: {error}") from None
-    claims = load(find("targets", targets, invocation_dir, option="--targets"), TargetsPlan, name=Path(targets).stem)
-    costs = None
-    if economics is not None:
-        named = find("economics", economics, invocation_dir, option="--economics")
-        costs = load(named, EconomicsPlan, name=named.stem)
+    figures = _figures(path, mapping)
+    claims = _named("targets", targets, invocation_dir, TargetsPlan)
     return build(
         figures,
         judge_figures(figures, claims),
         name=path.stem,
         targets=claims.claims,
-        economics=costs,
+        economics=None if economics is None else _named("economics", economics, invocation_dir, EconomicsPlan),
         label=given.description or None,
         date=given.date,
     )
+
+
+def _figures(path: Path, mapping: dict[str, Any]) -> Figures:
+    from pytest_mooncake.analysis.figures import figures_from_mapping
+
+    try:
+        return figures_from_mapping(mapping)
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from None
+
+
+def _named(kind: Literal["targets", "economics"], value: str, invocation_dir: Path, model: type[M]) -> M:
+    from pytest_mooncake.plan.files import find
+    from pytest_mooncake.plan.yaml_source import load
+
+    path = find(kind, value, invocation_dir, option=f"--{kind}")
+    return load(path, model, name=path.stem)
 
 
 def _lang(text: str) -> Lang:

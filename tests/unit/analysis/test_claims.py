@@ -208,3 +208,19 @@ def test_the_estimate_is_that_of_the_geometric_means_in_a_whole_chain() -> None:
     assert math.prod(r for r in claim.details["trial_ratios"]) ** (1 / 3) == pytest.approx(
         claim.estimate_ratio, rel=0.02
     )
+
+
+def test_two_trials_are_the_fewest_that_test_anything() -> None:
+    assert Look.after(2, (1, 2, 5), 0.05).at == 2
+    assert Look.after(1, (1, 2, 5), 0.05).at is None
+    assert Look.after(5, (2, 5), 0.05).next is None
+
+
+def test_an_interval_that_touches_its_target_needs_one_trial_more() -> None:
+    assert settling_trials(3, (0.0, 1.0), "lower", 0.0) == 4
+
+
+def test_advice_ends_at_a_thousand_trials() -> None:
+    """250 trials with a half-width of twice the distance: four times as many, 1000, would settle it."""
+    assert settling_trials(250, (-0.5, 0.5), "lower", 0.25) == 1000
+    assert settling_trials(250, (-0.5, 0.5), "higher", 0.2499) is None
