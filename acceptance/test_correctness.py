@@ -63,8 +63,8 @@ def test_gate(run: Outcome, check: str) -> None:
         pytest.fail(f"{check}: expected {found.expected}, observed {found.observed}; {found.detail}", pytrace=False)
 
 
-def test_what_a_cache_salt_isolates_is_reported(run: Outcome, record_property: Callable[[str, object], None]) -> None:
+def test_what_a_cache_salt_isolates_is_reported(run: Outcome, mooncake_fact: Callable[[str, object], None]) -> None:
     """What `cache_salt` keeps apart on this stack is a finding for the report, whatever it is."""
     found = _gate(run, "cache_salt")
-    record_property("cache_salt", found.observed)
+    mooncake_fact("cache_salt", found.observed)
     assert found.status is Status.HELD

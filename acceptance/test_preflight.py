@@ -42,7 +42,7 @@ def test_the_counters_can_be_read(stack: StackView, mooncake_plan: Plan) -> None
 
 
 def test_the_configuration_has_no_errors(
-    stack: StackView, mooncake_plan: Plan, record_property: Callable[[str, object], None]
+    stack: StackView, mooncake_plan: Plan, mooncake_fact: Callable[[str, object], None]
 ) -> None:
     """Nothing that is known to make a measurement wrong: ignored keys, wrong tiers, pairs of versions that cannot work.
 
@@ -50,7 +50,7 @@ def test_the_configuration_has_no_errors(
     """
     found = inspect(mooncake_plan, stack, os.environ)
     for finding in found:
-        record_property(finding.id, finding.what)
+        mooncake_fact(finding.id, finding.what)
         print(f"{finding.id} {finding.severity}: {finding.what}; {finding.why}; fix: {finding.fix}")
     errors = [finding for finding in found if finding.severity is Severity.ERROR]
     if errors:

@@ -6,7 +6,7 @@ use these fixtures alike, with or without pytest-asyncio.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_mooncake.records import Claim, StackView
     from pytest_mooncake.session import MooncakeSession
 
-__all__ = ["claim", "cold_round", "mooncake_plan", "run", "stack", "warm_round"]
+__all__ = ["claim", "cold_round", "mooncake_fact", "mooncake_plan", "run", "stack", "warm_round"]
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +56,16 @@ def cold_round(run: Outcome) -> RoundsOf:
 def warm_round(run: Outcome) -> RoundsOf:
     """All valid warm rounds of the chain: `.summary`, `.rounds`, `.requests`."""
     return run.warm
+
+
+@pytest.fixture
+def mooncake_fact(request: pytest.FixtureRequest) -> Callable[[str, object], None]:
+    """Add a JUnit property to the test; pytest's own `record_property` warns of every one under its default family."""
+
+    def add(name: str, value: object) -> None:
+        request.node.user_properties.append((f"mooncake.{name}", str(value)))
+
+    return add
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from pytest_mooncake.records import Status, Verdict
@@ -69,7 +70,10 @@ def summary_lines(
         paint=_ansi if color else _plain,
     )
     body = [line for part in _parts(verbosity) for line in part(page)]
-    return (*body, *_files(page, files)) if verbosity >= QUIETEST else tuple(line for line in body if line)
+    if verbosity < QUIETEST:
+        return tuple(line for line in body if line)
+    lines = (*body, *_files(page, files))
+    return tuple(line for before, line in pairwise(("", *lines)) if line or before)  # at most one blank in a row
 
 
 def _parts(verbosity: int) -> tuple[Callable[[Page], Iterator[str]], ...]:

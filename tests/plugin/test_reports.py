@@ -103,7 +103,8 @@ def test_a_report_hook_that_raises_changes_nothing_but_a_line(replay: Replay, py
 def test_junit_holds_the_facts_of_claims_and_run_and_repeats_them_in_the_failure_text(
     replay: Replay, pytester: pytest.Pytester
 ) -> None:
-    replay("--junitxml=junit.xml", "-W", "error")
+    result = replay("--junitxml=junit.xml", "-W", "error", where="acceptance")
+    assert "warnings" not in result.parseoutcomes()
 
     root = ElementTree.parse(pytester.path / "junit.xml").getroot()
     (case,) = [c for c in root.iter("testcase") if c.get("name") == "test_claim[ttft_mean]"]

@@ -173,3 +173,22 @@ def test_hostile_text_cannot_move_the_cursor_or_break_a_line(lang: Lang) -> None
 
     assert all(line.isprintable() for line in lines)
     assert max(map(wcswidth, lines)) <= 80
+
+
+def test_quiet_leaves_out_what_is_in_order_and_quietest_all_but_the_verdict() -> None:
+    usual, quiet = "\n".join(summary_lines(REPORT)), "\n".join(summary_lines(REPORT, verbosity=-1))
+    quietest = summary_lines(replace(runs.report(Verdict.FAIL), simulated=True), verbosity=-2)
+
+    assert "█" in usual
+    assert "█" not in quiet
+    assert "TTFT (mean)" in quiet
+    assert "\n\n\n" not in f"{usual}\n{quiet}"
+    assert quietest[0].startswith("SIMULATED")
+    assert quietest[1] == "- the recorded reason"
+    assert any(line == "Verdict: FAIL" for line in quietest)
+    assert not any("TTFT" in line for line in quietest)
+
+
+@pytest.mark.parametrize(("lang", "line"), [("en", "held (2/0/0), 64,512 tokens"), ("zh", "64,512 个 Token")])
+def test_verbose_has_a_line_for_every_check(lang: Lang, line: str) -> None:
+    assert any("warm_hits_external" in told and line in told for told in summary_lines(REPORT, lang=lang, verbosity=1))
