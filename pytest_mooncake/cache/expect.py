@@ -142,13 +142,14 @@ def kv_bytes_per_token(layers: int, kv_heads: int, head_dim: int, dtype_bytes: i
 class Expected:
     """Sums over the requests of a round, of distinct prompts that share nothing.
 
-    `objects` are Mooncake keys (chunks × ranks), `external_tokens` is Σ E of a warm round, `store_bytes` what a cold
-    round stores and a warm round reads.
+    `objects` are Mooncake keys (chunks × ranks), `objects_read` those that a warm round asks for: not a last chunk that
+    is recomputed whole. `external_tokens` is Σ E of a warm round, `store_bytes` what a cold round stores.
     """
 
     prompt_tokens: int
     chunks: int
     objects: int
+    objects_read: int
     external_tokens: int
     store_bytes: int
 
@@ -161,10 +162,12 @@ def expect(prompts: Iterable[int], kv: KVGeometry, *, rule: HitRule = HitRule.LA
     """
     lengths = tuple(prompts)
     chunks = sum(chunks_stored(p, kv.chunk_tokens) for p in lengths)
+    recomputed = sum(p > 0 and p % kv.chunk_tokens == 0 for p in lengths) if rule is HitRule.LAST_CHUNK else 0
     return Expected(
         prompt_tokens=sum(lengths),
         chunks=chunks,
         objects=chunks * kv.ranks,
+        objects_read=(chunks - recomputed) * kv.ranks,
         external_tokens=sum(external_tokens(p, kv.chunk_tokens, rule=rule) for p in lengths),
         store_bytes=chunks * kv.ranks * object_bytes(kv),
     )

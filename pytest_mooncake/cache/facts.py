@@ -49,9 +49,9 @@ class Facts:
 
     @property
     def expected_keys(self) -> int | None:
-        """Keys this round should store (cold) or read (warm): by geometry, else what the cold round stored."""
+        """Keys that a warm round should read: by geometry, else what the cold round stored."""
         if self.expected is not None:
-            return self.expected.objects
+            return self.expected.objects_read
         stored = self.reference_deltas.get("keys") if self.reference_deltas else None
         return round(stored) if stored and stored > 0 else None
 

@@ -244,11 +244,6 @@ def test_missing_parts_are_found_before_anything_starts(tmp_path: Path, monkeypa
         start(make_plan(), tmp_path)
 
 
-def test_a_connector_that_cannot_be_provisioned_says_what_can(tmp_path: Path) -> None:
-    with pytest.raises(StackError, match=r"mooncakestore cannot be provisioned .*use lmcache or none"):
-        start(make_plan(connector={"kind": "mooncakestore"}), tmp_path)
-
-
 @pytest.mark.usefixtures("parts")
 def test_an_interrupt_while_the_stack_starts_ends_what_had_started(tmp_path: Path) -> None:
     def interrupt(line: str) -> None:

@@ -57,6 +57,18 @@ def test_a_healthy_stack_accounts_for_every_token_and_holds_the_correctness_gate
     assert care["removed_keys"] > 6 * 9
 
 
+def test_vllms_own_connector_is_accounted_for_by_its_own_formulae(tmp_path: Path) -> None:
+    outcome = run(tmp_path, plan_of(tmp_path, "connector:\n  kind: mooncakestore\n  chunk_tokens: 128\n"))
+    assert broken(outcome) == {}
+    for row in outcome.judgement.details["attribution"]:
+        assert row["unexplained_tokens"] == row["gpu_prefix_tokens"] == row["lmcache_cpu_tokens"] == 0
+        assert row["mooncake_tokens"] == (6 * (PROMPT_TOKENS - 128) if row["kind"] == "warm" else 0)
+    gate = {e.id: e for e in outcome.judgement.evidence if e.round is None}
+    assert gate["correct_text"].status is Status.HELD
+    assert gate["cached_at_chunk_edges"].status is Status.HELD
+    assert "finds nothing" in gate["cache_salt"].observed, "the salt is part of this connector's keys"
+
+
 def _store_what_comes_next(plan: Plan, view: StackView) -> None:
     """Send the prompts of the next cold round, as an earlier run with the same documents would have."""
 

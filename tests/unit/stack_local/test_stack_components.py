@@ -144,6 +144,29 @@ def test_nothing_of_the_users_environment_reaches_a_component_that_could_change_
         assert command.env["NO_PROXY"] == "127.0.0.1,localhost"
 
 
+def test_vllms_own_connector_reads_its_file_and_gives_no_memory_to_the_pool() -> None:
+    plan = make_plan(connector={"kind": "mooncakestore", "chunk_tokens": 128})
+    site = make_site(plan)
+    env = components.engine_env(plan, site, 0, fork=True)
+    assert env["MOONCAKE_CONFIG_PATH"] == "/tmp/run/mooncake.json"
+    assert "LMCACHE_CONFIG_FILE" not in env
+    assert "PYTEST_MOONCAKE_PRELOAD" not in env
+    transfer = json.loads(option(components.engine_arguments(plan, site, 0), "--kv-transfer-config"))
+    assert transfer["kv_connector"] == "MooncakeStoreConnector"
+    assert "kv_connector_module_path" not in transfer
+    settings = components.mooncake_settings(plan, site)
+    assert (settings["mode"], settings["global_segment_size"]) == ("standalone-store", 0)
+    assert settings["master_server_address"] == site.master_address
+    assert settings["protocol"] == "tcp"
+
+
+def test_engines_may_be_given_different_hash_seeds_on_purpose() -> None:
+    plan = make_plan(engine={"count": 3, "hash_seed": [0, 1]})
+    site = make_site(plan)
+    seeds = [components.engine_env(plan, site, index, fork=True)["PYTHONHASHSEED"] for index in range(3)]
+    assert seeds == ["0", "1", "0"]
+
+
 def test_engines_hash_alike_but_share_no_directory() -> None:
     plan = make_plan(engine={"count": 2, "hash_seed": 5})
     site = make_site(plan)
