@@ -72,9 +72,13 @@ def _rounds(plan: Plan) -> str:
         return "1 cold, 1 warm (quick: described, not judged)"
     least, most = plan.looks[0], plan.looks[-1]
     looks = ", ".join(map(str, plan.looks))
-    return (
+    chain = (
         f"1 left out, then cold and warm in turn: {2 * least + 1} to {2 * most + 1} rounds; looks after {looks} trials"
     )
+    if plan.trials_per_start is None:
+        return chain
+    anew = f"the stack is started anew after every {plan.trials_per_start} trials, with a round left out each time"
+    return f"{chain}; {anew}"
 
 
 def _kv(stack: StackPlan) -> KVGeometry | None:

@@ -115,3 +115,9 @@ def test_claims_of_every_kind_are_told(tmp_path: Path) -> None:
 def test_rounds_without_a_connector_are_told_where_they_are_asked_for(tmp_path: Path) -> None:
     assert "without the connector" in lines(tmp_path, cold_tax=True)["cold-tax"]
     assert "cold-tax" not in lines(tmp_path)
+
+
+def test_starts_of_the_stack_are_told(tmp_path: Path) -> None:
+    assert "started anew" not in lines(tmp_path)["rounds"]
+    said = lines(tmp_path, sessions="3")["rounds"]
+    assert said.endswith("the stack is started anew after every 1 trials, with a round left out each time")

@@ -13,6 +13,7 @@ from pytest_mooncake.analysis.claims import judge_claims
 from pytest_mooncake.analysis.levels import TABLE, nominal_level
 from pytest_mooncake.analysis.looks import Look, settling_trials, verdict_of
 from pytest_mooncake.errors import PlanError
+from pytest_mooncake.plan.targets import Target
 from pytest_mooncake.records import Claim, Round, Verdict
 from tests.unit.analysis.made import a_round, chain, request
 from tests.unit.analysis.spec import SPEC, TPOT, TTFT
@@ -224,3 +225,21 @@ def test_advice_ends_at_a_thousand_trials() -> None:
     """250 trials with a half-width of twice the distance: four times as many, 1000, would settle it."""
     assert settling_trials(250, (-0.5, 0.5), "lower", 0.25) == 1000
     assert settling_trials(250, (-0.5, 0.5), "higher", 0.2499) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "told"), [("down 10 %", False), ("stable", True), ("<= 1x", True), ("within 10 %", True)]
+)
+def test_only_a_tpot_that_was_to_stay_is_told_to_have_improved(target: str, told: bool) -> None:
+    targets = SPEC.model_copy(update={"claims": (Target(metric="tpot_mean", target=target),)})
+    claim = judge_claims(targets, noisy(4, 0.3, tpot=0.5), looks=LOOKS, trials=4, quick=False)[0]
+    assert ("not 'stable'" in claim.reason) is told
+
+
+def test_a_reported_tpot_shows_its_calm_decode_and_no_outcome() -> None:
+    targets = SPEC.model_copy(update={"claims": (Target(metric="tpot_mean", gating=False),)})
+    claim = judge_claims(targets, noisy(4, 0.3), looks=LOOKS, trials=4, quick=False)[0]
+    assert "reported, nothing is asked of it; TPOT of requests whose decode met no foreign prefill" in claim.reason
+    assert "仅报告，未设目标；解码未遇到" in claim.details["reason_zh"]
+    assert (claim.verdict, claim.target_ratio, claim.details["settling_trials"]) == (Verdict.INCONCLUSIVE, None, None)
+    assert claim.ci_ratio is not None

@@ -70,3 +70,18 @@ def test_a_share_nobody_can_tell_is_skipped_not_passed() -> None:
     made = hit_share_claim([None, None], 0.99)
     assert (made.verdict, made.gating) == (Verdict.INCONCLUSIVE, False)
     assert made.reason.startswith("skipped")
+
+
+def test_a_share_that_just_reaches_what_is_asked_is_enough() -> None:
+    assert hit_share_claim([0.99, 1.0], 0.99).verdict is Verdict.PASS
+    assert hit_share_claim([0.9899, 1.0], 0.99).verdict is Verdict.FAIL
+
+
+def test_figures_of_both_claims_are_told_in_both_languages() -> None:
+    share, failed = hit_share_claim([0.98765], 0.99, trials=4), failures_claim(1, 30)
+    assert share.reason == (
+        "worst warm round served 98.77 % of the expected tokens; at least 99 % asked (1 of 1 warm rounds told)"
+    )
+    assert share.details["reason_zh"] == "最差的热轮命中 98.77 %；要求每轮不低于 99 %"
+    assert failed.details["reason_zh"] == "30 个请求中失败 1 个；要求为 0"
+    assert (share.trials, failed.trials, hit_share_claim([1.0], 0.99).trials) == (4, 0, 0)
