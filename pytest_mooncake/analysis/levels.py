@@ -99,7 +99,7 @@ def simulated_level(looks: tuple[int, ...], *, alpha: float = ALPHA, runs: int =
         for found, ratio in zip(least, smallest_p(generator, size, looks, RATIOS, alpha), strict=True):
             found.append(ratio)
     rank = int(alpha * 2 * runs)
-    return float(min(np.partition(np.concatenate(found), rank)[rank] for found in least))
+    return min(alpha, *(float(np.partition(np.concatenate(found), rank)[rank]) for found in least))
 
 
 def one_sample_level(looks: tuple[int, ...], alpha: float = ALPHA) -> float:

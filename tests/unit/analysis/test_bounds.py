@@ -224,3 +224,50 @@ def test_a_claims_own_confidence_sets_its_own_level() -> None:
     assert own.confidence == pytest.approx(0.8)
     assert own.details["level"] == nominal_level((3,), 0.1) > files.details["level"]
     assert files.confidence == pytest.approx(0.9)
+
+
+def test_figures_below_one_are_tested_like_any_other() -> None:
+    rounds = noisy(3, 0.3)
+    assert max(one.summary.request_throughput or 9 for one in observed(rounds) if one.kind is Kind.COLD) < 1
+    claim = judged(">= 0.5 req/s cold", rounds, metric="request_throughput")
+    assert claim.verdict is Verdict.PASS
+
+
+def test_one_round_without_a_figure_or_with_a_zero_is_enough_to_test_nothing() -> None:
+    mute = list(noisy(3, 0.3))
+    mute[3] = a_round([request(tokens=1)], number=3, kind=Kind.WARM)
+    assert "1 warm rounds have no figure" in judged("<= 5 ms", tuple(mute), metric="tpot_mean").reason
+    plan = TargetsPlan.model_validate(
+        {"name": "t", "goodput": "ttft_mean_ms<=400", "claims": [{"metric": "goodput", "target": ">= 0.1 req/s"}]}
+    )
+    slow = list(noisy(3, 0.3))
+    slow[3] = a_round(serial(900, 10, 4), number=3, kind=Kind.WARM)
+    claim = judge_claims(plan, slow, looks=LOOKS, trials=3, quick=False)[0]
+    assert "not tested: a round reads 0" in claim.reason
+
+
+def test_two_rounds_are_enough_at_a_look_of_two() -> None:
+    plan = TargetsPlan(name="t", claims=(Target(metric="ttft_mean", target="<= 9 s"),))
+    claim = judge_claims(plan, noisy(2, 0.3), looks=(2, 5), trials=2, quick=False)[0]
+    assert (claim.verdict, claim.details["look"]) == (Verdict.PASS, 2)
+
+
+def test_a_share_that_just_keeps_its_bound_keeps_it_on_either_side() -> None:
+    look = Look.after(3, LOOKS, 0.05)
+    half = observed(warm_rounds([10, 10, 10]))
+    for direction in ("lower", "higher"):
+        target = Target(metric="success_share", direction=direction, bound=0.5)
+        assert judge_bound(target, half, look).verdict is Verdict.PASS
+
+
+def test_a_rate_whose_limit_is_the_bound_itself_keeps_it_and_one_above_is_not_missed_yet() -> None:
+    look, rounds = Look.after(3, LOOKS, 0.05), observed(warm_rounds([0, 0, 0], stalled=[1, 1, 1]))
+    error = 0.05 / len(LOOKS)
+    exact = Target(metric="stall_share", direction="lower", bound=rate_bound(3, 60, 1 - error))
+    assert judge_bound(exact, rounds, look).verdict is Verdict.PASS
+    touching = Target(metric="stall_share", direction="lower", bound=least_rate(3, 60, 1 - error))
+    assert judge_bound(touching, rounds, look).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_bound_that_allows_every_request_to_stall_is_kept() -> None:
+    assert judged("<= 100 %", warm_rounds([0, 0, 0]), metric="stall_share").verdict is Verdict.PASS

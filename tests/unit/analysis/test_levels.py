@@ -49,3 +49,7 @@ def test_another_confidence_has_a_level_of_its_own() -> None:
     strict = simulated_level((3,), alpha=0.01, runs=50_000)
     assert strict < simulated_level((3,), alpha=0.05, runs=50_000) / 3
     assert max(RATIOS) >= 30
+
+
+def test_no_level_exceeds_the_rate_of_false_pass_that_is_allowed() -> None:
+    assert simulated_level((60,), runs=4_000) <= 0.05
