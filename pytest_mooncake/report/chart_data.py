@@ -17,6 +17,8 @@ MOST_POINTS = 400
 MOST_REQUESTS = 2000
 """Requests that are drawn one by one; more are drawn as bins."""
 BINS = 240
+MOST_DENSE_DECADES = 4
+"""Decades of ratios above which an axis names the powers of ten only."""
 COMPUTED = "computed"
 CACHED = "cached"
 TIERS = ("gpu_prefix", "lmcache_cpu", "mooncake", COMPUTED)
@@ -172,6 +174,19 @@ def ratio_rows(claims: Iterable[Claim]) -> tuple[RatioRow, ...]:
         for claim in claims
         if claim.estimate_ratio is not None and claim.estimate_ratio > 0
     )
+
+
+def ratio_ticks(rows: Sequence[RatioRow]) -> tuple[float, ...]:
+    """Round ratios for a logarithmic axis over everything that the rows show: 1, 2, 5 of each decade while few.
+
+    >>> ratio_ticks([RatioRow(id="", trials=(), estimate=0.3, interval=(0.2, 0.4), target=2.5)])
+    (0.2, 0.5, 1.0, 2.0, 5.0)
+    """
+    values = [v for row in rows for v in (*row.trials, row.estimate, *(row.interval or ()), row.target) if v]
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    steps = (1, 2, 5) if high - low <= MOST_DENSE_DECADES else (1,)
+    ticks = [step * 10.0**power for power in range(low, high + 1) for step in steps]
+    return tuple(round(t, 12) for t in ticks if min(values) / 2 < t <= max(values) * 2)
 
 
 def attribution(report: Report) -> tuple[Attribution, ...]:

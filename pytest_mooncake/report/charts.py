@@ -210,7 +210,7 @@ def _draw_bins(plot: Figure, found: Sequence[Bin], words: Catalogue) -> None:
 
 
 def _ratios(report: Report, rows: Sequence[RatioRow], words: Catalogue) -> Figure | None:
-    from bokeh.models import LogTicker, NumeralTickFormatter
+    from bokeh.models import FixedTicker, NumeralTickFormatter
 
     if not rows:
         return None
@@ -221,7 +221,7 @@ def _ratios(report: Report, rows: Sequence[RatioRow], words: Catalogue) -> Figur
         height=90 + 44 * len(rows), x_axis_type="log", y_range=labels[::-1], x_axis_label=words("word.ratio")
     )
     plot.xaxis.formatter = NumeralTickFormatter(format="0.[000]")
-    plot.xaxis.ticker = LogTicker(mantissas=[1, 2, 5], desired_num_ticks=8)
+    plot.xaxis.ticker = FixedTicker(ticks=list(chart_data.ratio_ticks(rows)))
     _draw_intervals(plot, rows, labels, words)
     _draw_trials(plot, rows, labels, words)
     _legend(plot)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATE = "report.html.j2"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def render(report: Report, lang: Lang = "en") -> str:
@@ -122,4 +123,5 @@ def _unmarked(markdown: str) -> str:
 
 
 def _money(value: float, currency: str, lang: str) -> str:
-    return numbers.money(value, currency, lang)
+    """An amount that a narrow column breaks before its second form only."""
+    return numbers.money(value, currency, lang).replace(" ", NO_BREAK).replace(f"{NO_BREAK}(", " (")

@@ -17,6 +17,8 @@ from tests.unit.report.originals import original_report
 
 pytestmark = pytest.mark.full
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+A4_PIXELS = 718
+"""A4 at 96 dpi without the browser's margins."""
 IS_DRAWN = """() => [...document.querySelectorAll('.chart')].every(
     place => place.firstElementChild && place.firstElementChild.shadowRoot
         && place.firstElementChild.shadowRoot.childElementCount > 0)"""
@@ -97,4 +99,18 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(browser: Any, tmp_pat
     page, _ = opened(browser, path, "light", width=360)
 
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_sheet_of_paper_nothing_is_cut_off(browser: Any, tmp_path: Path, scheme: str) -> None:
+    path = tmp_path / "report.html"
+    path.write_text(render(runs.report()), encoding="utf-8")
+
+    page, _ = opened(browser, path, scheme, width=A4_PIXELS)
+    page.emulate_media(media="print")
+    widest = page.evaluate("Math.max(...[...document.querySelectorAll('table')].map(t => t.scrollWidth))")
+
+    assert widest <= A4_PIXELS
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     page.context.close()
