@@ -31,7 +31,7 @@ kind: simulated
 simulated:
   prefill_us_per_token: 250
   cached_us_per_token: 25
-  decode_ms_per_token: 2
+  decode_ms_per_token: 8
 """
 """Slow enough that the client of a busy test machine is not the bottleneck, and still done in seconds."""
 
