@@ -95,7 +95,7 @@ def test_timeouts_are_given_by_name(tmp_path: Path) -> None:
         ({"url": ("mooncakestore://h:50051",)}, "--mooncake-master"),
         ({"url": URL, "master": "9003"}, "--mooncake-master 9003"),
         ({"stack": "locl"}, "did you mean 'local'?"),
-        ({"stack": "zzz"}, "known names: local, simulated"),
+        ({"stack": "zzz"}, "known names: local, local-mooncakestore, simulated"),
         ({"workload": "nope.yaml"}, "no such file"),
         ({"requests": "0"}, "at least 1"),
         ({"requests": "-3"}, "--mooncake-requests -3"),
