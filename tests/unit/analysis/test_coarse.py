@@ -13,7 +13,7 @@ from pytest_mooncake.analysis.coarse import BiasedRound, allowance, bias_shift, 
 from pytest_mooncake.analysis.summary import Summary, summarise
 from pytest_mooncake.plan.targets import Target
 from pytest_mooncake.records import Claim, Verdict
-from tests.unit.analysis.made import a_round, serial
+from tests.unit.analysis.made import a_round, request, serial
 
 TTFT = Target(metric="ttft_mean", target="down 60 %")
 TPOT = Target(metric="tpot_mean", target="stable")
@@ -143,3 +143,15 @@ def test_percentiles_are_shifted_by_the_p99_error() -> None:
     known = BiasedRound(summary=WARM, bias_ms=1, error_p99_ms=3)
     assert bias_shift("ttft_p90", known) == pytest.approx(math.log(30 / 27))
     assert bias_shift("ttft_mean", known) == pytest.approx(math.log(30 / 29))
+
+
+def test_a_decode_of_one_token_holds_the_bias_whole_and_one_of_none_no_less() -> None:
+    two, one = (summarise([a_round([request(tokens=n, ttft_ms=30)])]) for n in (2, 1))
+    assert shift("tpot_mean", two, 4) == pytest.approx(math.log(10 / 6))
+    assert shift("tpot_mean", replace(two, output_tokens=one.output_tokens), 4) == pytest.approx(math.log(10 / 6))
+
+
+def test_an_interval_that_reaches_zero_is_not_held_against_the_bias() -> None:
+    stalls = Target(metric="stall_share", target="<= 5 %")
+    said = replace(claim(stalls, 1, 1, 1), estimate_ratio=None, ci_ratio=None)
+    assert allowance(stalls, replace(said, details={"estimate": 0.01, "interval": (0.0, 0.06)})) is None

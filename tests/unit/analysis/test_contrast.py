@@ -190,3 +190,43 @@ def test_t_with_fractional_freedom_agrees_with_its_integral(df: float) -> None:
 
     assert special.stdtr(df, -2.0) == pytest.approx(tail, rel=1e-6)
     assert t_quantile(1 - tail, df) == pytest.approx(2.0, rel=1e-6)
+
+
+def test_rounds_of_each_kind_are_counted_and_told() -> None:
+    found = contrasted(points([10.0, 4.0, 11.0, 4.2, 10.5]))
+    assert (found.n_warm, found.n_cold) == (2, 3)
+    lonely = contrast([Point(kind=Kind.COLD, position=0, value=5.0)])
+    assert isinstance(lonely, Untestable)
+    assert (lonely.n_warm, lonely.n_cold, lonely.measured) == (0, 1, False)
+    assert lonely.reason.startswith("0 warm and 1 cold rounds")
+
+
+def test_one_kind_without_spread_is_enough_to_test_nothing() -> None:
+    """One warm round among many cold ones is fitted exactly: nothing tells how much it would have varied."""
+    one_warm = [Point(kind=Kind.COLD, position=i, value=v) for i, v in ((0, 10.0), (2, 11.0), (4, 10.4), (6, 10.9))]
+    found = contrast([*one_warm, Point(kind=Kind.WARM, position=1, value=4.0)])
+    assert isinstance(found, Untestable)
+    assert found.reason.startswith("one trial: no spread")
+    assert found.effect is not None
+    one_cold = [Point(kind=Kind.WARM, position=i, value=v) for i, v in ((1, 4.0), (3, 4.1), (5, 4.4), (7, 4.0))]
+    other = contrast([*one_cold, Point(kind=Kind.COLD, position=0, value=10.0)])
+    assert isinstance(other, Untestable)
+    assert other.reason.startswith("4 warm and 1 cold rounds: no spread")
+
+
+def test_kinds_in_segments_of_their_own_show_an_effect_that_cannot_be_told_from_drift() -> None:
+    apart = [*points([10.0])[:1], Point(kind=Kind.WARM, position=0, value=5.0, segment=1)]
+    found = contrast(apart)
+    assert isinstance(found, Untestable)
+    assert found.ratio == pytest.approx(0.5)
+    assert "no segment of the chain holds a warm round beside a cold one" in found.reason
+
+
+def test_a_zero_is_a_figure_but_forms_no_ratio() -> None:
+    zero = contrast(points([10.0, 0.0, 11.0]))
+    absent = contrast([*points([10.0, 4.0]), Point(kind=Kind.COLD, position=2, value=None)])
+    assert isinstance(zero, Untestable)
+    assert isinstance(absent, Untestable)
+    assert (zero.measured, absent.measured) == (True, False)
+    assert "the warm round at position 1 reads 0" in zero.reason
+    assert "the cold round at position 2 has no figure" in absent.reason
