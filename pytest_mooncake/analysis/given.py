@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from pytest_mooncake.analysis.audit import audit
 from pytest_mooncake.analysis.figures import Figures, RoundFigures
+from pytest_mooncake.analysis.laws import e2e_mean_ms
+from pytest_mooncake.analysis.limits import Limits, Reached, limits_reached
 from pytest_mooncake.analysis.metrics import metric_named
 from pytest_mooncake.analysis.verdicts import combine, failures_claim
 from pytest_mooncake.analysis.wording import Direction, change, times
@@ -44,6 +46,20 @@ def judge_figures(figures: Figures, targets: TargetsPlan) -> Judgement:
         trials=(),
         audit=findings,
     )
+
+
+def limits_of_figures(figures: Figures) -> Limits | None:
+    """Physical limits of handed-in figures and the share of them reached; `None` without a prompt length."""
+    if not figures.prompt_tokens:
+        return None
+    cold, warm = (_reached(figures, one) for one in (figures.cold, figures.warm))
+    return limits_reached(figures.model, figures.hardware, figures.prompt_tokens, cold, warm)
+
+
+def _reached(figures: Figures, one: RoundFigures) -> Reached:
+    e2e_ms, ttft_ms = e2e_mean_ms(figures, one), one.ttft_ms.mean
+    decode = None if e2e_ms is None or ttft_ms is None else e2e_ms - ttft_ms
+    return Reached(ttft_ms=ttft_ms, decode_ms=decode, request_throughput=one.request_throughput)
 
 
 def _warnings(findings: tuple[AuditFinding, ...]) -> tuple[str, ...]:

@@ -63,6 +63,26 @@ def load_floor_s(kv_bytes: float, gbps: float) -> float:
     return kv_bytes * 8 / (gbps * 1e9)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """What one side reached: mean TTFT, mean decode time and throughput; `None` where it was not measured."""
+
+    ttft_ms: float | None = None
+    decode_ms: float | None = None
+    request_throughput: float | None = None
+
+    @classmethod
+    def of(cls, summary: Summary | None) -> Reached:
+        """From a summary; nothing where there is none."""
+        if summary is None:
+            return cls()
+        return cls(
+            ttft_ms=summary.ttft_ms.mean,
+            decode_ms=decode_ms(summary),
+            request_throughput=summary.request_throughput,
+        )
+
+
 def limits(
     geometry: Geometry,
     hardware: Hardware,
@@ -75,6 +95,11 @@ def limits(
 
     A bound whose inputs are unknown is `None`.
     """
+    return limits_reached(geometry, hardware, prompt_tokens, Reached.of(cold), Reached.of(warm))
+
+
+def limits_reached(geometry: Geometry, hardware: Hardware, prompt_tokens: int, cold: Reached, warm: Reached) -> Limits:
+    """As `limits`, from what both sides reached, wherever that was measured."""
     kv_bytes = geometry.kv_bytes(prompt_tokens)
     flop = geometry.prefill_flop(prompt_tokens)
     if flop is not None:
@@ -95,21 +120,21 @@ def limits(
     )
 
 
-def _best(floor_s: float | None, cold: Summary | None, warm: Summary | None) -> tuple[float | None, float | None]:
-    if floor_s is None or cold is None or not cold.ttft_ms.mean:
+def _best(floor_s: float | None, cold: Reached, warm: Reached) -> tuple[float | None, float | None]:
+    if floor_s is None or not cold.ttft_ms:
         return None, None
-    ratio = min(1.0, floor_s * 1e3 / cold.ttft_ms.mean)
-    probe = Probe.of_times(cold.ttft_ms.mean, decode_ms(cold), decode_ms(warm) if warm else None)
+    ratio = min(1.0, floor_s * 1e3 / cold.ttft_ms)
+    probe = Probe.of_times(cold.ttft_ms, cold.decode_ms, warm.decode_ms)
     return ratio, probe.throughput_ratio(1 - ratio) if probe else None
 
 
-def _cut_share(best: float | None, cold: Summary | None, warm: Summary | None) -> float | None:
-    if best is None or best >= 1 or cold is None or warm is None or not cold.ttft_ms.mean or warm.ttft_ms.mean is None:
+def _cut_share(best: float | None, cold: Reached, warm: Reached) -> float | None:
+    if best is None or best >= 1 or not cold.ttft_ms or warm.ttft_ms is None:
         return None
-    return (1 - warm.ttft_ms.mean / cold.ttft_ms.mean) / (1 - best)
+    return (1 - warm.ttft_ms / cold.ttft_ms) / (1 - best)
 
 
-def _throughput_share(best: float | None, cold: Summary | None, warm: Summary | None) -> float | None:
-    if not best or cold is None or warm is None or not cold.request_throughput or warm.request_throughput is None:
+def _throughput_share(best: float | None, cold: Reached, warm: Reached) -> float | None:
+    if not best or not cold.request_throughput or warm.request_throughput is None:
         return None
     return warm.request_throughput / cold.request_throughput / best

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pytest_mooncake.analysis.figures import Figures
-from pytest_mooncake.analysis.limits import limits
+from pytest_mooncake.analysis.given import limits_of_figures
 from pytest_mooncake.plan.models import EconomicsPlan, Target
 from pytest_mooncake.records import Judgement
 from pytest_mooncake.report.business import business_case
@@ -75,8 +75,6 @@ def _document_bytes(figures: Figures) -> int | None:
 
 
 def _limits(figures: Figures) -> dict[str, Any] | None:
-    if not figures.prompt_tokens:
-        return None
-    found = limits(figures.model, figures.hardware, prompt_tokens=figures.prompt_tokens).to_json()
-    known = {name: value for name, value in found.items() if value is not None}
+    found = limits_of_figures(figures)
+    known = {name: value for name, value in found.to_json().items() if value is not None} if found else None
     return known or None

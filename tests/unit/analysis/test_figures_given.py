@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pytest_mooncake.analysis.figures import figures_from_mapping, round_figures, rows_to_mapping
-from pytest_mooncake.analysis.given import figure_of, judge_figures
+from pytest_mooncake.analysis.given import figure_of, judge_figures, limits_of_figures
 from pytest_mooncake.analysis.summary import summarise
 from pytest_mooncake.errors import PlanError
 from pytest_mooncake.plan.models import Target, TargetsPlan
@@ -172,3 +172,21 @@ def test_makespan_and_cached_share_are_figures_too() -> None:
     figures = figures_from_mapping({"cold": {}, "warm": warm})
     assert (figure_of(figures.warm, "makespan"), figure_of(figures.warm, "cached_share")) == (4, 0.75)
     assert figure_of(figures.cold, "cached_share") is None
+
+
+def test_handed_in_figures_are_held_against_what_physics_allows() -> None:
+    """327,680 B × 16,384 over 400 Gb/s is 107 ms; 1200 ms of TTFT may fall to 0.089 of it, throughput rise to ×1.59."""
+    found = limits_of_figures(figures_from_mapping(SPEC_TABLE))
+    assert found is not None
+    assert found.load_floor_s == pytest.approx(0.1074, abs=1e-4)
+    assert found.best_ttft_ratio == pytest.approx(0.0895, abs=1e-4)
+    assert found.ttft_cut_reached_share == pytest.approx((2 / 3) / (1 - 0.0895), abs=1e-3)
+    assert found.best_throughput_ratio == pytest.approx((1200 + 127 * 15) / (107.4 + 127 * 14.5), abs=1e-3)
+    assert found.throughput_reached_share == pytest.approx(2.96 / 1.5933, abs=1e-3)
+
+
+def test_without_a_prompt_length_there_is_nothing_to_hold_figures_against() -> None:
+    assert limits_of_figures(figures_from_mapping(HARMLESS)) is None
+    bare = limits_of_figures(figures_from_mapping(HARMLESS | {"prompt_tokens": 100}))
+    assert bare is not None
+    assert set(bare.to_json().values()) == {None}
