@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from pytest_mooncake import judging
-from pytest_mooncake.judging import is_decided, judge, repeats_allowed, rounds_of_valid_trials
+from pytest_mooncake.judging import is_decided, is_within_reach, judge, repeats_allowed, rounds_of_valid_trials
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import resolve
@@ -437,3 +437,71 @@ def test_only_the_trials_with_that_bias_are_invalid_and_the_claims_are_judged_ag
 def test_a_bias_that_is_not_known_is_not_held_against_anybody(plan: Plan, evidence_only: Script) -> None:
     rounds = [replace(r, client=ClientHealth(bias_ms=8.0 if r.kind is Kind.COLD else None)) for r in noisy_chain(3, 30)]
     assert all(t.valid for t in judge(plan, VIEW, rounds).trials)
+
+
+def test_a_warm_round_is_compared_with_the_cold_one_before_it_and_a_cold_one_with_any_other(
+    plan: Plan, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[int, int | None] = {}
+
+    def evidence(
+        this: Round, view: StackView, *, reference: Round | None, planned: int, **_: object
+    ) -> tuple[Evidence, ...]:
+        seen[this.round] = None if reference is None else reference.round
+        return script.round_evidence(this, view, planned=planned)
+
+    monkeypatch.setattr(judging, "round_evidence", evidence)
+    judge(plan, VIEW, chain(2))
+    assert seen == {0: 1, 1: 0, 2: 1, 3: 0, 4: 3, 5: 0}
+    seen.clear()
+    judge(plan, VIEW, chain(1)[:1])
+    assert seen == {0: None}
+
+
+@pytest.mark.parametrize(
+    ("rung", "store", "metrics", "reachable"),
+    [
+        (Rung.STORE, True, False, True), (Rung.STORE, False, True, False), (Rung.ENGINE, False, True, True),
+        (Rung.ENGINE, True, False, False), (Rung.USAGE, False, False, True), (Rung.TIMING, False, False, True),
+    ],
+)  # fmt: skip
+def test_a_rung_is_within_reach_where_its_counters_are(
+    plan: Plan, rung: Rung, store: bool, metrics: bool, reachable: bool
+) -> None:
+    engine = Engine(url="http://127.0.0.1:1", metrics_url="x" if metrics else None)
+    view = replace(VIEW, engines=(engine,), store=VIEW.store if store else None)
+    assert is_within_reach(plan.model_copy(update={"evidence": rung}), view) is reachable
+
+
+def test_a_warm_round_without_its_cold_neighbours_is_no_trial(plan: Plan, script: Script) -> None:
+    whole = chain(2)
+    without_first = tuple(r for r in whole if r.round != 1)
+    assert [t.warm for t in judge(plan, VIEW, without_first).trials] == [4]
+    unfinished = whole[:-1]
+    assert [t.warm for t in judge(plan, VIEW, unfinished).trials] == [2]
+    quick = plan.model_copy(update={"quick": True})
+    assert [(t.warm, t.cold_after) for t in judge(quick, VIEW, whole[1:3]).trials] == [(2, None)]
+    assert judge(quick, VIEW, whole[2:3]).trials == ()
+
+
+def test_as_many_invalid_trials_as_may_be_repeated_leave_the_run_open(plan: Plan, script: Script) -> None:
+    script.claims = (claim(Verdict.INCONCLUSIVE),)
+    script.faults = {2: Fault.INSTRUMENT, 4: Fault.INSTRUMENT, 6: Fault.INSTRUMENT}
+    judgement = judge(plan, VIEW, chain(6))
+    assert (judgement.details["invalid_trials"], judgement.details["valid_trials"]) == (3, 3)
+    assert not is_decided(plan, judgement)
+
+
+def test_the_reason_of_too_many_repeats_tells_the_first_fault(plan: Plan, script: Script) -> None:
+    script.faults = dict.fromkeys((2, 4, 6, 8), Fault.INSTRUMENT)
+    reason = judge(plan, VIEW, chain(6)).reasons[0]
+    assert reason == (
+        "4 trials were invalid, 3 may be repeated (first: round 2 (warm): scripted: expected 0, observed 7; why)"
+    )
+
+
+def test_two_starts_of_the_stack_are_seen_by_their_left_out_rounds(plan: Plan, evidence_only: Script) -> None:
+    one = noisy_chain(3, 30)
+    other = a_round(20, Kind.COLD, 0, phase=Phase.LEFT_OUT, segment=0)
+    told = [judge(plan, VIEW, rounds).details["remarks"][-1]["text"] for rounds in (one, (*one, other))]
+    assert ["one engine start" in text for text in told] == [True, False]
