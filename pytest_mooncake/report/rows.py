@@ -154,14 +154,15 @@ def _row(report: Report, metric: Metric, words: Catalogue) -> Row:
 
 
 def _figures(report: Report, claim: Claim) -> Mapping[str | None, float | None]:
-    """What a claim that is no ratio says of each side."""
+    """What a claim says of each side whose figure is not among the summaries': a count, a share, a bound, goodput."""
     if claim.id == "failures":
         return {"cold": report.cold.failed, "warm": report.warm.failed}
     shares = [share for share in claim.details.get("shares", ()) if share is not None]
     if claim.id == "warm_hit_share" and shares:
         return {"warm": min(shares) * 100}
-    bound = claim.details.get("bound")
-    return {claim.details.get("rounds"): claim.details.get("estimate")} if bound is not None else {}
+    if claim.details.get("bound") is not None:
+        return {claim.details.get("rounds"): claim.details.get("estimate")}
+    return {side: claim.details.get(side) for side in ("cold", "warm")}
 
 
 def _plain_row(report: Report, claim: Claim, words: Catalogue) -> Row:

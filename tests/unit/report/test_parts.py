@@ -292,3 +292,12 @@ def test_failures_and_the_share_served_have_their_figures_in_the_table() -> None
     assert found["failures"].target == "0"
     assert found["warm_hit_share"].warm_with_unit == "99.99 %"
     assert found["warm_hit_share"].target == "≥99%"
+
+
+def test_goodput_shows_the_mean_of_its_rounds_on_either_side() -> None:
+    made = replace(
+        runs.claim("goodput", 3.0, 2.0), details={"cold": 1.5, "warm": 4.5, "unit": "req/s", "stated": "+100 %"}
+    )
+    report = replace(runs.report(), judgement=runs.judgement(claims=(made,)))
+    row = next(row for row in rows(report, EN) if row.id == "goodput")
+    assert (row.cold, row.warm, row.unit) == (1.5, 4.5, "req/s")
