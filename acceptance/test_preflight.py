@@ -11,6 +11,7 @@ from pytest_mooncake.cache.preflight import Severity
 from pytest_mooncake.inspection import inspect
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import Rung, StackView
+from pytest_mooncake.session import MooncakeSession
 
 
 def test_the_stack_serves_a_model(stack: StackView) -> None:
@@ -42,12 +43,17 @@ def test_the_counters_can_be_read(stack: StackView, mooncake_plan: Plan) -> None
 
 
 def test_the_configuration_has_no_errors(
-    stack: StackView, mooncake_plan: Plan, mooncake_fact: Callable[[str, object], None]
+    mooncake_session: MooncakeSession,
+    stack: StackView,
+    mooncake_plan: Plan,
+    mooncake_fact: Callable[[str, object], None],
 ) -> None:
     """Nothing that is known to make a measurement wrong: ignored keys, wrong tiers, pairs of versions that cannot work.
 
     Warnings are printed (`-rP`) and kept as properties of the test; `pytest-mooncake doctor` says the same of files.
     """
+    if mooncake_session.is_replay:
+        pytest.skip("a replay sends nothing: the configuration was looked at when the run was measured")
     found = inspect(mooncake_plan, stack, os.environ)
     for finding in found:
         mooncake_fact(finding.id, finding.what)

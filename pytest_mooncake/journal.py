@@ -41,6 +41,19 @@ EVENTS_FILE = "events.jsonl"
 REQUESTS_FILE = "requests.jsonl"
 
 
+def refuse_used(directory: Path) -> None:
+    """Refuse a directory that holds a run: a record is never written over.
+
+    Raises:
+        UsageError: it does.
+    """
+    if (directory / PLAN_FILE).exists():
+        raise UsageError(
+            f"{directory} already holds a run: give --mooncake-report another directory, "
+            "or --mooncake-replay it to judge it again"
+        )
+
+
 class Journal:
     """Append-only writer of one run. Use as a context manager; not safe for several threads at once.
 
@@ -49,11 +62,7 @@ class Journal:
     """
 
     def __init__(self, directory: Path, plan: Plan) -> None:
-        if (directory / PLAN_FILE).exists():
-            raise UsageError(
-                f"{directory} already holds a run: give --mooncake-report another directory, "
-                "or --mooncake-replay it to judge it again"
-            )
+        refuse_used(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         (directory / PLAN_FILE).write_bytes(

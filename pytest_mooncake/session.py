@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -14,8 +14,8 @@ import pytest
 
 from pytest_mooncake.conduct import Outcome, conclude, conduct, message_of, open_stack, report_directory
 from pytest_mooncake.console import Console, Progress, Silent
-from pytest_mooncake.errors import MooncakeError, UsageError
-from pytest_mooncake.journal import PLAN_FILE, Recorded, read
+from pytest_mooncake.errors import MooncakeError
+from pytest_mooncake.journal import Recorded, read, refuse_used
 from pytest_mooncake.options import Options, invocation_dir
 from pytest_mooncake.plan.judged_by import judged_by
 from pytest_mooncake.plan.models import Plan
@@ -26,7 +26,6 @@ from pytest_mooncake.records import StackView, Verdict
 if TYPE_CHECKING:
     from pytest_mooncake.records import Judgement
 
-NOTHING_MEASURED = 4
 LEAST_COLUMNS = 60
 MOST_COLUMNS = 120
 """Longer lines are hard to read, and tables gain nothing."""
@@ -45,7 +44,8 @@ class MooncakeSession:
         self._here = invocation_dir(config)
         self._replayed: Recorded | None = self._record(options.replay) if options.replay else None
         self.plan: Plan = self._replayed.plan if self._replayed else resolve(options, self._here)
-        self._refuse_used_directory()
+        if options.report:
+            refuse_used(self._here / options.report)
         self._outcome: Outcome | None = None
         self._error: MooncakeError | None = None
         self._interrupted: Path | None = None
@@ -58,12 +58,10 @@ class MooncakeSession:
         recorded = read(self._here / directory)
         return replace(recorded, plan=judged_by(recorded.plan, self.options, self._here))
 
-    def _refuse_used_directory(self) -> None:
-        if self.options.report and (self._here / self.options.report / PLAN_FILE).exists():
-            raise UsageError(
-                f"--mooncake-report {self.options.report}: this directory already holds a run; "
-                "name another one, or judge that run again with --mooncake-replay"
-            )
+    @property
+    def is_replay(self) -> bool:
+        """Whether a recorded run is judged again, which sends nothing to anybody."""
+        return self._replayed is not None
 
     def claim_ids(self) -> tuple[str, ...]:
         """Ids of the claims of this run's targets, in their order."""
@@ -91,7 +89,7 @@ class MooncakeSession:
         with contextlib.ExitStack() as opened:
             with self._uncaptured() as progress:
                 try:
-                    log_dir = self._directory() / "logs"
+                    log_dir = self._directory / "logs"
                     view = opened.enter_context(open_stack(self.plan, log_dir, progress))
                 except MooncakeError as error:
                     self._give_up(error)
@@ -105,9 +103,7 @@ class MooncakeSession:
         self._starts += 1
         progress.say(f"engine start {self._starts}")
         opened.close()
-        return opened.enter_context(
-            open_stack(self.plan, self._directory() / "logs" / f"start-{self._starts}", progress)
-        )
+        return opened.enter_context(open_stack(self.plan, self._directory / "logs" / f"start-{self._starts}", progress))
 
     def measured(self, view: StackView) -> Outcome:
         """Measure once, or judge the recorded run again."""
@@ -118,14 +114,14 @@ class MooncakeSession:
                 except MooncakeError as error:
                     self._give_up(error)
                 except KeyboardInterrupt:
-                    self._interrupted = self._directory()
+                    self._interrupted = self._directory
                     raise
         return self._outcome
 
     def _conduct(self, view: StackView, progress: Progress) -> Outcome:
         if self._replayed is None:
             restart = partial(self._restart, progress) if self._restart else None
-            return conduct(self.plan, view, self._directory(), progress, restart)
+            return conduct(self.plan, view, self._directory, progress, restart)
         directory = report_directory(self.options.report, f"replay-{new_run_id()}", self._here)
         directory.mkdir(parents=True, exist_ok=True)
         return conclude(self._replayed, directory)
@@ -142,6 +138,7 @@ class MooncakeSession:
         self._complaints = published.complaints
         return replace(outcome, files=(*outcome.files, *published.files))
 
+    @cached_property
     def _directory(self) -> Path:
         return report_directory(self.options.report, self.plan.run_id, self._here)
 

@@ -71,8 +71,9 @@ def test_a_dry_run_prints_the_plan_and_sends_nothing(suite: Run, pytester: pytes
 def test_a_recorded_run_is_judged_again_without_a_stack(suite: Run, pytester: pytest.Pytester) -> None:
     assert suite(*SIMULATED, "--mooncake-trials=3,4,5", "--mooncake-report=first").ret == 0
     before = {p.name: p.read_bytes() for p in (pytester.path / "first").iterdir() if p.is_file()}
-    result = suite("--mooncake-replay=first", "--mooncake-report=second")
+    result = suite("--mooncake-replay=first", "--mooncake-report=second", "-rs")
     assert result.ret == 0
+    result.stdout.fnmatch_lines(["*a replay sends nothing*"])
     first = json.loads((pytester.path / "first" / "report.json").read_text(encoding="utf-8"))
     second = json.loads((pytester.path / "second" / "report.json").read_text(encoding="utf-8"))
     assert second == first
