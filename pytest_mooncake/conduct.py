@@ -137,7 +137,7 @@ def conduct(
             reason = "run time limit reached"
         finally:
             journal.event("run_end", reason=reason)
-            if reason != "decided":
+            if reason in {"interrupted", "failed"}:  # else the end of this function reports
                 with contextlib.suppress(Exception):  # a report that fails must not hide why the run ended
                     conclude(read(directory), directory)
         if plan.cold_tax and reason == "decided":

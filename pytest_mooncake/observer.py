@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from statistics import fmean
 
 from pytest_mooncake.console import Progress
 from pytest_mooncake.experiment import Step
@@ -22,7 +21,8 @@ class Witness:
         self._clock = clock
         self._step: Step | None = None
         self._planned = 0
-        self._ttft_ms: list[float] = []
+        self._ttft_sum_ms = 0.0
+        self._ttft_count = 0
         self._done = 0
         self._failed = 0
         self._started_s = 0.0
@@ -30,7 +30,7 @@ class Witness:
     def round_starts(self, step: Step, planned: int) -> None:
         """A round is about to be sent."""
         self._step, self._planned, self._done, self._failed = step, planned, 0, 0
-        self._ttft_ms = []
+        self._ttft_sum_ms, self._ttft_count = 0.0, 0
         self._started_s = self._clock()
         self._journal.event("round_start", round=step.round, kind=step.kind, phase=step.phase, nonce=step.nonce)
         self._show()
@@ -41,8 +41,13 @@ class Witness:
         self._done += 1
         self._failed += record.error is not None
         if record.sent_ns is not None and record.first_token_ns is not None:
-            self._ttft_ms.append((record.first_token_ns - record.sent_ns) / 1e6)
+            self._ttft_sum_ms += (record.first_token_ns - record.sent_ns) / 1e6
+            self._ttft_count += 1
         self._show()
+
+    @property
+    def _ttft_ms(self) -> float | None:
+        return self._ttft_sum_ms / self._ttft_count if self._ttft_count else None
 
     def _show(self) -> None:
         if self._step is None:
@@ -56,7 +61,7 @@ class Witness:
                     planned=self._planned,
                     failed=self._failed,
                     elapsed_s=self._clock() - self._started_s,
-                    ttft_ms=fmean(self._ttft_ms) if self._ttft_ms else None,
+                    ttft_ms=self._ttft_ms,
                 )
             )
         )
@@ -65,7 +70,7 @@ class Witness:
         """Keep what is known of the round, then print its line."""
         self._journal.round(measured)
         seconds = (measured.ended_ns - measured.started_ns) / 1e9
-        ttft = f"TTFT {fmean(self._ttft_ms):7.0f} ms" if self._ttft_ms else "no tokens"
+        ttft = "no tokens" if self._ttft_ms is None else f"TTFT {self._ttft_ms:7.0f} ms"
         cached = sum(r.cached_tokens or 0 for r in measured.requests)
         prompt = sum(r.prompt_tokens or 0 for r in measured.requests)
         line = f"round {step.name:<8} {step.kind:<4} {seconds:6.1f} s  {ttft}  cached {cached:,}/{prompt:,} tokens"
