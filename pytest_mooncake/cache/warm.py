@@ -51,6 +51,23 @@ def _short(facts: Facts, observed: float, wanted: int, unit: str) -> str:
     return ""
 
 
+def _served(
+    facts: Facts, check: str, rung: Rung, observed: float, wanted: int, *, unit: str, expected: str, surplus: str
+) -> Evidence:
+    """Hold what was served against what could be: more is other traffic, too little is the product's fault."""
+    is_surplus = observed > wanted
+    return checked(
+        facts,
+        check,
+        rung,
+        Fault.INSTRUMENT if is_surplus else Fault.PRODUCT,
+        held=_floor(facts, wanted) <= observed <= wanted,
+        expected=expected,
+        observed=f"{observed:,.0f} {unit}",
+        detail=surplus if is_surplus else _short(facts, observed, wanted, unit),
+    )
+
+
 def _external_tokens(facts: Facts) -> Evidence:
     check = "warm_external_tokens"
     wanted, unit = _wanted_tokens(facts)
@@ -60,18 +77,15 @@ def _external_tokens(facts: Facts) -> Evidence:
     if facts.engine_problem or observed is None or wanted is None:
         why = facts.engine_problem or "this engine does not count external tokens"
         return unavailable(facts, check, Rung.ENGINE, Fault.PRODUCT, expected=expected, why=why)
-    surplus = observed > wanted
-    return checked(
+    return _served(
         facts,
         check,
         Rung.ENGINE,
-        Fault.INSTRUMENT if surplus else Fault.PRODUCT,
-        held=_floor(facts, wanted) <= observed <= wanted,
+        observed,
+        wanted,
+        unit="tokens",
         expected=expected,
-        observed=f"{observed:,.0f} tokens",
-        detail="more than these prompts can be served: somebody else's prompts are counted"
-        if surplus
-        else _short(facts, observed, wanted, "tokens"),
+        surplus="more than these prompts can be served: somebody else's prompts are counted",
     )
 
 
@@ -146,18 +160,15 @@ def _store_hits(facts: Facts) -> Evidence:
     if facts.store_problem or hits is None or wanted is None:
         why = facts.store_problem or "neither chunk size nor the keys of the cold round are known"
         return unavailable(facts, check, Rung.STORE, Fault.PRODUCT, expected=expected, why=why)
-    surplus = hits > wanted
-    return checked(
+    return _served(
         facts,
         check,
         Rung.STORE,
-        Fault.INSTRUMENT if surplus else Fault.PRODUCT,
-        held=_floor(facts, wanted) <= hits <= wanted,
+        hits,
+        wanted,
+        unit="keys",
         expected=expected,
-        observed=f"{hits:,.0f} keys",
-        detail="somebody else read from the store, or reads were repeated"
-        if surplus
-        else _short(facts, hits, wanted, "keys"),
+        surplus="somebody else read from the store, or reads were repeated",
     )
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_mooncake.report import charts, escape, evidence, numbers, phrases, reasons
+from pytest_mooncake.report import charts, escape, numbers, phrases, reasons
+from pytest_mooncake.report.context import shared
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue, plain
 from pytest_mooncake.report.markdown import date
-from pytest_mooncake.report.rows import claim_label, claim_reason, rows, target_text
-from pytest_mooncake.report.setting import rows_of
-from pytest_mooncake.report.tax import tax_rows
+from pytest_mooncake.report.rows import claim_label, claim_reason, target_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -39,23 +38,11 @@ def render(report: Report, lang: Lang = "en") -> str:
         _environment(words)
         .get_template(TEMPLATE)
         .render(
-            r=report,
-            words=words,
-            rows=rows(report, words),
-            e=report.economics,
-            advice=reasons.advice_key(report),
-            reasons=reasons.reasons(report, words),
-            originals=reasons.originals(report, words),
-            risks=reasons.risks(report, words),
-            notes=reasons.notes(report, words),
-            beside=reasons.beside(report, words),
-            tax=tax_rows(report, words),
-            groups=evidence.groups(report.judgement.evidence),
+            **shared(report, words),
             drawn=drawn,
             described=charts.descriptions(report, words),
             data=_in_script(drawn),
             library=charts.library() if drawn else "",
-            limit_rows=rows_of,
         )
     )
     return text.strip() + "\n"

@@ -10,13 +10,12 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_mooncake.report import bars, chart_data, escape, evidence, numbers, phrases, reasons
+from pytest_mooncake.report import bars, chart_data, escape, numbers, phrases, reasons
+from pytest_mooncake.report.context import shared
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.escape import Trusted
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
-from pytest_mooncake.report.rows import Row, claim_label, claim_reason, rows, target_text
-from pytest_mooncake.report.setting import rows_of
-from pytest_mooncake.report.tax import tax_rows
+from pytest_mooncake.report.rows import Row, claim_label, claim_reason, target_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -37,28 +36,16 @@ def render(report: Report, lang: Lang = "en") -> str:
         GitHub-flavoured Markdown; its first line states the verdict. The same report gives the same bytes.
     """
     words = catalogue(lang)
-    table = rows(report, words)
+    told = shared(report, words)
     text = (
         _environment(lang)
         .get_template(TEMPLATE)
         .render(
-            r=report,
-            words=words,
+            **told,
             t=partial(_say, words),
-            rows=table,
-            row={row.id: row for row in table},
-            e=report.economics,
-            advice=reasons.advice_key(report),
-            reasons=reasons.reasons(report, words),
-            originals=reasons.originals(report, words),
-            risks=reasons.risks(report, words),
-            notes=reasons.notes(report, words),
-            beside=reasons.beside(report, words),
-            tax=tax_rows(report, words),
+            row={row.id: row for row in told["rows"]},
             tiers=chart_data.attribution(report),
-            groups=evidence.groups(report.judgement.evidence),
             bars=bars,
-            limit_rows=rows_of,
         )
     )
     return text.strip() + "\n"

@@ -1,0 +1,32 @@
+"""What the document and the page both tell, worked out once: a part added here stands in both templates' reach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_mooncake.report import evidence, reasons
+from pytest_mooncake.report.document import Report
+from pytest_mooncake.report.labels import Catalogue
+from pytest_mooncake.report.rows import Row, rows
+from pytest_mooncake.report.setting import rows_of
+from pytest_mooncake.report.tax import tax_rows
+
+
+def shared(report: Report, words: Catalogue) -> dict[str, Any]:
+    """The variables that `report.md.j2` and `report.html.j2` have in common; `rows` are of the table of metrics."""
+    table: tuple[Row, ...] = tuple(rows(report, words))
+    return {
+        "r": report,
+        "words": words,
+        "rows": table,
+        "e": report.economics,
+        "advice": reasons.advice_key(report),
+        "reasons": reasons.reasons(report, words),
+        "originals": reasons.originals(report, words),
+        "risks": reasons.risks(report, words),
+        "notes": reasons.notes(report, words),
+        "beside": reasons.beside(report, words),
+        "tax": tax_rows(report, words),
+        "groups": evidence.groups(report.judgement.evidence),
+        "limit_rows": rows_of,
+    }
