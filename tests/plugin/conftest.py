@@ -29,7 +29,8 @@ SIMULATED = ("--mooncake-stack=paced", *SMALL)
 PACED = """\
 kind: simulated
 simulated:
-  prefill_us_per_token: 250
+  base_ms: 60
+  prefill_us_per_token: 400
   cached_us_per_token: 25
   decode_ms_per_token: 8
 """
