@@ -14,6 +14,7 @@ from pytest_mooncake.analysis.audit import audit_rounds
 from pytest_mooncake.analysis.beside import feasibility_of, outlook_of, settlement_of, trial_seconds
 from pytest_mooncake.analysis.claims import judge_claims
 from pytest_mooncake.analysis.coarse import BiasedRound, coarseness
+from pytest_mooncake.analysis.figures import machine_from_mapping
 from pytest_mooncake.analysis.remarks import remarks
 from pytest_mooncake.analysis.summary import summarise
 from pytest_mooncake.analysis.verdicts import combine, failures_claim, hit_share_claim
@@ -121,7 +122,7 @@ def judge(
     product_claims = _product_claims(plan, view, rounds, sum(t.valid for t in trials))
     gate = probe_evidence(aftermath.probes)
     rung = judge_rung(plan.evidence, view, _evidence_of(valid_rounds or rounds, findings))
-    audit = audit_rounds(valid_rounds, plan.workload.in_flight_cap)
+    audit = _audited(plan, valid_rounds)
     invalid, product = _invalid(plan, trials, rung, audit), _product_faults(findings, gate)
     verdict, reasons = combine((*claims, *product_claims), product_faults=product, invalid=invalid)
     return Judgement(
@@ -138,6 +139,14 @@ def judge(
             **_beside(plan, rounds, trials, claims, open_run=verdict is Verdict.INCONCLUSIVE),
         },
     )
+
+
+def _audited(plan: Plan, rounds: Sequence[Round]) -> tuple[AuditFinding, ...]:
+    cap = plan.workload.in_flight_cap
+    if plan.machine is None:
+        return audit_rounds(rounds, cap)
+    model, hardware = machine_from_mapping(plan.machine.model_dump(exclude={"name"}))
+    return audit_rounds(rounds, cap, model=model, hardware=hardware)
 
 
 def _invalid(

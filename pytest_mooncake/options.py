@@ -34,6 +34,7 @@ class Options:
     targets: str | None = None
     economics: str | None = None
     goodput: str | None = None
+    hardware: str | None = None
     timeout: str | None = None
     model: str | None = None
     api_key_env: str | None = None
@@ -119,6 +120,12 @@ DECLARED: tuple[Declared, ...] = (
     ),
     Declared("targets", "NAME|PATH", "claims to test (default: TTFT -60 %%, throughput +150 %%, TPOT stable)"),
     Declared("economics", "NAME|PATH", "costs from which the business case is computed"),
+    Declared(
+        "hardware",
+        "PATH",
+        "YAML file of the machines and the model (keys hardware, model, network_gbps as for 'pytest-mooncake judge'): "
+        "what physics allows is audited and reported",
+    ),
     Declared(
         "goodput",
         "LIMITS",

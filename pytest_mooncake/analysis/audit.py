@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pytest_mooncake.analysis.counters import engine_in_flight, server_tokens
 from pytest_mooncake.analysis.feasibility import Probe
 from pytest_mooncake.analysis.figures import Figures, RoundFigures, round_figures
+from pytest_mooncake.analysis.geometry import Geometry
 from pytest_mooncake.analysis.laws import (
     NOT_APPLICABLE,
     at_least,
@@ -25,7 +26,7 @@ from pytest_mooncake.analysis.laws import (
     in_flight,
     missing,
 )
-from pytest_mooncake.analysis.limits import load_floor_s
+from pytest_mooncake.analysis.limits import Hardware, load_floor_s
 from pytest_mooncake.analysis.percent import percent
 from pytest_mooncake.analysis.summary import summarise
 from pytest_mooncake.records import AuditFinding, Kind
@@ -49,12 +50,20 @@ def audit(figures: Figures) -> tuple[AuditFinding, ...]:
     return tuple(_findings(figures))
 
 
-def audit_rounds(rounds: Sequence[Round], concurrency: int | None) -> tuple[AuditFinding, ...]:
-    """Audit measured rounds, warm and cold ones pooled, with the engines' own token counters.
+def audit_rounds(
+    rounds: Sequence[Round],
+    concurrency: int | None,
+    *,
+    model: Geometry | None = None,
+    hardware: Hardware | None = None,
+) -> tuple[AuditFinding, ...]:
+    """Audit measured rounds, warm and cold ones pooled, with the engines' own counters.
 
     Args:
-        rounds: of both kinds.
+        rounds: valid rounds of the chain.
         concurrency: most requests in flight; None for an open loop, whose pace the arrivals set.
+        model: the model's shape, where it is known.
+        hardware: the machines, where they are known.
     """
     sides = {}
     for kind in (Kind.COLD, Kind.WARM):
@@ -67,8 +76,22 @@ def audit_rounds(rounds: Sequence[Round], concurrency: int | None) -> tuple[Audi
             server_output_tokens=output,
             engine_in_flight=engine_in_flight(held, figures.makespan_s),
         )
-    findings = audit(Figures(concurrency=concurrency, cold=sides[Kind.COLD], warm=sides[Kind.WARM]))
+    findings = audit(
+        Figures(
+            concurrency=concurrency,
+            prompt_tokens=_mean_prompt(sides[Kind.COLD]),
+            cold=sides[Kind.COLD],
+            warm=sides[Kind.WARM],
+            model=model or Geometry(),
+            hardware=hardware or Hardware(),
+        )
+    )
     return findings if concurrency is not None else tuple(map(_open_loop, findings))
+
+
+def _mean_prompt(one: RoundFigures) -> int | None:
+    successes = (one.requests or 0) - (one.failed or 0)
+    return round(one.prompt_tokens / successes) if one.prompt_tokens is not None and successes > 0 else None
 
 
 def _open_loop(found: AuditFinding) -> AuditFinding:

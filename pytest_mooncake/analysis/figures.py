@@ -109,14 +109,25 @@ def figures_from_mapping(mapping: Mapping[str, Any]) -> Figures:
     for side in ("cold", "warm"):
         if not isinstance(held.get(side), Mapping):
             raise PlanError(f"{side}: missing; figures need a mapping of {side} figures, e.g. {side}: {{ttft_ms: …}}")
-    network_gbps = _number("network_gbps", held.pop("network_gbps", None), float)
+    model, hardware = machine_from_mapping({key: held.pop(key, None) for key in ("model", "hardware", "network_gbps")})
     return Figures(
         cold=_round(held.pop("cold"), "cold"),
         warm=_round(held.pop("warm"), "warm"),
-        model=_model(held.pop("model", {})),
-        hardware=_plain(Hardware, {"network_gbps": network_gbps, **held.pop("hardware", {})}, "hardware"),
+        model=model,
+        hardware=hardware,
         **_numbers(held, Figures, "", skip=("cold", "warm", "model", "hardware")),
     )
+
+
+def machine_from_mapping(mapping: Mapping[str, Any]) -> tuple[Geometry, Hardware]:
+    """Model and hardware of the keys `model`, `hardware` and `network_gbps`.
+
+    Raises:
+        PlanError: as for `figures_from_mapping`.
+    """
+    network_gbps = _number("network_gbps", mapping.get("network_gbps"), float)
+    hardware = {"network_gbps": network_gbps, **(mapping.get("hardware") or {})}
+    return _model(mapping.get("model") or {}), _plain(Hardware, hardware, "hardware")
 
 
 def _round(mapping: Mapping[str, Any], where: str) -> RoundFigures:

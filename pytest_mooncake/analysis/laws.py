@@ -70,7 +70,16 @@ def in_flight(figures: Figures, one: RoundFigures) -> float | None:
 
 
 def flop_of_prompt(figures: Figures) -> tuple[float | None, float | None]:
-    """FLOP of one prefill without attention, and those of attention; `None` where unknown."""
+    """FLOP of one cold prefill without attention, and those of attention; `None` where unknown.
+
+    Only of the tokens that were computed: a scenario's cold rounds may reuse what they stored themselves.
+    """
     if not figures.prompt_tokens:
         return None, None
-    return figures.model.prefill_flop(figures.prompt_tokens), figures.model.attention_flop(figures.prompt_tokens)
+    share, model = _computed_share(figures.cold), figures.model
+    flop, attention = model.prefill_flop(figures.prompt_tokens), model.attention_flop(figures.prompt_tokens)
+    return (None if flop is None else flop * share), (None if attention is None else attention * share)
+
+
+def _computed_share(one: RoundFigures) -> float:
+    return 1 - one.cached_tokens / one.prompt_tokens if one.cached_tokens and one.prompt_tokens else 1.0

@@ -7,29 +7,17 @@ A CSV table is either `key,value` rows with dotted keys (`cold.ttft_ms.mean,1200
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BeforeValidator, Field
+from typing import Any
 
 from pytest_mooncake.errors import PlanError
 from pytest_mooncake.plan.base import Model
-from pytest_mooncake.plan.files import find
+from pytest_mooncake.plan.machine import Count, HardwareGiven, ModelGiven, Number
+from pytest_mooncake.plan.machine_source import with_sheets
 from pytest_mooncake.plan.yaml_source import Location, load, validated
 
-__all__ = ["FiguresFile", "HardwareSheet", "read_figures"]
-
-
-def _no_flag(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a number is needed, not true or false")
-    return value
-
-
-Number = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=0)]
+__all__ = ["FiguresFile", "read_figures"]
 
 
 class DistributionGiven(Model):
@@ -61,43 +49,6 @@ class RoundGiven(Model):
     server_prompt_tokens: Count | None = None
     server_output_tokens: Count | None = None
     engine_in_flight: Number | None = None
-
-
-class ModelGiven(Model):
-    """A model's shape, or the `config.json` that tells it; what is given here outranks the file."""
-
-    config: str | None = None
-    """Path of a Hugging Face config.json, from the figures file's directory."""
-    kv_bytes_per_token: Count | None = None
-    parameters: Number | None = None
-    attention_layers: Count | None = None
-    attention_width: Count | None = None
-
-
-class HardwareSheet(Model):
-    """What one GPU and its links can do at best; peaks are dense bf16, without sparsity."""
-
-    name: str
-    description: str = ""
-    source: str = ""
-    """Where the figures are published."""
-    peak_tflops_per_gpu: Number
-    hbm_gb_per_s_per_gpu: Number
-    hbm_gb: Number | None = None
-    pcie_gb_per_s: Number | None = None
-    """One direction, all lanes."""
-    nic_gbps: Number | None = None
-
-
-class HardwareGiven(Model):
-    """The machines; `sheet` names one of `fixtures/hardware`, what is given here outranks it."""
-
-    sheet: str | None = None
-    gpus: Count | None = None
-    peak_tflops_per_gpu: Number | None = None
-    hbm_gb_per_s_per_gpu: Number | None = None
-    link_gbps: Number | None = None
-    network_gbps: Number | None = None
 
 
 class FiguresFile(Model):
@@ -132,32 +83,7 @@ def read_figures(path: Path, invocation_dir: Path) -> tuple[FiguresFile, dict[st
     """
     given = _table(path) if path.suffix.lower() == ".csv" else load(path, FiguresFile)
     mapping = given.model_dump(exclude_none=True, exclude={"description", "date"})
-    if given.model.config is not None:
-        mapping["model"]["config"] = _config(path, given.model.config)
-    sheet = mapping["hardware"].pop("sheet", None)
-    if sheet is not None:
-        mapping["hardware"] = _sheet(sheet, invocation_dir) | mapping["hardware"]
-    return given, mapping
-
-
-def _sheet(name: str, invocation_dir: Path) -> dict[str, Any]:
-    path = find("hardware", name, invocation_dir)
-    sheet = load(path, HardwareSheet, name=path.stem)
-    known = {
-        "peak_tflops_per_gpu": sheet.peak_tflops_per_gpu,
-        "hbm_gb_per_s_per_gpu": sheet.hbm_gb_per_s_per_gpu,
-        "link_gbps": sheet.nic_gbps,
-    }
-    return {key: value for key, value in known.items() if value is not None}
-
-
-def _config(figures: Path, given: str) -> Any:
-    path = figures.parent / given
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not JSON"
-        raise PlanError(f"{figures}: model.config: {path} cannot be read ({reason}); name a config.json") from None
+    return given, with_sheets(mapping, path, invocation_dir)
 
 
 def _table(path: Path) -> FiguresFile:

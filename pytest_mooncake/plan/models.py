@@ -13,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pytest_mooncake.plan.arrivals import Arrivals
 from pytest_mooncake.plan.base import Model
+from pytest_mooncake.plan.machine import Machine
 from pytest_mooncake.plan.targets import Target as Target
 from pytest_mooncake.plan.targets import TargetsPlan as TargetsPlan
 from pytest_mooncake.records import Rung
@@ -261,6 +262,8 @@ class Plan(Model):
     workload: WorkloadPlan
     targets: TargetsPlan
     economics: EconomicsPlan = EconomicsPlan(example=True)
+    machine: Machine | None = None
+    """Hardware and model, for what physics allows; `None` where nobody told."""
     looks: tuple[PositiveInt, ...] = (3, 4, 5, 6, 8, 10)
     quick: bool = False
     sessions: PositiveInt = 1

@@ -13,6 +13,7 @@ from pytest_mooncake.errors import UsageError
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.arrivals import parse_rate
 from pytest_mooncake.plan.files import find
+from pytest_mooncake.plan.machine_source import read_machine
 from pytest_mooncake.plan.models import (
     EconomicsPlan,
     Plan,
@@ -51,6 +52,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         workload=_arriving(workload_of(options, invocation_dir), options),
         targets=targets_of(options, invocation_dir),
         economics=economics_of(options, invocation_dir),
+        machine=read_machine(options.hardware, invocation_dir) if options.hardware else None,
         looks=_looks(options.trials),
         quick=options.quick,
         sessions=_sessions(options, _looks(options.trials)),

@@ -1,7 +1,7 @@
 """Physical limits of a measured run, as far as the model's shape is known.
 
-The hardware behind an endpoint cannot be asked for; what it would allow at best is computed where a sheet names it
-(`pytest-mooncake judge`). A prompt's bytes and FLOP are known without one.
+The hardware behind an endpoint cannot be asked for; what it would allow at best is computed where a file names it
+(`--mooncake-hardware`). The bytes and FLOP of a prompt are known without one where the stack tells its model's shape.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_mooncake.analysis.figures import machine_from_mapping
 from pytest_mooncake.analysis.geometry import Geometry, geometry_of
 from pytest_mooncake.analysis.limits import Hardware, limits
 from pytest_mooncake.analysis.summary import Summary
@@ -36,10 +37,13 @@ def limits_of(plan: Plan, view: StackView, cold: Summary, warm: Summary) -> Mapp
         cold: figures of the cold rounds.
         warm: figures of the warm rounds.
     """
-    geometry = _geometry(view)
+    geometry, hardware = _geometry(view), Hardware()
+    if plan.machine is not None:
+        told, hardware = machine_from_mapping(plan.machine.model_dump(exclude={"name"}))
+        geometry = told if told != Geometry() else geometry
     if geometry is None or view.simulated:
         return None
-    found = limits(geometry, Hardware(), prompt_tokens=plan.workload.prompt_tokens, cold=cold, warm=warm).to_json()
+    found = limits(geometry, hardware, prompt_tokens=plan.workload.prompt_tokens, cold=cold, warm=warm).to_json()
     return {name: value for name, value in found.items() if value is not None} or None
 
 

@@ -12,6 +12,7 @@ import pytest
 from pytest_mooncake import judging
 from pytest_mooncake.judging import is_decided, is_within_reach, judge, repeats_allowed, rounds_of_valid_trials
 from pytest_mooncake.options import Options
+from pytest_mooncake.plan.machine import Machine
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import (
@@ -505,3 +506,13 @@ def test_two_starts_of_the_stack_are_seen_by_their_left_out_rounds(plan: Plan, e
     other = a_round(20, Kind.COLD, 0, phase=Phase.LEFT_OUT, segment=0)
     told = [judge(plan, VIEW, rounds).details["remarks"][-1]["text"] for rounds in (one, (*one, other))]
     assert ["one engine start" in text for text in told] == [True, False]
+
+
+def test_a_run_is_audited_against_the_machines_it_names(plan: Plan, evidence_only: Script) -> None:
+    machine = Machine(
+        name="m", hardware={"gpus": 1, "peak_tflops_per_gpu": 0.001}, model={"parameters": 1e9}, network_gbps=1
+    )
+    judgement = judge(plan.model_copy(update={"machine": machine}), VIEW, noisy_chain(3, 30))
+    assert judgement.verdict is Verdict.INVALID
+    assert any(reason.startswith("audit: compute:") for reason in judgement.reasons)
+    assert {a.law: a.status for a in judge(plan, VIEW, noisy_chain(3, 30)).audit}["compute"] == "not_applicable"

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from pytest_mooncake.analysis.audit import audit, audit_rounds, is_applicable
 from pytest_mooncake.analysis.counters import engine_in_flight, server_tokens
 from pytest_mooncake.analysis.figures import Distribution, Figures, RoundFigures, figures_from_mapping
+from pytest_mooncake.analysis.geometry import Geometry
+from pytest_mooncake.analysis.limits import Hardware
 from pytest_mooncake.records import AuditFinding, Kind, Round, Scrape
 from tests.unit.analysis.made import a_round, chain, request
 from tests.unit.analysis.spec import QWEN_72B, SPEC_TABLE
@@ -182,3 +184,34 @@ def test_an_open_loop_is_not_held_to_the_laws_of_a_closed_one() -> None:
     found = {one.law: one for one in audit_rounds(chain([(1200, 15)] * 3, [(300, 14)] * 2), None)}
     assert {found[law].status for law in ("closed_loop", "little.cold", "makespan.warm")} == {"not_applicable"}
     assert found["tokens.cold"].status == "held"
+
+
+def test_a_measured_run_is_held_against_its_machines() -> None:
+    """1000 prompt tokens of a model of 1e9 parameters are 2 TFLOP; cold rounds make 1/1.26 requests a second."""
+    rounds = chain([(1200, 15)] * 2, [(300, 15)])
+    model = Geometry(parameters=1e9, kv_bytes_per_token=1000)
+    slow = {
+        one.law: one for one in audit_rounds(rounds, 1, model=model, hardware=Hardware(gpus=1, peak_tflops_per_gpu=1.5))
+    }
+    fast = {
+        one.law: one for one in audit_rounds(rounds, 1, model=model, hardware=Hardware(gpus=2, peak_tflops_per_gpu=9))
+    }
+    assert slow["compute"].status == "broken"
+    assert slow["compute"].left == pytest.approx(2e12 / 1.26, rel=1e-3)
+    assert fast["compute"].status == fast["time.cold"].status == "held"
+    assert {one.law: one for one in audit_rounds(rounds, 1)}["compute"].status == "not_applicable"
+
+
+def test_tokens_that_a_cold_round_reused_cost_no_compute() -> None:
+    half = RoundFigures(requests=2, request_throughput=1.0, prompt_tokens=2000, cached_tokens=1000)
+    whole = replace(half, cached_tokens=0)
+    lefts = [
+        laws(
+            Figures(
+                prompt_tokens=1000, cold=one, warm=RoundFigures(), model=Geometry(parameters=1e9),
+                hardware=Hardware(gpus=1, peak_tflops_per_gpu=3),
+            )
+        )["compute"].left
+        for one in (half, whole)
+    ]  # fmt: skip
+    assert lefts == pytest.approx([1e12, 2e12])

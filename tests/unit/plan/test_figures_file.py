@@ -10,15 +10,9 @@ import pytest
 from pytest_mooncake.analysis.figures import Distribution, Figures, RoundFigures
 from pytest_mooncake.analysis.geometry import Geometry
 from pytest_mooncake.analysis.limits import Hardware
-from pytest_mooncake.plan.figures_file import (
-    DistributionGiven,
-    FiguresFile,
-    HardwareGiven,
-    HardwareSheet,
-    ModelGiven,
-    RoundGiven,
-)
+from pytest_mooncake.plan.figures_file import DistributionGiven, FiguresFile, RoundGiven
 from pytest_mooncake.plan.files import packed_fixtures
+from pytest_mooncake.plan.machine import HardwareGiven, HardwareSheet, ModelGiven
 from pytest_mooncake.plan.yaml_source import load
 
 SHEETS = sorted((packed_fixtures() / "hardware").glob("*.yaml"))

@@ -1,0 +1,76 @@
+"""The machines and the model of a run or of figures: what physics allows follows from them (`analysis.limits`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from pytest_mooncake.plan.base import Model
+
+__all__ = ["Count", "HardwareGiven", "HardwareSheet", "Machine", "MachineFile", "ModelGiven", "Number"]
+
+
+def _no_flag(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=0)]
+
+
+class ModelGiven(Model):
+    """A model's shape, or the `config.json` that tells it; what is given here outranks the file."""
+
+    config: str | None = None
+    """Path of a Hugging Face config.json, from the figures file's directory."""
+    kv_bytes_per_token: Count | None = None
+    parameters: Number | None = None
+    attention_layers: Count | None = None
+    attention_width: Count | None = None
+
+
+class HardwareSheet(Model):
+    """What one GPU and its links can do at best; peaks are dense bf16, without sparsity."""
+
+    name: str
+    description: str = ""
+    source: str = ""
+    """Where the figures are published."""
+    peak_tflops_per_gpu: Number
+    hbm_gb_per_s_per_gpu: Number
+    hbm_gb: Number | None = None
+    pcie_gb_per_s: Number | None = None
+    """One direction, all lanes."""
+    nic_gbps: Number | None = None
+
+
+class HardwareGiven(Model):
+    """The machines; `sheet` names one of `fixtures/hardware`, what is given here outranks it."""
+
+    sheet: str | None = None
+    gpus: Count | None = None
+    peak_tflops_per_gpu: Number | None = None
+    hbm_gb_per_s_per_gpu: Number | None = None
+    link_gbps: Number | None = None
+    network_gbps: Number | None = None
+
+
+class MachineFile(Model):
+    """The file that `--mooncake-hardware` names: keys as in figures to judge."""
+
+    description: str = ""
+    hardware: HardwareGiven = HardwareGiven()
+    model: ModelGiven = ModelGiven()
+    network_gbps: Number | None = None
+
+
+class Machine(Model):
+    """The same with sheet and `config.json` read, as a plan holds it."""
+
+    name: str
+    hardware: dict[str, float] = Field(default_factory=dict)
+    model: dict[str, Any] = Field(default_factory=dict)
+    network_gbps: Number | None = None
