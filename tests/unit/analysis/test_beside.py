@@ -111,3 +111,10 @@ def test_feasibility_holds_no_infinity() -> None:
     assert found is not None
     assert orjson.loads(orjson.dumps(found))["rho"] == 0
     assert found["limit_ratio"] is None
+
+
+def test_seconds_of_a_trial_are_those_of_its_own_kinds() -> None:
+    rounds = [
+        replace(one, started_ns=5 * 10**9, ended_ns=(9 if one.kind == "cold" else 6) * 10**9) for one in noisy(2, 0.3)
+    ]
+    assert trial_seconds([one for one in rounds if one.round != 4]) == pytest.approx(5.0)

@@ -149,3 +149,30 @@ def test_any_text_is_read_or_refused_in_words(text: str, metric: str) -> None:
     with contextlib.suppress(ValueError):
         parsed = parse_target(text, NAMED[metric])
     assert parsed is None or (parsed.ratio is None) != (parsed.bound is None)
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "bound"),
+    [
+        ("<= 1500 ms", "makespan", 1.5), ("<= 2 s", "makespan", 2), ("<= 1.5 min", "makespan", 90),
+        (">= 7 rps", "goodput", 7), (">= 7 requests/s", "goodput", 7), (">= 7 token/s", "output_token_throughput", 7),
+        (">= 7 tokens/s", "output_token_throughput", 7), (">= 100 %", "cached_share", 1), (">= 1", "cached_share", 1),
+        ("<= 3 us", "itl_p99", 0.003),
+    ],
+)  # fmt: skip
+def test_every_unit_has_its_factor(text: str, metric: str, bound: float) -> None:
+    assert parse_target(text, NAMED[metric]).bound == bound
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "refused"),
+    [
+        (">= 0.5x", "ttft_mean", False), (">= 1x", "ttft_mean", False), (">= 1.01x", "ttft_mean", True),
+        ("<= 2x", "request_throughput", False), ("<= 1x", "request_throughput", False),
+        ("<= 0.99x", "request_throughput", True), ("<= 2x", "ttft_mean", False), (">= 0.5x", "goodput", False),
+    ],
+)  # fmt: skip
+def test_only_what_asks_a_metric_to_get_worse_is_refused(text: str, metric: str, refused: bool) -> None:
+    """A limit on how much a metric may improve is odd but means something; one that it must worsen does not."""
+    with pytest.raises(ValueError, match="which is worse") if refused else contextlib.nullcontext():
+        parse_target(text, NAMED[metric])
