@@ -61,6 +61,8 @@ def _stack(stack: StackPlan) -> str:
     if stack.kind == "simulated":
         return "SIMULATED engine and store (no model runs)"
     engines = f"{stack.engine.count} vLLM engine{'s' if stack.engine.count > 1 else ''}"
+    if stack.store_url:
+        return f"start {engines} (connector {stack.connector.kind}) here, against the running store {stack.store_url}"
     return (
         f"start 1 Mooncake master, {stack.store.nodes} storage nodes, {engines} "
         f"(connector {stack.connector.kind}, chunk {stack.connector.chunk_tokens}) on this machine"
@@ -106,9 +108,13 @@ def _stored(plan: Plan, kv: KVGeometry | None, cost: StoreCost | None) -> str:
         return "every cold round's KV (its size is told once the model's geometry is known)"
     return (
         f"{cost.bytes_per_round / 1e6:,.0f} MB of KV a cold round, {cost.objects:,} objects "
-        f"({kv.bytes_per_token:,} B a token), into {_capacity(plan.stack) / 1e9:.1f} GB of store; "
+        f"({kv.bytes_per_token:,} B a token), into {_size(plan.stack)}; "
         "removed again once its warm round is over"
     )
+
+
+def _size(stack: StackPlan) -> str:
+    return "the running store" if stack.store_url else f"{_capacity(stack) / 1e9:.1f} GB of store"
 
 
 def _capacity(stack: StackPlan) -> int:
@@ -117,7 +123,7 @@ def _capacity(stack: StackPlan) -> int:
 
 def _budget(plan: Plan, cost: StoreCost | None) -> str:
     """What the run may have in the store at a time, and whether it would be refused."""
-    own = plan.stack.kind != "attached"
+    own = plan.stack.kind != "attached" and not plan.stack.store_url
     if plan.store_budget_bytes is None and not own:
         return f"{BUDGET_SHARE:.0%} of what is free in the store, where its master tells (--mooncake-store-budget)"
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pytest_mooncake.cache.care import ends_with_the_run
 from pytest_mooncake.cache.counters import split_series
 from pytest_mooncake.cache.preflight import (
     EngineConfig,
@@ -70,7 +71,7 @@ async def subject_of(plan: Plan, view: StackView, environ: Mapping[str, str]) ->
             claims_mooncake=plan.stack.connector.kind == "lmcache",
             resets_prefix_cache=plan.allow_clear != "none",
             removes_all=plan.allow_clear != "none" and view.store is not None,
-            shared_store=not view.provisioned,
+            shared_store=not ends_with_the_run(view),
         ),
     )
 

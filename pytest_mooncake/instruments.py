@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from pytest_mooncake.cache.care import StoreCare
+from pytest_mooncake.cache.care import StoreCare, ends_with_the_run
 from pytest_mooncake.cache.clear import Permission
 from pytest_mooncake.cache.expect import object_bytes
 from pytest_mooncake.cache.plan_cost import check_budget, free_bytes
@@ -117,7 +117,7 @@ def _checked_budget(plan: Plan, view: StackView, care: StoreCare, planned: Plann
         None if per_round is None else per_round * rounds,
         free_bytes=free_bytes(care.seen),
         budget_bytes=plan.store_budget_bytes,
-        provisioned=view.provisioned,
+        provisioned=ends_with_the_run(view),
     )
 
 

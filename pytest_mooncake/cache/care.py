@@ -25,7 +25,7 @@ from pytest_mooncake.records import Kind, Scrape, StackView, Store
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["StoreCare", "can_carry_tags"]
+__all__ = ["StoreCare", "can_carry_tags", "ends_with_the_run"]
 
 RPC_PORT = 50051
 """Mooncake's default, tried where only the master's admin port is known."""
@@ -48,6 +48,11 @@ def can_carry_tags(view: StackView, seen: tuple[Scrape, ...]) -> bool:
     return len(engines) == len(view.engines) and all(
         any(series.startswith("lmcache:") for series in scrape.samples) for scrape in engines
     )
+
+
+def ends_with_the_run(view: StackView) -> bool:
+    """Whether the store was started here too, so that all of it may be used and nothing can stay in it."""
+    return view.provisioned and not view.details.get("shared_store")
 
 
 class StoreCare:
@@ -98,6 +103,9 @@ class StoreCare:
         self._seen = await self._read()
         self._tagged = can_carry_tags(self._view, self._seen)
         self._store, self._why_kept = await _removable(self._view, tagged=self._tagged)
+        proof_tag = self._view.details.get("proof_tag")
+        if self._store is not None and isinstance(proof_tag, str) and not ends_with_the_run(self._view):
+            await self._remove(self._session, self._store, proof_tag, part=None, timeout_s=REMOVAL_S)
         if self._permission is not Permission.NONE:
             await self._clear((Layer.ENGINE, Layer.STORE) if self._view.store else (Layer.ENGINE,))
 
@@ -156,7 +164,7 @@ class StoreCare:
             self._store, self._why_kept = None, done.detail
 
     def _what_stays(self) -> list[str]:
-        ends_with_us = self._view.provisioned
+        ends_with_us = ends_with_the_run(self._view)
         if self._store is not None or ends_with_us:
             return []
         how = f", recognisable by @run%{self._run_id}" if self._tagged else ""

@@ -102,6 +102,8 @@ class StackPlan(Model):
     isolate: Literal["auto", "never"] = "auto"
     """`auto` puts the stack into a network namespace of its own where that is possible."""
     ready_timeout_s: PositiveFloat = 240.0
+    store_url: str | None = None
+    """`mooncakestore://host:port`, the RPC address of a master that runs: engines are started here and join it."""
     urls: tuple[str, ...] = ()
     model_name: str | None = None
     api_key_env: str | None = None

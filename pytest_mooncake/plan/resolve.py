@@ -34,6 +34,7 @@ DEFAULT_LOOKS = (3, 4, 5, 6, 8, 10)
 MOST_TRIALS = 100
 MOST_WORKERS = 64
 _ATTACHED_ONLY = ("model", "api_key_env", "header_env", "master", "metadata", "metrics")
+STORE_SCHEME = "mooncakestore://"
 _TIMEOUTS = ("first-token", "between-chunks", "request", "run")
 
 
@@ -79,7 +80,7 @@ def _stem(value: str | None) -> str:
 
 
 def _refuse_contradictions(options: Options) -> None:
-    if options.url and options.stack:
+    if options.url and options.stack and not _names_store(options):
         raise UsageError(
             "--mooncake-url attaches to what already runs and --mooncake-stack starts one: give only one of them"
         )
@@ -100,7 +101,49 @@ def _refuse_contradictions(options: Options) -> None:
         )
 
 
+def _names_store(options: Options) -> bool:
+    """Whether `--mooncake-url` names a store that runs, not engines."""
+    return any(url.startswith(STORE_SCHEME) for url in options.url)
+
+
+def _on_running_store(options: Options, invocation_dir: Path) -> StackPlan:
+    """Engines of a local stack, started here against a store that runs."""
+    if len(options.url) > 1:
+        raise UsageError(
+            f"--mooncake-url {options.url[0]}: a store is named alone; engines are started here against it"
+        )
+    orphan = next((name for name in ("model", "api_key_env", "header_env", "metrics") if getattr(options, name)), None)
+    if orphan:
+        flag = f"--mooncake-{orphan.replace('_', '-')}"
+        raise UsageError(f"{flag} describes engines that run; with {STORE_SCHEME}host:port they are started here")
+    _check_store_url(options.url[0])
+    for flag, given in (("master", options.master), ("metadata", options.metadata)):
+        if given:
+            _check_url(f"--mooncake-{flag}", given)
+    name = options.stack or "local"
+    stack = load(find("stacks", name, invocation_dir), StackPlan, name=_stem(name))
+    if stack.kind != "local":
+        raise UsageError(f"--mooncake-stack {name}: only a local stack's engines can join a running store")
+    joined = {"store_url": options.url[0].rstrip("/"), "master_url": options.master, "metadata_url": options.metadata}
+    return stack.model_copy(update={**joined, "isolate": "never"})
+
+
+def _check_store_url(url: str) -> None:
+    parts = urlsplit(url)
+    try:
+        complete = bool(parts.hostname and parts.port)
+    except ValueError:
+        complete = False
+    if not complete or parts.username or parts.path.strip("/"):
+        raise UsageError(
+            f"--mooncake-url {STORE_SCHEME}…: expected {STORE_SCHEME}host:port, "
+            "with the master's RPC port (50051 by default)"
+        )
+
+
 def _stack(options: Options, invocation_dir: Path) -> StackPlan:
+    if _names_store(options):
+        return _on_running_store(options, invocation_dir)
     if not options.url:
         name = options.stack or "local"
         return load(find("stacks", name, invocation_dir), StackPlan, name=_stem(name))
@@ -129,11 +172,6 @@ def _check_url(flag: str, url: str) -> None:
         port_ok = parts.port is None or parts.port > 0
     except ValueError as error:
         raise UsageError(f"{flag} {url}: not a URL ({error}); write http://host:port") from None
-    if parts.scheme == "mooncakestore" and flag == "--mooncake-url":
-        raise UsageError(
-            f"{flag} {url}: starting engines against a running store is not built yet; "
-            "give the http:// address of an engine that uses it, and --mooncake-master for the store's counters"
-        )
     if parts.scheme not in {"http", "https"} or not parts.hostname or not port_ok:
         raise UsageError(f"{flag} {url}: not an address; write http://host:port or https://host")
     if parts.username or parts.password:

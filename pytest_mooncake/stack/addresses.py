@@ -20,8 +20,8 @@ def engine_url(text: str, option: str = "--mooncake-url") -> str:
     """
     if text.strip().lower().startswith(f"{_STORE_SCHEME}:"):
         raise UsageError(
-            f"{option} {_shown(text)}: engines are not provisioned against a running store yet; give the "
-            "http(s):// address of engines that use it, with --mooncake-master http://host:9003 for its counters"
+            f"{option} {_shown(text)}: names a store and no engine; give the http(s):// address of "
+            "engines that use it, with --mooncake-master http://host:9003 for its counters"
         )
     parts = _split(text, option)
     path = parts.path.rstrip("/")

@@ -62,7 +62,7 @@ def e21(subject: Subject) -> Iterator[Finding]:
     pool = subject.node_segment_bytes + sum(e.ranks * _segment_bytes(e) for e in subject.engines if _has_store(e))
     watermark = float((subject.master_flags or {}).get("eviction_high_watermark_ratio", DEFAULT_WATERMARK))
     need = _round_bytes(subject.workload, subject.kv)
-    if pool * watermark < need * 1.1:
+    if pool and pool * watermark < need * 1.1:  # a pool of 0 is one whose nodes nobody told
         yield _finding(
             "E21",
             f"the pool holds {pool * watermark / 2**30:.3g} GiB below its watermark, a round stores "

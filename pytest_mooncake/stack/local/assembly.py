@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from pytest_mooncake.stack.local.readiness import (
     Deadline,
     Ended,
     Progress,
+    Proof,
     Watch,
     answers,
     exit_words,
@@ -104,7 +106,7 @@ def assemble(plan: StackPlan, supervisor: Supervisor, *, log_dir: Path, progress
             name, port = f"vllm-{index}", site.ports.engines[index]
             watch.until(name, "loading", answers(port, "/health"))
             work.ready.add(name)
-            prove(watch, plan, name, port, site.ports.admin)
+            prove(watch, plan, name, port, loopback_port(components.admin_url(site)), site.proof_tag)
     return Assembled(
         plan=plan,
         site=site,
@@ -138,6 +140,8 @@ def _prepare(plan: StackPlan, supervisor: Supervisor, watch: Watch, log_dir: Pat
         model=model.publish(target, lambda out: _build(run_tool, shape, out)),
         ports=Ports.assign(plan, free_ports(Ports.count(plan))),
         environ=os.environ,
+        store=components.RunningStore.of(plan),
+        proof_tag=f"proof-{secrets.token_hex(4)}",
     )
     _write_configuration(plan, site)
     return heads, site
@@ -196,11 +200,13 @@ def _start_all(work: _Work) -> None:
     """Start everything; returns when master and nodes answer."""
     plan, site, ports = work.plan, work.site, work.site.ports
     fork = plan.engine.launcher == "fork" and site.parts.can_fork
-    work.start(components.master(plan, site))
+    if site.store is None:
+        work.start(components.master(plan, site))
     for index in range(plan.engine.count):
         _start_engine(work, index, fork=fork)
-    work.watch.until("master", "its metrics", answers(ports.admin, "/metrics"))
-    for index in range(plan.store.nodes):
+    if site.store is None:
+        work.watch.until("master", "its metrics", answers(ports.admin, "/metrics"))
+    for index in range(components.nodes_of(plan)):
         work.start(components.node(plan, site, index))
     for index, port in enumerate(ports.node_http):
         work.watch.until(f"node-{index}", "its metrics", answers(port, "/metrics"))
@@ -229,15 +235,23 @@ def _fork_is_blameless(log: Path) -> bool:
     return HANDED_OVER in said and ENGINE_CORE not in said
 
 
-def prove(watch: Watch, plan: StackPlan, name: str, port: int, admin_port: int) -> None:
-    """Prove one engine: served, and where it has a cache, stored and read back."""
+def loopback_port(url: str) -> int | None:
+    """The port of an address on this machine; None elsewhere."""
+    parts = urlsplit(url)
+    return parts.port if parts.hostname in {components.HOST, "localhost"} else None
+
+
+def prove(watch: Watch, plan: StackPlan, name: str, port: int, admin_port: int | None, tag: str) -> None:
+    """Prove one engine: served, and where it has a cache whose counters are on this machine, stored and read back."""
     rng = random.Random(os.urandom(16))  # noqa: S311 - prompts nobody has sent before
     prompt = proof_prompt(PROOF_CHUNKS * plan.connector.chunk_tokens + 1, plan.model.vocab, rng)
-    if plan.connector.kind == "none":
-        prove_served(watch, name, port, MODEL_NAME, prompt)
+    tagged = tag if plan.connector.kind == "lmcache" else None
+    proof = Proof(component=name, port=port, model=MODEL_NAME, prompt=prompt, tag=tagged)
+    if plan.connector.kind == "none" or admin_port is None:
+        prove_served(watch, proof)
     else:
         nearer_tier = plan.engine.prefix_caching or plan.connector.local_cpu
-        prove_store(watch, name, port, MODEL_NAME, prompt, admin_port, nearer_tier=nearer_tier)
+        prove_store(watch, proof, admin_port, nearer_tier=nearer_tier)
 
 
 def prove_again(plan: StackPlan, view: StackView, progress: Progress) -> None:
@@ -253,6 +267,8 @@ def prove_again(plan: StackPlan, view: StackView, progress: Progress) -> None:
         progress=progress,
         deadline=Deadline(limit_s=plan.ready_timeout_s),
     )
-    admin = urlsplit(view.store.master_url).port if view.store else None
+    admin = loopback_port(view.store.master_url) if view.store else None
     for index, engine in enumerate(view.engines):
-        prove(watch, plan, f"vllm-{index}", urlsplit(engine.url).port or 0, admin or 0)
+        prove(
+            watch, plan, f"vllm-{index}", urlsplit(engine.url).port or 0, admin, view.details.get("proof_tag", "proof")
+        )

@@ -39,12 +39,12 @@ class Ports:
     @classmethod
     def count(cls, plan: StackPlan) -> int:
         """How many ports a stack needs."""
-        return 3 + 2 * plan.store.nodes + plan.engine.count
+        return 3 + 2 * nodes_of(plan) + plan.engine.count
 
     @classmethod
     def assign(cls, plan: StackPlan, free: tuple[int, ...]) -> Ports:
         """Give `count` free ports out."""
-        nodes = plan.store.nodes
+        nodes = nodes_of(plan)
         return cls(
             rpc=free[0],
             admin=free[1],
@@ -52,6 +52,33 @@ class Ports:
             nodes=free[3 : 3 + nodes],
             node_http=free[3 + nodes : 3 + 2 * nodes],
             engines=free[3 + 2 * nodes :],
+        )
+
+
+def nodes_of(plan: StackPlan) -> int:
+    """Storage nodes to start: none where a store runs."""
+    return 0 if plan.store_url else plan.store.nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningStore:
+    """A store that was there before: where its master takes calls, tells its counters, and has its metadata server."""
+
+    rpc_address: str
+    admin_url: str
+    metadata_url: str
+
+    @classmethod
+    def of(cls, plan: StackPlan) -> RunningStore | None:
+        """The store that a plan names, with Mooncake's usual ports where it names none."""
+        if plan.store_url is None:
+            return None
+        address = plan.store_url.partition("://")[2].strip("/")
+        host = address.rpartition(":")[0]
+        return cls(
+            rpc_address=address,
+            admin_url=(plan.master_url or f"http://{host}:9003").rstrip("/"),
+            metadata_url=plan.metadata_url or f"http://{host}:8080/metadata",
         )
 
 
@@ -66,16 +93,24 @@ class Site:
     model: Path
     ports: Ports
     environ: Mapping[str, str]
+    store: RunningStore | None = None
+    proof_tag: str = "proof"
+    """In the keys of what the engines stored to prove themselves."""
 
     @property
     def metadata_url(self) -> str:
         """Mooncake's HTTP metadata server."""
-        return f"http://{HOST}:{self.ports.metadata}/metadata"
+        return self.store.metadata_url if self.store else f"http://{HOST}:{self.ports.metadata}/metadata"
 
     @property
     def master_address(self) -> str:
         """The master's RPC address."""
-        return f"{HOST}:{self.ports.rpc}"
+        return self.store.rpc_address if self.store else f"{HOST}:{self.ports.rpc}"
+
+
+def admin_url(site: Site) -> str:
+    """Where the master tells its counters."""
+    return site.store.admin_url if site.store else f"http://{HOST}:{site.ports.admin}"
 
 
 def base_env(site: Site) -> dict[str, str]:

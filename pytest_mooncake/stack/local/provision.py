@@ -8,8 +8,10 @@ from pytest_mooncake.errors import StackError
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import StackView
 from pytest_mooncake.stack.local.assembly import assemble
+from pytest_mooncake.stack.local.components import RunningStore
 from pytest_mooncake.stack.local.logs import useful_lines
 from pytest_mooncake.stack.local.readiness import Progress
+from pytest_mooncake.stack.local.running_store import require_store
 from pytest_mooncake.stack.local.view import exposure, view_of
 from pytest_mooncake.stack.process import Supervisor, birth
 
@@ -22,7 +24,12 @@ def start_stack(plan: StackPlan, supervisor: Supervisor, *, log_dir: Path, progr
     Raises:
         MissingPartError: Something is not installed; the message says the command that installs it.
         StackError: A component died or did not get ready; `details` holds its last useful log lines.
+        EndpointError: A running store that was named is not there.
     """
+    store = RunningStore.of(plan)
+    if store is not None:
+        progress(f"looking for the store at {store.rpc_address}")
+        require_store(store)
     assembled = assemble(plan, supervisor, log_dir=log_dir, progress=progress)
     exposed = exposure(supervisor)
     for sentence in exposed:

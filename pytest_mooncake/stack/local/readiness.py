@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pytest_mooncake.errors import StackError
 from pytest_mooncake.stack.local import http
 from pytest_mooncake.stack.local.logs import port_taken, useful_lines
 
-__all__ = ["Deadline", "Ended", "Watch", "prove_served", "prove_store"]
+__all__ = ["Deadline", "Ended", "Proof", "Watch", "prove_served", "prove_store"]
 
 TICK_S = 0.1
 STORE_S = 30.0
@@ -138,36 +139,40 @@ def proof_prompt(tokens: int, vocab: int, rng: random.Random) -> list[int]:
     return [300 + int((vocab - 300) * rng.random()) for _ in range(tokens)]
 
 
-def prove_served(watch: Watch, component: str, port: int, model: str, prompt: list[int]) -> None:
-    """Let the engine serve `prompt`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What an engine proves itself with. `tag` enters LMCache's keys, so that what a proof stores can be told apart."""
+
+    component: str
+    port: int
+    model: str
+    prompt: list[int]
+    tag: str | None = None
+
+
+def prove_served(watch: Watch, proof: Proof) -> None:
+    """Let the engine serve the prompt.
 
     Raises:
         StackError: It does not answer with 200, or died over it.
     """
-    body = {"model": model, "prompt": prompt, "max_tokens": 1, "temperature": 0}
+    body: dict[str, Any] = {"model": proof.model, "prompt": proof.prompt, "max_tokens": 1, "temperature": 0}
+    if proof.tag:
+        body["kv_transfer_params"] = {"lmcache.tag.run": proof.tag}
     limit_s = max(1.0, watch.deadline.limit_s - watch.deadline.elapsed_s)
-    status, text = http.post(port, "/v1/completions", body, limit_s)
+    status, text = http.post(proof.port, "/v1/completions", body, limit_s)
     if status == 200:
         return
     watch.sleep(1.0 if status is None else 0.0)  # a dying process takes a moment to be reaped
     watch.check_alive()
-    log = watch.log_of(component)
+    log = watch.log_of(proof.component)
     said = f"{status or 'no answer'} {' '.join(text.split())[:200]}"
-    message = f"{component} does not serve a prompt of {len(prompt)} tokens: {said}; its log: {log}"
+    message = f"{proof.component} does not serve a prompt of {len(proof.prompt)} tokens: {said}; its log: {log}"
     raise StackError(message, useful_lines(log))
 
 
-def prove_store(
-    watch: Watch,
-    component: str,
-    port: int,
-    model: str,
-    prompt: list[int],
-    admin_port: int,
-    *,
-    nearer_tier: bool = False,
-) -> None:
-    """Store `prompt`'s chunks through the engine and read them back, by the master's own counters.
+def prove_store(watch: Watch, proof: Proof, admin_port: int, *, nearer_tier: bool = False) -> None:
+    """Store the prompt's chunks through the engine and read them back, by the master's own counters.
 
     Where the plan asks for a tier nearer than the store (prefix caching, LMCache's CPU memory), that one answers, and
     reading back cannot be proven.
@@ -176,10 +181,10 @@ def prove_store(
         StackError: Nothing was stored, or what was stored is not read.
     """
     keys, hits = counter(admin_port, KEYS), counter(admin_port, HITS)
-    watch.progress(f"{component} answers; storing and reading back {PROOF_CHUNKS} chunks")
-    prove_served(watch, component, port, model, prompt)
+    watch.progress(f"{proof.component} answers; storing and reading back {PROOF_CHUNKS} chunks")
+    prove_served(watch, proof)
     watch.until(
-        component,
+        proof.component,
         f"{PROOF_CHUNKS} chunks stored in Mooncake ({KEYS} was {keys:.0f})",
         lambda: counter(admin_port, KEYS) >= keys + PROOF_CHUNKS,
         STORE_S,
@@ -190,10 +195,12 @@ def prove_store(
 
     def read_back() -> bool:
         # a key is counted when its put starts, so the first attempt may come before it has ended
-        prove_served(watch, component, port, model, prompt)
+        prove_served(watch, proof)
         return counter(admin_port, HITS) >= hits + PROOF_CHUNKS
 
-    watch.until(component, f"{PROOF_CHUNKS} chunks read back from Mooncake ({HITS} was {hits:.0f})", read_back, STORE_S)
+    watch.until(
+        proof.component, f"{PROOF_CHUNKS} chunks read back from Mooncake ({HITS} was {hits:.0f})", read_back, STORE_S
+    )
 
 
 def counter(admin_port: int, name: str) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
 from pytest_mooncake.stack.local import model
 from pytest_mooncake.stack.local.assembly import Assembled
-from pytest_mooncake.stack.local.components import HOST, MODEL_NAME
+from pytest_mooncake.stack.local.components import HOST, MODEL_NAME, admin_url
 from pytest_mooncake.stack.process import Supervisor
 
 __all__ = ["exposure", "view_of"]
@@ -45,7 +45,7 @@ def _engine(port: int) -> Engine:
 def _store(assembled: Assembled) -> Store:
     site = assembled.site
     return Store(
-        master_url=f"http://{HOST}:{site.ports.admin}",
+        master_url=admin_url(site),
         metadata_url=site.metadata_url,
         rpc_address=site.master_address,
         node_urls=tuple(f"http://{HOST}:{port}/metrics" for port in site.ports.node_http),
@@ -58,7 +58,10 @@ def _components(assembled: Assembled) -> dict[str, str]:
     connectors = {"lmcache": f" with lmcache {versions['lmcache']}", "mooncakestore": " with MooncakeStoreConnector"}
     connector = connectors.get(plan.connector.kind, ", no KV connector")
     segment = f"{plan.store.segment_bytes / 2**30:g} GiB"
+    store = assembled.site.store
     found = {"master": f"mooncake_master, {mooncake}, RPC on {HOST}:{ports.rpc}"}
+    if store is not None:
+        found = {"master": f"Mooncake master on {store.rpc_address}, not started here"}
     for index, port in enumerate(ports.nodes):
         found[f"node-{index}"] = f"mooncake_client, {mooncake}, {segment} on {HOST}:{port} ({plan.store.protocol})"
     for index, port in enumerate(ports.engines):
@@ -120,4 +123,6 @@ def _details(assembled: Assembled, supervisor: Supervisor) -> dict[str, Any]:
         "model_path": str(site.model),
         "launchers": dict(assembled.launchers),
         "connector": assembled.plan.connector.kind,
+        "shared_store": site.store is not None,
+        "proof_tag": site.proof_tag,
     }
