@@ -51,10 +51,6 @@ class Opening:
             self.cut_short = f"the first {self.size} requests all failed; the last with: {fault}"
             self._decided.set()
 
-    def is_over(self) -> bool:
-        """Whether the round was cut short."""
-        return self.cut_short is not None
-
     async def wait_after_failure(self) -> None:
         """Wait until it is known whether the round goes on."""
         await self._decided.wait()
@@ -72,8 +68,6 @@ async def closed_loop(bodies: Bodies, send: Send, opening: Opening, turns: Turns
         ready_ns = began_ns
         while opening.cut_short is None and (prepared := bodies.take()) is not None:
             prepared, due_ns = await turns.come(prepared)
-            if opening.is_over():
-                return
             ready_ns = max(ready_ns, due_ns)
             outcome = await send(prepared, intended_ns=ready_ns, ready_ns=ready_ns)
             ready_ns = outcome.free_ns

@@ -37,10 +37,7 @@ def workload_of(options: Options, invocation_dir: Path) -> WorkloadPlan:
     if plan.trace is not None:
         data["trace"] = plan.trace.model_dump(exclude_unset=True) | _limits_of_trace(plan.trace, numbers)
         numbers = {key: number for key, number in numbers.items() if key not in _LIMITS}
-    try:
-        return WorkloadPlan.model_validate(data | numbers)
-    except ValidationError as error:
-        raise _refusal(value, error) from None
+    return WorkloadPlan.model_validate(data | numbers)
 
 
 def _loaded(value: str, invocation_dir: Path) -> WorkloadPlan:
