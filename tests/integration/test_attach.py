@@ -391,7 +391,7 @@ async def test_options_that_contradict_each_other() -> None:
     assert "is given twice" in await complaint(url, f"{url}/v1")
     assert "2 --mooncake-metrics for 1 --mooncake-url" in await complaint(url, metrics_urls=(url, url))
     assert "no use without --mooncake-master" in await complaint(url, metadata_url=url)
-    assert "not provisioned against a running store yet" in await complaint("mooncakestore://h:50051")
+    assert "names a store and no engine" in await complaint("mooncakestore://h:50051")
 
 
 async def test_credentials_in_an_address_are_refused() -> None:

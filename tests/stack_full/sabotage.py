@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
@@ -21,6 +22,8 @@ from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import Evidence, StackView, Status, Verdict
+from pytest_mooncake.stack.local.parts import find_parts
+from pytest_mooncake.stack.local.ports import free_ports
 from pytest_mooncake.stack.namespace import enter
 
 PROMPT_TOKENS = 2304
@@ -153,3 +156,61 @@ def requests_of(prompts: Sequence[tuple[int, ...]], model: str, params: dict[str
         json.dumps({"model": model, "prompt": prompt, "max_tokens": 1, "kv_transfer_params": params}).encode()
         for prompt in prompts
     ]
+
+
+@dataclass(frozen=True)
+class RunningStore:
+    """A master and a storage node that were started by somebody else: by the test, outside of any stack."""
+
+    rpc: str
+    admin: str
+    metadata: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"url": (f"mooncakestore://{self.rpc}",), "master": self.admin, "metadata": self.metadata}
+
+    def keys(self) -> set[str]:
+        with urllib.request.urlopen(f"{self.admin}/get_all_keys", timeout=5) as response:
+            return {key for key in response.read().decode().split("\n") if key}
+
+
+def running_store(held: ExitStack, tmp_path: Path) -> RunningStore:
+    """Start one; it holds eight keys of a tenant of its own."""
+    parts, loopback = find_parts(), "127.0.0.1"
+    rpc, admin, metadata, node, http = free_ports(5)
+    store = RunningStore(
+        rpc=f"{loopback}:{rpc}",
+        admin=f"http://{loopback}:{admin}",
+        metadata=f"http://{loopback}:{metadata}/metadata",
+    )
+    master = [f"-rpc_port={rpc}", f"-rpc_address={loopback}", f"-metrics_port={admin}", f"-metrics_host={loopback}"]
+    master += ["-enable_http_metadata_server=true", f"-http_metadata_server_port={metadata}"]
+    _start(held, [str(parts.master), *master], tmp_path / "master.log")
+    _wait(f"{store.admin}/metrics")
+    client = [f"-host={loopback}", f"-port={node}", f"-global_segment_size={2**30}", "-protocol=tcp"]
+    client += [f"-master_server_address={store.rpc}", f"-metadata_server={store.metadata}"]
+    _start(held, [str(parts.node), *client, "-enable_http_server=true", f"-http_port={http}"], tmp_path / "node.log")
+    _wait(f"http://{loopback}:{http}/metrics")
+    order = json.dumps({"master": store.rpc, "metadata": store.metadata})
+    env = os.environ | {"MC_TCP_BIND_ADDRESS": loopback}
+    subprocess.run([sys.executable, str(HERE / "put.py")], input=order, text=True, check=True, env=env)
+    assert len(store.keys()) == 8
+    return store
+
+
+def _start(held: ExitStack, command: list[str], log: Path) -> None:
+    env = os.environ | {"MC_TCP_BIND_ADDRESS": "127.0.0.1"}
+    with log.open("wb") as file:
+        process = held.enter_context(subprocess.Popen(command, stdout=file, stderr=file, env=env))
+    held.callback(process.kill)
+
+
+def _wait(url: str) -> None:
+    for _ in range(150):
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"{url} never answered")

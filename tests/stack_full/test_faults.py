@@ -13,7 +13,7 @@ import pytest
 
 from pytest_mooncake.cache.care import NONCE_DIGITS
 from pytest_mooncake.cache.keys import run_tag
-from pytest_mooncake.errors import StackError, UsageError
+from pytest_mooncake.errors import EndpointError, StackError, UsageError
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import StackView, Status, Verdict
 from pytest_mooncake.workload.nonce import round_nonce
@@ -29,6 +29,7 @@ from tests.stack_full.sabotage import (
     post,
     requests_of,
     run,
+    running_store,
 )
 
 pytestmark = [pytest.mark.stack, pytest.mark.full]
@@ -67,6 +68,31 @@ def test_vllms_own_connector_is_accounted_for_by_its_own_formulae(tmp_path: Path
     assert gate["correct_text"].status is Status.HELD
     assert gate["cached_at_chunk_edges"].status is Status.HELD
     assert "finds nothing" in gate["cache_salt"].observed, "the salt is part of this connector's keys"
+
+
+def test_a_store_that_runs_is_joined_used_and_left_as_it_was_found(tmp_path: Path) -> None:
+    with ExitStack() as held:
+        store = running_store(held, tmp_path)
+        theirs = store.keys()
+        outcome = run(tmp_path, plan_of(tmp_path, **store.options))
+        assert broken(outcome) == {}
+        assert outcome.view.details["shared_store"]
+        assert store.keys() == theirs, "all keys of the run are gone, and no key of the other tenant"
+        assert [reason for reason in outcome.judgement.reasons if "stay in the store" in reason] == []
+
+
+def test_clearing_a_store_with_somebody_elses_keys_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    with ExitStack() as held:
+        store = running_store(held, tmp_path)
+        theirs = store.keys()
+        with pytest.raises(UsageError, match="8 of them not from this run"):
+            run(tmp_path, plan_of(tmp_path, allow_clear="1", **store.options))
+        assert store.keys() == theirs
+
+
+def test_a_store_that_is_not_there_is_said_before_an_engine_starts(tmp_path: Path) -> None:
+    with pytest.raises(EndpointError, match=r"mooncakestore://127\.0\.0\.1:1: .*RPC port"):
+        run(tmp_path, plan_of(tmp_path, url=("mooncakestore://127.0.0.1:1",)))
 
 
 def _store_what_comes_next(plan: Plan, view: StackView) -> None:

@@ -53,12 +53,12 @@ def test_the_rest_of_an_address_is_kept(text: str, expected: str) -> None:
         ("http://h:1/v1/chat/completions", "give the base of the API, not one of its paths: http://h:1"),
         ("http://h:1/v1/models/", "give the base of the API, not one of its paths: http://h:1"),
         ("http://h:1/completions", "give the base of the API, not one of its paths: http://h:1"),
-        ("mooncakestore://h:50051", "not provisioned against a running store yet"),
+        ("mooncakestore://h:50051", "names a store and no engine"),
         ("http://user:SECRET@h:1", "no credentials in an address"),
         ("http://SECRET@h", "no credentials in an address"),
         ("http://user:SECRET@h:x", "expected http(s)://host:port"),
         ("http://h:x/?key=SECRET", "expected http(s)://host:port"),
-        ("mooncakestore://user:SECRET@h:50051", "not provisioned"),
+        ("mooncakestore://user:SECRET@h:50051", "names a store and no engine"),
     ],
 )
 def test_an_address_that_cannot_be_meant_is_one_line_without_secrets(text: str, says: str) -> None:

@@ -26,6 +26,7 @@ class World:
     view: StackView
     removal: Removal = field(default_factory=lambda: Removal(removed=10, left=0, detail="10 keys of this run removed"))
     parts: list[str | None] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     evicted: float = 0.0
     engine: dict[str, float] = field(default_factory=lambda: dict(LMCACHE))
@@ -35,11 +36,10 @@ class World:
         master = Scrape(source="master", at_ns=0, samples={"master_evicted_key_count": self.evicted})
         return (engine, master)
 
-    async def remove(
-        self, _session: object, _store: Store, _run: str, *, part: str | None, timeout_s: float
-    ) -> Removal:
+    async def remove(self, _session: object, _store: Store, run: str, *, part: str | None, timeout_s: float) -> Removal:
         assert timeout_s > 0
         self.parts.append(part)
+        self.tags.append(run)
         return self.removal
 
     def note(self, event: str, **values: Any) -> None:
@@ -175,3 +175,21 @@ async def test_without_a_store_nothing_is_said() -> None:
     await chain(care)
     await care.finish()
     assert world.events == []
+
+
+async def test_what_the_engines_stored_to_prove_themselves_goes_from_a_store_that_stays(rpc: str) -> None:
+    shared = {"connector": "lmcache", "shared_store": True, "proof_tag": "proof-1"}
+    world = World(local(rpc, details=shared))
+    await world.care().start()
+    assert world.tags == ["proof-1"]
+    own = World(local(rpc, details=shared | {"shared_store": False}))
+    await own.care().start()
+    assert own.tags == []
+
+
+async def test_a_shared_store_is_never_said_to_end_with_the_run() -> None:
+    world = World(local("127.0.0.1:1", details={"connector": "lmcache", "shared_store": True}))
+    care = world.care()
+    await care.start()
+    await care.finish()
+    assert world.sentences[0].startswith("keys of this run stay in the store")

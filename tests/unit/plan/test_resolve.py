@@ -92,7 +92,12 @@ def test_timeouts_are_given_by_name(tmp_path: Path) -> None:
         ({"url": ("ftp://host",)}, "write http://host:port"),
         ({"url": ("http://host:99999",)}, "not a URL"),
         ({"url": ("http://user:pw@host",)}, "--mooncake-api-key-env"),
-        ({"url": ("mooncakestore://h:50051",)}, "--mooncake-master"),
+        ({"url": ("mooncakestore://h",)}, "mooncakestore://host:port"),
+        ({"url": ("mooncakestore://h:port",)}, "mooncakestore://host:port"),
+        ({"url": ("mooncakestore://h:50051", "http://h:8000")}, "a store is named alone"),
+        ({"url": ("mooncakestore://h:50051",), "model": "m"}, "--mooncake-model describes engines that run"),
+        ({"url": ("mooncakestore://h:50051",), "stack": "simulated"}, "only a local stack's engines"),
+        ({"url": ("mooncakestore://h:50051",), "master": "h:9003"}, "--mooncake-master"),
         ({"url": URL, "master": "9003"}, "--mooncake-master 9003"),
         ({"stack": "locl"}, "did you mean 'local'?"),
         ({"stack": "zzz"}, "known names: local, local-mooncakestore, simulated"),
@@ -172,3 +177,13 @@ def test_the_cold_tax_is_asked_for_where_a_connector_is_started_here(tmp_path: P
         planned(tmp_path, cold_tax=True, url=URL)
     with pytest.raises(UsageError, match="the stack 'bare' has no connector"):
         planned(tmp_path, cold_tax=True, stack="bare.yaml")
+
+
+def test_a_running_store_is_joined_by_engines_of_a_local_stack(tmp_path: Path) -> None:
+    plan = planned(tmp_path, url=("mooncakestore://store.example:50051/",), master="http://store.example:9004")
+    stack = plan.stack
+    assert (stack.kind, stack.store_url, stack.isolate) == ("local", "mooncakestore://store.example:50051", "never")
+    assert stack.master_url == "http://store.example:9004"
+    assert plan.evidence is Rung.STORE
+    other = planned(tmp_path, url=("mooncakestore://h:50051",), stack="local-mooncakestore").stack
+    assert (other.connector.kind, other.store_url) == ("mooncakestore", "mooncakestore://h:50051")

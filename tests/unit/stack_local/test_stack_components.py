@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,29 @@ def test_nothing_of_the_users_environment_reaches_a_component_that_could_change_
         assert not {"LMCACHE_LOCAL_CPU", "MOONCAKE_CONFIG_PATH", "VLLM_USE_V1", "http_proxy"} & set(command.env)
         assert "PYTHONDONTWRITEBYTECODE" not in command.env
         assert command.env["NO_PROXY"] == "127.0.0.1,localhost"
+
+
+def test_engines_that_join_a_running_store_are_all_that_is_started() -> None:
+    plan = make_plan(store_url="mooncakestore://10.0.0.9:50051")
+    store = components.RunningStore.of(plan)
+    assert store == components.RunningStore(
+        rpc_address="10.0.0.9:50051", admin_url="http://10.0.0.9:9003", metadata_url="http://10.0.0.9:8080/metadata"
+    )
+    site = dataclasses.replace(make_site(plan), store=store)
+    assert Ports.count(plan) == 3 + 1
+    assert site.ports.nodes == ()
+    settings = components.lmcache_settings(plan, site)["extra_config"]
+    assert settings["mooncake_master_server_addr"] == "10.0.0.9:50051"
+    assert settings["metadata_server"] == "http://10.0.0.9:8080/metadata"
+    assert components.admin_url(site) == "http://10.0.0.9:9003"
+
+
+def test_the_places_of_a_running_store_that_are_told_win() -> None:
+    told = {"master_url": "http://h:1/", "metadata_url": "http://h:2/metadata"}
+    store = components.RunningStore.of(make_plan(store_url="mooncakestore://h:50051", **told))
+    assert store is not None
+    assert (store.admin_url, store.metadata_url) == ("http://h:1", "http://h:2/metadata")
+    assert components.RunningStore.of(make_plan()) is None
 
 
 def test_vllms_own_connector_reads_its_file_and_gives_no_memory_to_the_pool() -> None:
