@@ -38,7 +38,11 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse what cannot be meant before anything is collected."""
+    """Hand out the fixtures; refuse what cannot be meant before anything is collected."""
+    from pytest_mooncake import fixtures
+
+    # not `pytest_plugins`: for that pytest would look through every installed distribution once more
+    config.pluginmanager.register(fixtures, "mooncake-fixtures")
     options = options_of(config)
     if options.any_given:
         if getattr(config.option, "numprocesses", None):
@@ -139,6 +143,3 @@ def _session(config: pytest.Config) -> MooncakeSession:
 def mooncake_session(request: pytest.FixtureRequest) -> MooncakeSession:
     """State of this session's run; the other fixtures are made from it."""
     return _session(request.config)
-
-
-pytest_plugins = ("pytest_mooncake.fixtures",)
