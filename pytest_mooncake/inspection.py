@@ -177,17 +177,18 @@ def _cgroup_limit() -> int | None:
 
 async def _of_servers(plan: Plan, view: StackView, environ: Mapping[str, str]) -> dict[str, Any]:
     """Ask engines that somebody else started: what their metrics say of cache, block size and connector."""
-    from pytest_mooncake.stack.probe import Prober, api_key
+    from pytest_mooncake.plan.credentials import credentials_of
+    from pytest_mooncake.stack.probe import Prober
 
     if view.simulated:
         return {}
-    async with Prober(api_key(plan.stack.api_key_env, environ), plan.stack.api_key_env, PROBE_S) as prober:
+    async with Prober(credentials_of(plan.stack, environ), PROBE_S) as prober:
         engines = [await _ask_engine(prober, i, engine) for i, engine in enumerate(view.engines)]
     return {"engines": tuple(engines)}
 
 
 async def _ask_engine(prober: Prober, index: int, engine: Engine) -> EngineConfig:
-    answer = await prober.try_get(engine.metrics_url, key=True) if engine.metrics_url else None
+    answer = await prober.try_get(engine.metrics_url) if engine.metrics_url else None
     text = answer.text if answer is not None and answer.status == 200 else ""
     conf = await _ask_lmcache(prober, engine)
     return told_by_metrics(f"engine {index}", text, lmcache=conf)

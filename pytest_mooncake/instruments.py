@@ -16,12 +16,12 @@ from pytest_mooncake.cache.quiesce import quiesce
 from pytest_mooncake.cache.scrape import scrape, sources_of
 from pytest_mooncake.experiment import Instruments, Step
 from pytest_mooncake.judging import judge
-from pytest_mooncake.load.headers import header_in
 from pytest_mooncake.load.own_error import OwnError
 from pytest_mooncake.load.round import RoundResult, RoundSpec
 from pytest_mooncake.load.schedule import Scheduled, offsets_of
 from pytest_mooncake.load.shares import worker_count
 from pytest_mooncake.load.workers import run_round_in_workers
+from pytest_mooncake.plan.credentials import Credentials, credentials_of
 from pytest_mooncake.records import (
     Kind,
     PlannedRequest,
@@ -38,7 +38,7 @@ from pytest_mooncake.workload.registry import build
 from pytest_mooncake.workload.tokens import Pool, TokenPool
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, ClientSession
 
     from pytest_mooncake.plan.models import Plan
 
@@ -69,8 +69,9 @@ async def instruments_for(
     """
     import aiohttp
 
-    headers = auth_headers(plan, environ)
-    async with aiohttp.ClientSession(trust_env=False) as http:
+    credentials = credentials_of(plan.stack, environ)
+    headers = credentials.headers
+    async with aiohttp.ClientSession(trust_env=False, middlewares=(_sender_of(credentials),)) as http:
         api = await _api(plan, view, http, headers)
         workload = await build(plan.workload, view, http=http, headers=headers, run_id=plan.run_id, api=api)
         planned = workload.planned(view.kv.chunk_tokens if view.kv else None)
@@ -151,15 +152,15 @@ async def _probe(
     )
 
 
-def auth_headers(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
-    """The bearer header and the one more that the plan names variables for; never recorded or printed.
+def _sender_of(credentials: Credentials) -> ClientMiddlewareType:
+    """Give whatever is asked of the endpoint (counters, tokenizer, caches) its credentials; nothing else gets them."""
 
-    Raises:
-        UsageError: the variable of the header is not set, or holds no header.
-    """
-    key, extra = plan.stack.api_key_env, plan.stack.header_env
-    headers = {"Authorization": f"Bearer {environ[key]}"} if key else {}
-    return headers | (header_in(extra, environ) if extra else {})
+    async def send(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        for name, value in credentials.headers_for(str(request.url)).items():
+            request.headers.setdefault(name, value)
+        return await handler(request)
+
+    return send
 
 
 async def _api(

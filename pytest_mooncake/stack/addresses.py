@@ -54,12 +54,6 @@ def metrics_url(text: str, option: str = "--mooncake-metrics") -> str:
     return _join(parts, parts.path.rstrip("/") or "/metrics")
 
 
-def origin(url: str) -> str:
-    """Return scheme, host and port of a URL: what a secret may be sent to."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
 def _split(text: str, option: str) -> SplitResult:
     text = text.strip()
     try:
@@ -77,7 +71,7 @@ def _split(text: str, option: str) -> SplitResult:
     if port == 0:
         raise UsageError(f"{option} {_shown(text)}: port 0 is no port; expected 1 to 65535")
     if parts.query or parts.fragment:
-        raise UsageError(f"{option} {_shown(origin(text) + parts.path)}: an address takes no '?…' or '#…'")
+        raise UsageError(f"{option} {_shown(_join(parts, parts.path))}: an address takes no '?…' or '#…'")
     return parts
 
 

@@ -2,7 +2,7 @@
 
 Nothing is generated and nothing is cleared here: only `GET`s, and one empty `POST` (which every server refuses) where
 an endpoint lists no models. Redirects are not followed and proxies not used, so that what is measured is the address
-that was given, and a key never reaches another host.
+that was given, and secrets never reach another host (`plan.credentials`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.errors import EndpointError, UsageError
+from pytest_mooncake.plan.credentials import credentials_of
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
-from pytest_mooncake.stack.addresses import admin_url, engine_url, metrics_url, origin
-from pytest_mooncake.stack.probe import Answer, Prober, api_key, printable
+from pytest_mooncake.stack.addresses import admin_url, engine_url, metrics_url
+from pytest_mooncake.stack.probe import Answer, Prober, printable
 
 if TYPE_CHECKING:
     from pytest_mooncake.plan.models import StackPlan
@@ -45,7 +46,7 @@ async def attach(
 
     Args:
         plan: stack plan of kind `attached`.
-        environ: where the variable named by `plan.api_key_env` is looked up.
+        environ: where the variables named by `plan.api_key_env` and `plan.header_env` are looked up.
         progress: called with one line for each thing that is waited for.
         timeout_s: limit of each single probe.
 
@@ -58,7 +59,7 @@ async def attach(
     """
     urls = tuple(engine_url(url) for url in plan.urls)
     _check(plan, urls)
-    async with Prober(api_key(plan.api_key_env, environ), plan.api_key_env, timeout_s) as prober:
+    async with Prober(credentials_of(plan, environ), timeout_s) as prober:
         served: list[_Served] = []
         for place, url in enumerate(urls):
             progress(f"asking {url} what it serves")
@@ -85,7 +86,7 @@ def _check(plan: StackPlan, urls: Sequence[str]) -> None:
 
 
 async def _look(prober: Prober, url: str, name: str | None, given_metrics: str | None) -> _Served:
-    answer = await prober.get(f"{url}/v1/models", key=True)
+    answer = await prober.get(f"{url}/v1/models")
     if answer.status in _ABSENT and name is not None:
         card: Mapping[str, Any] = {"id": name}
         listed: tuple[str, ...] = ()
@@ -110,7 +111,7 @@ def _models_hint(url: str, answer: Answer, *, named: bool) -> str:
 async def _require_generation(prober: Prober, url: str, models: Answer) -> None:
     """Tell a gateway without a model list from an address where there is no API at all."""
     for path in ("/v1/completions", "/v1/chat/completions"):
-        answer = await prober.post_nothing(f"{url}{path}", key=True)
+        answer = await prober.post_nothing(f"{url}{path}")
         answer.require_welcome()
         if answer.status not in _ABSENT:
             return
@@ -151,9 +152,9 @@ def _some(ids: Sequence[str]) -> str:
 async def _metrics(prober: Prober, url: str, given: str | None) -> str | None:
     """Return where vLLM's counters are; a place that was named must show them, the usual one may."""
     if given is None:
-        answer = await prober.try_get(f"{url}/metrics", key=True)
+        answer = await prober.try_get(f"{url}/metrics")
         return answer.url if answer is not None and answer.status == 200 and "vllm:" in answer.text else None
-    answer = await prober.get(given, key=origin(given) == origin(url))
+    answer = await prober.get(given)
     answer.require_ok(hint="does --mooncake-metrics name an engine's metrics address?")
     if "vllm:" not in answer.text:
         raise answer.error("shows no counters of vLLM (vllm:…): does --mooncake-metrics name the engine?")
@@ -161,7 +162,7 @@ async def _metrics(prober: Prober, url: str, given: str | None) -> str | None:
 
 
 async def _version(prober: Prober, url: str) -> str | None:
-    answer = await prober.try_get(f"{url}/version", key=True)
+    answer = await prober.try_get(f"{url}/version")
     if answer is None or answer.status != 200:
         return None
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -14,32 +13,11 @@ from typing import Any, Self
 import aiohttp
 
 from pytest_mooncake.errors import EndpointError
+from pytest_mooncake.plan.credentials import Credentials
 
 _BODY_BYTES = 4 * 2**20
 """More of an answer is never read."""
 _EXCERPT_CHARS = 160
-_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
-
-
-def api_key(variable: str | None, environ: Mapping[str, str]) -> str | None:
-    """Return the secret in the environment variable `variable`; `None` when no variable was named.
-
-    Raises:
-        EndpointError: the variable is not set, is empty or holds what no header can carry. A name that does not look
-            like one is not repeated: it may be the key itself.
-    """
-    if variable is None:
-        return None
-    shown = variable if _VARIABLE.fullmatch(variable) else "(name not shown: it may be a key)"
-    key = environ.get(variable, "").strip()
-    if not key:
-        raise EndpointError(
-            f"--mooncake-api-key-env {shown}: no such environment variable, or it is empty; the option takes the NAME "
-            "of a variable that holds the key"
-        )
-    if not key.isascii() or not key.isprintable():
-        raise EndpointError(f"--mooncake-api-key-env {shown}: its value holds characters that no header can carry")
-    return key
 
 
 def printable(text: object) -> str:
@@ -49,7 +27,7 @@ def printable(text: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back: status, the text (at most 4 MiB), a few headers. `key_option` says how a key can be given."""
+    """What came back: status, the text (at most 4 MiB), a few headers. `remedy` helps who is refused."""
 
     method: str
     url: str
@@ -59,7 +37,7 @@ class Answer:
     location: str
     retry_after: str
     server: str
-    key_option: str
+    remedy: str
 
     def error(self, what: str) -> EndpointError:
         """Return the error that says `what` of this answer."""
@@ -68,7 +46,7 @@ class Answer:
     def require_welcome(self) -> None:
         """Raise if the server knows us not, is busy or sends us elsewhere: what no other path would change."""
         if self.status in (401, 403):
-            raise self.error(f"refuses us ({self._reason()}): {self.key_option}{self._said()}")
+            raise self.error(f"refuses us ({self._reason()}): {self.remedy}{self._said()}")
         if self.status == 429:
             wait = f", Retry-After {self.retry_after}" if self.retry_after else ""
             raise self.error(f"limits our rate ({self._reason()}{wait}): try later, or raise the limit{self._said()}")
@@ -104,22 +82,16 @@ class Answer:
 
 
 class Prober:
-    """Sends single requests and keeps the key to itself.
+    """Sends single requests; secrets go where they belong and are never shown, not even when a server repeats them.
 
     Args:
-        key: bearer token, sent only where asked for and never shown, not even when a server repeats it.
-        variable: name of the variable it came from.
+        credentials: what requests to the endpoint's own origins carry.
         timeout_s: limit of a whole request.
     """
 
-    def __init__(self, key: str | None, variable: str | None, timeout_s: float) -> None:
-        self._key = key
+    def __init__(self, credentials: Credentials, timeout_s: float) -> None:
+        self._credentials = credentials
         self._timeout_s = timeout_s
-        self._key_option = (
-            f"is the key in ${variable} (--mooncake-api-key-env) the right one?"
-            if key
-            else "name the variable that holds its key with --mooncake-api-key-env"
-        )
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -139,36 +111,34 @@ class Prober:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, url: str, *, key: bool = False) -> Answer:
-        """Send a GET, with the key if `key`.
+    async def get(self, url: str) -> Answer:
+        """Send a GET.
 
         Raises:
             EndpointError: nothing that is HTTP came back.
         """
-        return await self._send("GET", url, key=key, body=None)
+        return await self._send("GET", url, body=None)
 
-    async def post_nothing(self, url: str, *, key: bool = False) -> Answer:
+    async def post_nothing(self, url: str) -> Answer:
         """Send an empty JSON object, which a generation endpoint refuses and any other address does not know.
 
         Raises:
             EndpointError: nothing that is HTTP came back.
         """
-        return await self._send("POST", url, key=key, body=b"{}")
+        return await self._send("POST", url, body=b"{}")
 
-    async def try_get(self, url: str, *, key: bool = False) -> Answer | None:
+    async def try_get(self, url: str) -> Answer | None:
         """Send a GET and return `None` where `get` raises."""
         try:
-            return await self.get(url, key=key)
+            return await self.get(url)
         except EndpointError:
             return None
 
-    async def _send(self, method: str, url: str, *, key: bool, body: bytes | None) -> Answer:
+    async def _send(self, method: str, url: str, *, body: bytes | None) -> Answer:
         assert self._session is not None  # noqa: S101 - only ever called inside the context
-        headers = {"Accept": "application/json, text/plain, */*"}
+        headers = {"Accept": "application/json, text/plain, */*", **self._credentials.headers_for(url)}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        if key and self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
         try:
             async with self._session.request(
                 method, url, headers=headers, data=body, allow_redirects=False
@@ -179,22 +149,19 @@ class Prober:
 
     def _answer(self, method: str, url: str, response: aiohttp.ClientResponse, text: str) -> Answer:
         def header(name: str) -> str:
-            return _excerpt(self._redacted(response.headers.get(name, "")))
+            return _excerpt(self._credentials.redacted(response.headers.get(name, "")))
 
         return Answer(
             method=method,
             url=url,
             status=response.status,
-            text=self._redacted(text),
+            text=self._credentials.redacted(text),
             content_type=header("Content-Type"),
             location=re.sub(r"//[^/@]*@", "//***@", header("Location")),
             retry_after=header("Retry-After"),
             server=header("Server"),
-            key_option=self._key_option,
+            remedy=self._credentials.remedy,
         )
-
-    def _redacted(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
 
 
 async def _text(response: aiohttp.ClientResponse) -> str:

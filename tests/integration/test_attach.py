@@ -15,10 +15,11 @@ import aiohttp
 import pytest
 
 from pytest_mooncake.errors import EndpointError, MooncakeError, UsageError
+from pytest_mooncake.plan.credentials import api_key
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import KVGeometry, StackView
 from pytest_mooncake.stack.attach import attach
-from pytest_mooncake.stack.probe import api_key, printable
+from pytest_mooncake.stack.probe import printable
 from pytest_mooncake.stack.simulated import SIMULATED_NOTE
 from pytest_mooncake.stack.simulated.serving import serving
 from tests.integration.faulty import (

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_mooncake.errors import UsageError
-from pytest_mooncake.stack.addresses import admin_url, engine_url, metrics_url, origin
+from pytest_mooncake.stack.addresses import admin_url, engine_url, metrics_url
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,3 @@ def test_an_admin_address_is_taken_with_or_without_its_metrics_page() -> None:
 def test_a_metrics_address_without_a_path_means_the_usual_one() -> None:
     assert metrics_url("http://h:1") == metrics_url("http://h:1/metrics/") == "http://h:1/metrics"
     assert metrics_url("http://h:1/a/prom") == "http://h:1/a/prom"
-
-
-def test_a_secret_may_go_where_scheme_host_and_port_are_the_same() -> None:
-    assert origin("http://h:1/metrics") == origin("http://h:1/v1")
-    assert origin("http://h:1") != origin("https://h:1")

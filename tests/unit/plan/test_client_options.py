@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_mooncake.errors import UsageError
-from pytest_mooncake.load.headers import header_in
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.arrivals import Arrivals, parse_rate
+from pytest_mooncake.plan.credentials import header_in
 from pytest_mooncake.plan.resolve import resolve
 
 ATTACHED = ("http://127.0.0.1:1",)
