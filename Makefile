@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest -p no:cacheprovider
 ARGS ?=
-COVERAGE ?= 90
+COVERAGE ?= 95
 DONE := build/full
 
 .PHONY: help acceptance setup setup-test check test test-full chromium clean
@@ -32,7 +32,8 @@ check: setup-test
 
 test: check
 	rm -f .coverage .coverage.*
-	$(PYTEST) tests/unit tests/plugin tests/integration -m "not full" -q --cov --cov-report=
+	$(PYTEST) tests/unit tests/integration -m "not full" -q -n 2 --dist loadfile --cov --cov-report=
+	$(PYTEST) tests/plugin -m "not full" -q --cov --cov-append --cov-report=
 	$(PYTEST) tests/stack -q --cov --cov-append --cov-report=
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 
