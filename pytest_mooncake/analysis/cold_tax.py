@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pytest_mooncake.analysis.contrast import t_quantile
 from pytest_mooncake.analysis.summary import Summary, summarise
 from pytest_mooncake.records import Round
 
@@ -100,12 +101,10 @@ def _welch(
         return None
     from statistics import variance
 
-    from scipy.stats import t
-
     parts = [(variance(side) / len(side), len(side) - 1) for side in (top, bottom)]
     squared = math.fsum(part for part, _ in parts)
     if squared == 0:
         return math.exp(effect), math.exp(effect)
     df = squared**2 / math.fsum(part**2 / own for part, own in parts)
-    half = float(t.ppf((1 + confidence) / 2, df)) * math.sqrt(squared)
+    half = t_quantile((1 + confidence) / 2, df) * math.sqrt(squared)
     return math.exp(effect - half), math.exp(effect + half)
