@@ -64,6 +64,8 @@ def a_round(number: int, requests: int, generator: np.random.Generator) -> Colum
         cached_tokens=np.zeros(requests, dtype=np.int64),
         output_tokens=np.full(requests, 128),
         ttft_ms=ttft_ms,
+        ttft_user_ms=ttft_ms,
+        ttft_vllm_ms=ttft_ms,
         tpot_ms=tpot_ms,
         e2e_ms=(last_ns - sent_ns) / 1e6,
         gap_ms=np.repeat(tpot_ms, 3) * 42,

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 MISSING = -1
 _SOURCES = (
     "round", "engine", "sent_ns", "first_token_ns", "last_token_ns", "done_ns", "output_tokens_planned",
-    "prompt_tokens", "cached_tokens", "output_tokens",
+    "prompt_tokens", "cached_tokens", "output_tokens", "intended_ns", "ready_ns", "first_role_ns",
 )  # fmt: skip
 """Fields of a record, in the order of the integers that hold them."""
 _INTEGERS = (
     "round", "engine", "sent_ns", "first_token_ns", "last_token_ns", "done_ns", "planned_tokens",
-    "prompt_tokens", "cached_tokens", "output_tokens", "failed", "first_chunk_tokens",
+    "prompt_tokens", "cached_tokens", "output_tokens", "intended_ns", "ready_ns", "first_role_ns",
+    "failed", "first_chunk_tokens",
 )  # fmt: skip
+_NOT_KEPT = {"failed", "first_chunk_tokens", "intended_ns", "ready_ns", "first_role_ns"}
 _FAILED = _INTEGERS.index("failed")
 
 
@@ -51,6 +53,8 @@ class Columns:
     cached_tokens: NDArray[Any]
     output_tokens: NDArray[Any]
     ttft_ms: NDArray[Any]
+    ttft_user_ms: NDArray[Any]
+    ttft_vllm_ms: NDArray[Any]
     tpot_ms: NDArray[Any]
     e2e_ms: NDArray[Any]
     gap_ms: NDArray[Any]
@@ -67,7 +71,7 @@ def columns_of(records: Iterable[RequestRecord]) -> Columns:
         records: requests of any number of rounds, in any order.
 
     Returns:
-        Their columns; only the chunk times of successful requests are held beside twelve integers a request.
+        Their columns; only the chunk times of successful requests are held beside fifteen integers a request.
     """
     read = attrgetter(*_SOURCES)
     builder = ColumnBuilder()
@@ -98,7 +102,7 @@ def _row(values: Sequence[int | None], chunk_tokens: Sequence[int], *, failed: b
 
 
 class ColumnBuilder:
-    """Takes requests one by one and holds them flat: twelve integers each, and the chunks of successful ones."""
+    """Takes requests one by one and holds them flat: fifteen integers each, and the chunks of successful ones."""
 
     def __init__(self) -> None:
         self._table = array("q")
@@ -122,8 +126,10 @@ class ColumnBuilder:
         has_tokens = (first != MISSING) & (last != MISSING) & (table["output_tokens"] != MISSING) & (decoded > 0)
         return Columns(
             failed=table["failed"] == 1,
-            **{name: table[name] for name in _INTEGERS if name not in ("failed", "first_chunk_tokens")},
+            **{name: table[name] for name in _INTEGERS if name not in _NOT_KEPT},
             ttft_ms=_milliseconds(first - sent, (first != MISSING) & (sent != MISSING)),
+            ttft_user_ms=_milliseconds(first - table["intended_ns"], first != MISSING),
+            ttft_vllm_ms=_ttft_as_vllm_counts(table),
             tpot_ms=_milliseconds(last - first, has_tokens) / np.where(has_tokens, decoded, 1),
             e2e_ms=_milliseconds(last - sent, (last != MISSING) & (sent != MISSING)),
             gap_ms=gap_ms,
@@ -136,6 +142,20 @@ def pooled(parts: Sequence[Columns]) -> Columns:
     import numpy as np
 
     return Columns(**{one.name: np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Columns)})
+
+
+def _ttft_as_vllm_counts(table: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """From the free slot (without slots: the intended time) to the first chunk, one with a role and no text included.
+
+    Source: vLLM 0.32.0, `vllm/benchmarks/lib/endpoint_request_func.py`: the clock starts before `session.post`, behind
+    the semaphore of `--max-concurrency`, and stops at the first chunk with `choices`.
+    """
+    import numpy as np
+
+    first, role, ready = table["first_token_ns"], table["first_role_ns"], table["ready_ns"]
+    stop = np.where(role == MISSING, first, np.minimum(role, first))
+    start = np.where(ready == MISSING, table["intended_ns"], ready)
+    return _milliseconds(stop - start, first != MISSING)
 
 
 def _milliseconds(difference_ns: NDArray[Any], measured: NDArray[Any]) -> NDArray[Any]:

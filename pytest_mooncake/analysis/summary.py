@@ -1,8 +1,9 @@
 """What requests come to: TTFT, TPOT, ITL and E2E of one request; means, percentiles and rates of rounds.
 
-Definitions (binding, `docs/reference/metrics.md`): TTFT runs from the last byte sent to the first chunk with output;
+Definitions (binding, `docs/explanation/client.md`): TTFT runs from the last byte sent to the first chunk with output;
 TPOT is (last token - first token) / (output tokens - tokens in the first chunk); E2E runs from send to last token;
-request throughput is successes / makespan, the makespan runs from the first send to the last token.
+request throughput is successes / makespan, the makespan runs from the first send to the last token. Two further TTFTs
+stand beside the headline: the user's, and the one that vLLM's benchmark counts.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ class Summary:
     itl_ms: Spread
     chunk_gap_ms: Spread
     e2e_ms: Spread
+    ttft_user_ms: Spread = Spread()
+    """What a user waits: from the intended send, so that a client or a slot that is late counts."""
+    ttft_vllm_ms: Spread = Spread()
+    """As `vllm bench serve` counts: from before the send (connecting included) to the first chunk, a role's too."""
     request_throughput: float | None
     output_token_throughput: float | None
     makespan_s: float | None
@@ -79,6 +84,8 @@ class Summary:
             "requests": self.requests,
             "failed": self.failed,
             "ttft_ms": self.ttft_ms.to_json(),
+            "ttft_user_ms": self.ttft_user_ms.to_json(),
+            "ttft_vllm_ms": self.ttft_vllm_ms.to_json(),
             "tpot_ms": self.tpot_ms.to_json(),
             "itl_ms": self.itl_ms.to_json(),
             "chunk_gap_ms": self.chunk_gap_ms.to_json(),
@@ -160,6 +167,8 @@ def summarise_columns(columns: Columns) -> Summary:
         requests=len(columns),
         failed=failed,
         ttft_ms=spread(columns.ttft_ms[succeeded], failed),
+        ttft_user_ms=spread(columns.ttft_user_ms[succeeded], failed),
+        ttft_vllm_ms=spread(columns.ttft_vllm_ms[succeeded], failed),
         tpot_ms=spread(columns.tpot_ms[succeeded], failed),
         itl_ms=_weighted_spread(columns, lost_tokens),
         chunk_gap_ms=spread(columns.gap_ms, 0),

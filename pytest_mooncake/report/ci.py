@@ -11,7 +11,8 @@ from typing import Any
 from pytest_mooncake.records import Claim, Verdict
 from pytest_mooncake.report import escape, numbers, reasons
 from pytest_mooncake.report.document import Report
-from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
+from pytest_mooncake.report.labels import Catalogue, Lang, catalogue, definitions
+from pytest_mooncake.report.own_error import own_error
 from pytest_mooncake.report.rows import rows
 
 SUMMARY_BYTES = 1024 * 1024
@@ -126,12 +127,23 @@ def _short_report(report: Report, words: Catalogue) -> str:
         head,
         "\n>\n".join(notes),
         _table(report, words),
+        _counted(report, words),
         words("result.met", met=met, of=of),
         "\n".join(why),
         f"**{words(f'advice.{reasons.advice_key(report)}')}**",
         escape.markdown(report.run_id),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _counted(report: Report, words: Catalogue) -> str:
+    """How the figures of the table are counted and how wrong the client was; nothing for figures from elsewhere."""
+    if report.protocol is None:
+        return ""
+    formulae = definitions(words)
+    named = (("TTFT", "ttft_ms"), ("TPOT", "tpot_ms"), (words("metric.request_throughput"), "request_throughput"))
+    told = [own_error(report, words), *(f"{name} = {formulae[key]}" for name, key in named)]
+    return "  \n".join(escape.markdown(line) for line in told if line)
 
 
 def _table(report: Report, words: Catalogue) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 from pytest_mooncake.report import evidence, reasons
 from pytest_mooncake.report.document import Report
-from pytest_mooncake.report.labels import Catalogue
-from pytest_mooncake.report.rows import Row, rows
+from pytest_mooncake.report.labels import Catalogue, definitions
+from pytest_mooncake.report.own_error import own_error
+from pytest_mooncake.report.rows import Row, other_ttfts, rows
 from pytest_mooncake.report.setting import rows_of
 from pytest_mooncake.report.tax import tax_rows
 
@@ -19,6 +20,9 @@ def shared(report: Report, words: Catalogue) -> dict[str, Any]:
         "r": report,
         "words": words,
         "rows": table,
+        "other_ttfts": other_ttfts(report, words),
+        "own_error": own_error(report, words),
+        "definitions": definitions(words),
         "e": report.economics,
         "advice": reasons.advice_key(report),
         "reasons": reasons.reasons(report, words),

@@ -32,6 +32,7 @@ from pytest_mooncake.records import (
     Verdict,
 )
 from pytest_mooncake.report.business import case_of_run
+from pytest_mooncake.report.labels import catalogue, definitions
 from pytest_mooncake.report.physical import limits_of
 from pytest_mooncake.report.setting import Setting, setting_of
 from pytest_mooncake.report.side import Side
@@ -61,6 +62,7 @@ class ClientSummary:
     loop_lag_ms: Mapping[str, float | None]
     send_delay_ms: Mapping[str, float | None]
     bias_ms: float | None
+    itl_bias_ms: float | None
     error_p99_ms: float | None
     cpu_us_per_chunk: float | None
     saturated: bool | None
@@ -178,6 +180,7 @@ class Report:
             "economics": self.economics.to_json() if self.economics else None,
             "cold_tax": self.cold_tax.to_json() if self.cold_tax else None,
             "limits": dict(self.limits) if self.limits else None,
+            "definitions": definitions(catalogue("en")) if self.protocol else None,
             "beside": {name: self.judgement.details.get(name) for name in BESIDE},
         }
 
@@ -297,6 +300,7 @@ def _client(rounds: Sequence[Round]) -> ClientSummary:
             "max": _worst(health, "send_delay_max_ms"),
         },
         bias_ms=_worst(health, "bias_ms"),
+        itl_bias_ms=_worst(health, "itl_bias_ms"),
         error_p99_ms=_worst(health, "error_p99_ms"),
         cpu_us_per_chunk=cpu_s * 1e6 / chunks if chunks else None,
         saturated=any(_is_saturated(r) for r in chain) if chain else None,

@@ -49,6 +49,12 @@ def pairs() -> Mapping[str, tuple[str, str]]:
     return {f"{section}.{key}": tuple(pair) for section, pairs in sections.items() for key, pair in pairs.items()}
 
 
+def definitions(words: Catalogue) -> dict[str, str]:
+    """Every metric's formula by the name that `report.json` gives it."""
+    section = "definition."
+    return {key.removeprefix(section): text for key, text in words.entries.items() if key.startswith(section)}
+
+
 def plain(heading: str) -> str:
     """A heading without the symbol before it, which needs a font that not every reader's machine has.
 

@@ -5,13 +5,14 @@ Digits are few on purpose: some readers compare them as strings from one run to 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pytest_mooncake.analysis.summary import Spread
 from pytest_mooncake.records import Claim, Verdict
 from pytest_mooncake.report.ci import EXIT_CODES
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.escape import one_line
+from pytest_mooncake.report.labels import catalogue, definitions
 from pytest_mooncake.report.side import Side
 
 DIGITS = 4
@@ -24,27 +25,48 @@ FAMILIES = {
     "mooncake_claim_ratio": "warm/cold ratio of a claim: estimate, interval and target",
     "mooncake_claim_verdict": "1 for the verdict of a claim, 0 for the others",
     "mooncake_ttft_seconds": "time to first token",
+    "mooncake_ttft_user_seconds": "time to first token as users feel it",
+    "mooncake_ttft_vllm_seconds": "time to first token as vLLM's benchmark counts it",
     "mooncake_tpot_seconds": "time per output token",
     "mooncake_e2e_seconds": "time from send to last token",
     "mooncake_request_throughput": "successful requests per second",
     "mooncake_output_token_throughput": "output tokens per second",
     "mooncake_requests": "requests by outcome",
     "mooncake_cached_share": "share of prompt tokens that the cache served (0-1)",
+    "mooncake_client_error_seconds": "the client's own error: bias of TTFT and of ITL, P99 of both",
 }
+DEFINED = {
+    "mooncake_ttft_seconds": "ttft_ms",
+    "mooncake_ttft_user_seconds": "ttft_user_ms",
+    "mooncake_ttft_vllm_seconds": "ttft_vllm_ms",
+    "mooncake_tpot_seconds": "tpot_ms",
+    "mooncake_e2e_seconds": "e2e_ms",
+    "mooncake_request_throughput": "request_throughput",
+    "mooncake_output_token_throughput": "output_token_throughput",
+    "mooncake_claim_ratio": "ratios",
+}
+"""Families whose help ends in the formula of their figures, by its name in `report.json`."""
 
 
 def text(report: Report) -> str:
     """OpenMetrics text, one family after the other, ended by `# EOF`; what was not measured is left out."""
     collected = {name: list(samples) for name, samples in _families(report).items()}
-    lines = [line for name in FAMILIES if collected[name] for line in _family(name, collected[name])]
+    formulae = definitions(catalogue("en")) if report.protocol else {}
+    helps = {name: _help(name, formulae) for name in FAMILIES}
+    lines = [line for name in FAMILIES if collected[name] for line in _family(name, helps[name], collected[name])]
     return "\n".join([*lines, "# EOF"]) + "\n"
 
 
-def _family(name: str, samples: list[Sample]) -> Iterator[str]:
+def _help(name: str, formulae: Mapping[str, str]) -> str:
+    formula = formulae.get(DEFINED.get(name, ""))
+    return f"{FAMILIES[name]}: {formula}" if formula else FAMILIES[name]
+
+
+def _family(name: str, told: str, samples: list[Sample]) -> Iterator[str]:
     yield f"# TYPE {name} gauge"
     if name.endswith("_seconds"):
         yield f"# UNIT {name} seconds"
-    yield f"# HELP {name} {FAMILIES[name]}"
+    yield f"# HELP {name} {told}"
     for suffix, labels, value in samples:
         joined = ",".join(f'{key}="{_escaped(label)}"' for key, label in labels.items())
         yield f"{name}{suffix}{{{joined}}} {value:.{DIGITS}g}" if joined else f"{name}{suffix} {value:.{DIGITS}g}"
@@ -58,12 +80,15 @@ def _families(report: Report) -> dict[str, Iterator[Sample]]:
         "mooncake_claim_ratio": (sample for claim in claims for sample in _ratios(claim)),
         "mooncake_claim_verdict": (s for claim in claims for s in _one_hot(claim.verdict, {"claim": claim.id})),
         "mooncake_ttft_seconds": _spreads(report, "ttft_ms"),
+        "mooncake_ttft_user_seconds": _spreads(report, "ttft_user_ms"),
+        "mooncake_ttft_vllm_seconds": _spreads(report, "ttft_vllm_ms"),
         "mooncake_tpot_seconds": _spreads(report, "tpot_ms"),
         "mooncake_e2e_seconds": _spreads(report, "e2e_ms"),
         "mooncake_request_throughput": _rates(report, "request_throughput"),
         "mooncake_output_token_throughput": _rates(report, "output_token_throughput"),
         "mooncake_requests": _requests(report),
         "mooncake_cached_share": _cached(report),
+        "mooncake_client_error_seconds": _client_error(report),
     }
 
 
@@ -114,6 +139,19 @@ def _cached(report: Report) -> Iterator[Sample]:
     for side, summary in _sides(report):
         if summary.cached_tokens is not None and summary.prompt_tokens:
             yield "", {"side": side}, summary.cached_tokens / summary.prompt_tokens
+
+
+def _client_error(report: Report) -> Iterator[Sample]:
+    client = report.client
+    if client is None:
+        return
+    for kind, value in (
+        ("ttft_bias", client.bias_ms),
+        ("itl_bias", client.itl_bias_ms),
+        ("p99", client.error_p99_ms),
+    ):
+        if value is not None:
+            yield "", {"kind": kind}, value / 1000
 
 
 def _escaped(label: str) -> str:

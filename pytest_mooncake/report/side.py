@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pytest_mooncake.analysis.figures import Distribution, RoundFigures
@@ -26,6 +26,8 @@ class PartialSummary:
     prompt_tokens: int | None
     cached_tokens: int | None
     output_tokens: int | None
+    ttft_user_ms: Spread = field(default_factory=Spread)
+    ttft_vllm_ms: Spread = field(default_factory=Spread)
 
     def to_json(self) -> dict[str, Any]:
         """As in `report.json`."""

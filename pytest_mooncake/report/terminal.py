@@ -13,6 +13,7 @@ from pytest_mooncake.report import bars, evidence, phrases
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
 from pytest_mooncake.report.numbers import MISSING, percent
+from pytest_mooncake.report.own_error import own_error
 from pytest_mooncake.report.reasons import law_label, notes, reasons
 from pytest_mooncake.report.rows import Row, rows
 from pytest_mooncake.report.tax import gain_text
@@ -112,7 +113,14 @@ def _table(page: Page) -> Iterator[str]:
     yield from _painted_rows(page, text or list(_layouts(page, lines))[-1])
     if any(row.means_percent is not None for row in lines):
         yield from _wrapped(page, page.words("result.means_note"))
+    yield from _own_error(page)
     yield ""
+
+
+def _own_error(page: Page) -> Iterator[str]:
+    sentence = own_error(page.report, page.words)
+    if sentence:
+        yield from _wrapped(page, sentence)
 
 
 def _layouts(page: Page, lines: Sequence[Row]) -> Iterator[list[str]]:

@@ -178,3 +178,32 @@ def test_percentiles_are_members_of_the_sample_in_order(values: list[float], fai
     for quantile, value in ((0.5, found.p50), (0.9, found.p90), (0.99, found.p99)):
         expected = ranked[math.ceil(round(quantile * len(ranked), 6)) - 1]
         assert (math.inf if value is None else value) == expected
+
+
+def test_a_request_that_is_sent_late_has_a_longer_ttft_for_its_user() -> None:
+    late = replace(request(sent_ms=50, ttft_ms=100), intended_ns=20 * MS)
+    columns = columns_of([late])
+    assert columns.ttft_ms[0] == 100
+    assert columns.ttft_user_ms[0] == 130
+    assert columns.ttft_vllm_ms[0] == 130, "without slots the other benchmark starts at the intended time too"
+
+
+def test_waiting_for_a_slot_counts_for_the_user_and_not_for_vllms_benchmark() -> None:
+    waited = replace(request(sent_ms=50, ttft_ms=100), intended_ns=20 * MS, ready_ns=45 * MS)
+    columns = columns_of([waited])
+    assert columns.ttft_user_ms[0] == 130
+    assert columns.ttft_vllm_ms[0] == 105
+
+
+def test_vllms_benchmark_stops_at_a_chunk_that_holds_a_role_and_no_text() -> None:
+    chat = replace(request(sent_ms=50, ttft_ms=100), ready_ns=50 * MS, first_role_ns=70 * MS)
+    columns = columns_of([chat])
+    assert columns.ttft_ms[0] == 100
+    assert columns.ttft_vllm_ms[0] == 20
+
+
+def test_other_ttfts_are_pooled_like_the_headline_and_failures_rank_last() -> None:
+    figures = summarise([a_round([request(0), request(1, ttft_ms=200), request(2, error="lost")])])
+    assert figures.ttft_user_ms == figures.ttft_vllm_ms == figures.ttft_ms
+    assert figures.ttft_user_ms.p99 is None
+    assert figures.to_json()["ttft_vllm_ms"]["mean"] == 150

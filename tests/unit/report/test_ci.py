@@ -11,6 +11,7 @@ from pytest_mooncake.records import Verdict
 from pytest_mooncake.report import ci
 from pytest_mooncake.report.labels import LANGUAGES, Lang
 from tests.unit.report import runs
+from tests.unit.report.originals import original_report
 
 
 def test_a_claims_properties_hold_metric_ratio_interval_and_verdict() -> None:
@@ -124,3 +125,11 @@ def test_hostile_text_stays_text_in_a_comment(lang: Lang) -> None:
     assert "<script" not in text
     assert "@everyone" not in text
     assert "\x1b" not in text
+
+
+def test_the_comment_says_how_figures_are_counted_and_how_wrong_the_client_was() -> None:
+    text = ci.comment(runs.report())
+
+    assert "TTFT = last byte of the request" in text
+    assert "own error: TTFT +0.050 ms" in text
+    assert "own error" not in ci.comment(original_report())

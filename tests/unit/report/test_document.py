@@ -253,3 +253,19 @@ def test_report_json_passes_on_what_stands_beside_the_verdict() -> None:
 
     assert set(document) == {"remarks", "feasibility", "outlook", "settlement", "attribution"}
     assert judged["remarks"] == [remark]
+
+
+def test_report_json_names_the_formula_of_every_figure_that_was_measured_here() -> None:
+    document = json.loads(as_text(runs.report()))
+    spreads = {name for name, value in document["summary"]["cold"].items() if isinstance(value, dict)}
+
+    assert spreads | {"request_throughput", "output_token_throughput", "ratios"} <= set(document["definitions"])
+    assert json.loads(as_text(original_report()))["definitions"] is None, "others count as they like"
+
+
+def test_the_clients_bias_of_gaps_stands_beside_that_of_ttft() -> None:
+    rounds = [replace(r, client=replace(r.client, itl_bias_ms=-0.02)) for r in runs.rounds()]
+    report = build(runs.plan(), runs.view(), rounds, runs.judgement(), runs.ENVIRONMENT, economics=None)
+
+    assert report.client is not None
+    assert (report.client.bias_ms, report.client.itl_bias_ms) == (0.05, -0.02)

@@ -11,7 +11,7 @@ import pytest
 from pytest_mooncake.plan.models import EconomicsPlan, SimulatedCost, StackPlan
 from pytest_mooncake.records import Kind, Phase, Verdict
 from pytest_mooncake.report.document import build
-from pytest_mooncake.report.labels import LANGUAGES, Lang
+from pytest_mooncake.report.labels import LANGUAGES, Lang, catalogue, definitions
 from pytest_mooncake.report.markdown import anchor, render
 from pytest_mooncake.report.terminal import summary_lines
 from tests.unit.report import runs
@@ -325,3 +325,15 @@ def test_without_those_rounds_the_report_says_that_they_were_not_measured() -> N
 
     assert "Cold tax (what storing costs the cold rounds): not measured" in text
     assert "🧊" not in text
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_the_document_names_every_formula_the_other_ttfts_and_the_clients_error(lang: Lang) -> None:
+    report, words = runs.report(), catalogue(lang)
+    text = render(report, lang)
+
+    assert all(f"- `{name}`: " in text for name in definitions(words))
+    assert words("metric.ttft_user_mean") in text
+    assert words("metric.ttft_vllm_mean") in text
+    assert "+0.050 ms" in text
+    assert "`ttft_user_ms`" not in render(original_report(), lang)

@@ -64,3 +64,20 @@ def test_hostile_names_of_claims_are_escaped() -> None:
 
 def test_the_same_report_gives_the_same_bytes() -> None:
     assert text(runs.report()) == text(runs.report())
+
+
+def test_every_kind_of_ttft_is_there_with_its_formula() -> None:
+    report_text = text(runs.report())
+    found = samples(report_text)
+    labels = (("side", "warm"), ("statistic", "mean"))
+
+    assert found["mooncake_ttft_user_seconds", labels] == found["mooncake_ttft_vllm_seconds", labels]
+    assert "# HELP mooncake_ttft_seconds time to first token: last byte of the request" in report_text
+    assert "# HELP mooncake_ttft_seconds time to first token\n" in text(original_report())
+
+
+def test_the_clients_own_error_is_a_family() -> None:
+    found = samples(text(runs.report()))
+
+    assert found["mooncake_client_error_seconds", (("kind", "ttft_bias"),)] == 0.00005
+    assert found["mooncake_client_error_seconds", (("kind", "p99"),)] == 0.0002

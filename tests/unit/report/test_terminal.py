@@ -192,3 +192,24 @@ def test_quiet_leaves_out_what_is_in_order_and_quietest_all_but_the_verdict() ->
 @pytest.mark.parametrize(("lang", "line"), [("en", "held (2/0/0), 64,512 tokens"), ("zh", "64,512 个 Token")])
 def test_verbose_has_a_line_for_every_check(lang: Lang, line: str) -> None:
     assert any("warm_hits_external" in told and line in told for told in summary_lines(REPORT, lang=lang, verbosity=1))
+
+
+@pytest.mark.parametrize(
+    ("lang", "line"),
+    [
+        ("en", "Client's own error: TTFT +0.050 ms, ITL -0.020 ms, P99 0.20 ms; not subtracted"),
+        ("zh", "客户端自身误差：TTFT +0.050 ms，ITL -0.020 ms，P99 0.20 ms；未从数据中扣除"),
+    ],
+)
+def test_the_clients_own_error_stands_under_the_metrics(lang: Lang, line: str) -> None:
+    client = replace(REPORT.client, itl_bias_ms=-0.02)  # type: ignore[type-var]  # a measured run has one
+    lines = summary_lines(replace(REPORT, client=client), lang=lang)
+
+    assert line in lines
+    assert wcswidth(line) <= 80
+
+
+def test_a_client_that_could_not_be_calibrated_says_so_and_handed_in_figures_have_none() -> None:
+    unknown = replace(REPORT.client, bias_ms=None, error_p99_ms=None)  # type: ignore[type-var]
+    assert "Client's own error: not measured" in summary_lines(replace(REPORT, client=unknown))
+    assert not any("own error" in line for line in summary_lines(original_report()))
