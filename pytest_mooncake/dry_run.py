@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_mooncake.analysis.ahead import Past, power_lines
-from pytest_mooncake.cache.expect import kv_bytes_per_token
+from pytest_mooncake.beforehand import capacity_bytes, geometry, laid_out, steady_of
 from pytest_mooncake.cache.plan_cost import BUDGET_SHARE, StoreCost, check_budget, store_cost
-from pytest_mooncake.errors import MooncakeError, UsageError
 from pytest_mooncake.plan.models import Plan, StackPlan, Target
 from pytest_mooncake.records import KVGeometry
 from pytest_mooncake.workload.describe import in_brief, reuse_in_brief
-from pytest_mooncake.workload.layout import Layout
-from pytest_mooncake.workload.prompts import check_context
-from pytest_mooncake.workload.registry import CHUNK_TOKENS, layout_of
-from pytest_mooncake.workload.reuse import Reuse, planned_reuse
+from pytest_mooncake.workload.registry import CHUNK_TOKENS
+from pytest_mooncake.workload.reuse import planned_reuse
 
 
 def plan_lines(plan: Plan, past: Past | None = None) -> Iterator[str]:
-    """The lines that `--mooncake-dry-run` prints; `past` is an earlier run of the same kind, to forecast from."""
+    """The lines that `--mooncake-dry-run` prints; `past` is an earlier run of the same kind, to forecast from.
+
+    Raises:
+        MooncakeError: the workload cannot be made, or would store more than it may; the lines before that are whole.
+    """
     yield "plan (nothing is started or sent)"
     yield f"  stack      {_stack(plan.stack)}"
-    try:
-        layout, reuse = _laid_out(plan)
-    except MooncakeError as refusal:
-        yield f"  workload   REFUSED: {refusal}"
-        return
+    layout = laid_out(plan)
+    reuse = planned_reuse(layout, CHUNK_TOKENS if plan.stack.kind == "attached" else plan.stack.connector.chunk_tokens)
+    steady = steady_of(plan, layout, reuse)
     yield f"  workload   {in_brief(plan.workload, layout)}"
     yield f"  rounds     {_rounds(plan)}"
     if plan.cold_tax:
@@ -33,11 +32,12 @@ def plan_lines(plan: Plan, past: Past | None = None) -> Iterator[str]:
     yield f"  tokens     {int(layout.prompt_tokens.sum()):,} prompt tokens a round"
     if reuse.cold_hits.any():
         yield f"  reuse      {reuse_in_brief(plan.workload, reuse)}"
-    yield from (f"  note       {note}" for note in layout.notes)
-    kv = _kv(plan.stack)
+    yield from (f"  note       {note}" for note in (*layout.notes, *([steady.sentence()] if steady else [])))
+    kv = geometry(plan.stack)
     cost = store_cost(reuse.distinct_chunks, kv) if kv else None
     yield f"  stores     {_stored(plan, kv, cost)}"
-    yield f"  budget     {_budget(plan, cost)}"
+    if not plan.steady:
+        yield f"  budget     {_budget(plan, cost)}"
     yield f"  settles    {_settles(plan)}"
     yield f"  clears     {_clears(plan)}"
     yield from (f"  claim      {_claim(claim)}" for claim in plan.targets.claims)
@@ -83,58 +83,35 @@ def _rounds(plan: Plan) -> str:
     return f"{chain}; {anew}"
 
 
-def _kv(stack: StackPlan) -> KVGeometry | None:
-    """How prompts become stored objects; an attached stack has not been asked yet."""
-    if stack.kind == "attached":
-        return None
-    model = stack.model
-    per_token = kv_bytes_per_token(model.layers, model.kv_heads, model.head_dim)
-    return KVGeometry(bytes_per_token=per_token, chunk_tokens=stack.connector.chunk_tokens)
-
-
-def _laid_out(plan: Plan) -> tuple[Layout, Reuse]:
-    """The workload as the stack would get it. What an attached one takes and how it stores is not known yet."""
-    attached = plan.stack.kind == "attached"
-    chunk_tokens = CHUNK_TOKENS if attached else plan.stack.connector.chunk_tokens
-    context = None if attached else plan.stack.engine.max_model_len
-    layout = layout_of(plan.workload, max_model_len=context, chunk_tokens=chunk_tokens)
-    if context is not None:
-        check_context(plan.workload, layout, context)
-    return layout, planned_reuse(layout, chunk_tokens)
-
-
 def _stored(plan: Plan, kv: KVGeometry | None, cost: StoreCost | None) -> str:
     if kv is None or cost is None:
         return "every cold round's KV (its size is told once the model's geometry is known)"
     return (
         f"{cost.bytes_per_round / 1e6:,.0f} MB of KV a cold round, {cost.objects:,} objects "
         f"({kv.bytes_per_token:,} B a token), into {_size(plan.stack)}; "
-        "removed again once its warm round is over"
+        + ("which evicts" if plan.steady else "removed again once its warm round is over")
     )
 
 
 def _size(stack: StackPlan) -> str:
-    return "the running store" if stack.store_url else f"{_capacity(stack) / 1e9:.1f} GB of store"
-
-
-def _capacity(stack: StackPlan) -> int:
-    return stack.store.nodes * stack.store.segment_bytes
+    return "the running store" if stack.store_url else f"{capacity_bytes(stack) / 1e9:.1f} GB of store"
 
 
 def _budget(plan: Plan, cost: StoreCost | None) -> str:
-    """What the run may have in the store at a time, and whether it would be refused."""
+    """What the run may have in the store at a time.
+
+    Raises:
+        UsageError: it would have more.
+    """
     own = plan.stack.kind != "attached" and not plan.stack.store_url
     if plan.store_budget_bytes is None and not own:
         return f"{BUDGET_SHARE:.0%} of what is free in the store, where its master tells (--mooncake-store-budget)"
-    try:
-        return check_budget(
-            cost.bytes_per_round if cost else None,
-            free_bytes=_capacity(plan.stack) if own else None,
-            budget_bytes=plan.store_budget_bytes,
-            provisioned=own,
-        )
-    except UsageError as refusal:
-        return f"REFUSED: {refusal}"
+    return check_budget(
+        cost.bytes_per_round if cost else None,
+        free_bytes=capacity_bytes(plan.stack) if own else None,
+        budget_bytes=plan.store_budget_bytes,
+        provisioned=own,
+    )
 
 
 def _settles(plan: Plan) -> str:

@@ -66,7 +66,9 @@ async def subject_of(plan: Plan, view: StackView, environ: Mapping[str, str]) ->
     told = _of_processes(view, pids) if isinstance(pids, Mapping) else await _of_servers(plan, view, environ)
     return Subject(
         **{"versions": _versions(view), "kv": view.kv, "ports": _ports(view), **told},
-        workload=shape_of(plan.workload, view),
+        workload=None
+        if plan.steady
+        else shape_of(plan.workload, view),  # a pool too small is what a steady state wants
         intent=Intent(
             claims_mooncake=plan.stack.connector.kind == "lmcache",
             resets_prefix_cache=plan.allow_clear != "none",

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_mooncake.cache.care import StoreCare, ends_with_the_run
 from pytest_mooncake.cache.clear import Permission
+from pytest_mooncake.cache.counters import read as read_quantity
 from pytest_mooncake.cache.expect import object_bytes
-from pytest_mooncake.cache.plan_cost import check_budget, free_bytes
+from pytest_mooncake.cache.plan_cost import check_budget, chunks_held, free_bytes
 from pytest_mooncake.cache.probes import run_gate
 from pytest_mooncake.cache.quiesce import quiesce
 from pytest_mooncake.cache.scrape import scrape, sources_of
+from pytest_mooncake.errors import UsageError
 from pytest_mooncake.experiment import Instruments, Step
 from pytest_mooncake.judging import judge
 from pytest_mooncake.load.own_error import OwnError
@@ -35,6 +37,7 @@ from pytest_mooncake.records import (
 from pytest_mooncake.workload.nonce import round_nonce
 from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.registry import build
+from pytest_mooncake.workload.steady import SteadyState, at_once, steady_state
 from pytest_mooncake.workload.tokens import Pool, TokenPool
 
 if TYPE_CHECKING:
@@ -74,12 +77,12 @@ async def instruments_for(
     async with aiohttp.ClientSession(trust_env=False, middlewares=(_sender_of(credentials),)) as http:
         api = await _api(plan, view, http, headers)
         workload = await build(plan.workload, view, http=http, headers=headers, run_id=plan.run_id, api=api)
-        planned = workload.planned(view.kv.chunk_tokens if view.kv else None)
         note("workload", notes=workload.layout.notes)
         read = partial(scrape, http, sources_of(view))
-        care = StoreCare(http, view, plan.run_id, read=read, permission=Permission(plan.allow_clear), note=note)
+        permission = Permission(plan.allow_clear)
+        care = StoreCare(http, view, plan.run_id, read=read, permission=permission, keep_full=plan.steady, note=note)
         await care.start()
-        note("store_budget", sentence=_checked_budget(plan, view, care, planned))
+        planned = _planned(plan, view, care, workload, note)
         own_error = OwnError(note, workers=worker_count(plan.workers, plan.workload.in_flight_cap))
         try:
             yield Instruments(
@@ -104,6 +107,39 @@ def _requests(plan: Plan, view: StackView, workload: Workload, nonce: str, kind:
     if arrivals is None:
         return planned
     return Scheduled(planned, offsets_of(arrivals, len(planned), seed=plan.workload.seed))
+
+
+def _planned(
+    plan: Plan, view: StackView, care: StoreCare, workload: Workload, note: Callable[..., None]
+) -> PlannedReuse:
+    """What the rounds reuse, and what the store makes of it: room enough, or in a steady state too little.
+
+    Raises:
+        UsageError: the store has too little room, or too much for a steady state.
+    """
+    planned = workload.planned(view.kv.chunk_tokens if view.kv else None)
+    if not plan.steady:
+        note("store_budget", sentence=_checked_budget(plan, view, care, planned))
+        return planned
+    steady = _steady(plan, view, care, planned, workload)
+    note("workload", notes=(steady.sentence(),))
+    return steady.sums()
+
+
+def _steady(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse, workload: Workload) -> SteadyState:
+    """What a store smaller than the working set must serve.
+
+    Raises:
+        UsageError: nobody tells how much it holds, or it holds everything.
+    """
+    capacity = read_quantity(care.seen, "capacity_bytes")
+    if view.kv is None or not capacity:
+        raise UsageError(
+            "--mooncake-steady: how many chunks the store holds is not known; its master's counters and the model's KV "
+            "geometry tell (--mooncake-master), without them leave the option out"
+        )
+    chunks = chunks_held(capacity, view.kv)
+    return steady_state(planned, workload.layout, chunks, in_flight=at_once(plan))
 
 
 def _checked_budget(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse) -> str:
@@ -228,7 +264,7 @@ async def _settle(
 ) -> Settle:
     return await quiesce(
         read,
-        expect_keys=_keys_to_come(planned, view, step),
+        expect_keys=None if plan.steady else _keys_to_come(planned, view, step),
         expect_requests=planned.requests,
         enough_share=plan.targets.warm_hit_share,
         before=before,

@@ -52,6 +52,7 @@ class Options:
     lang: str | None = None
     label: str | None = None
     replay: str | None = None
+    steady: bool = False
     cold_tax: bool = False
     keep_stack: bool = False
     dry_run: bool = False
@@ -187,6 +188,12 @@ DECLARED: tuple[Declared, ...] = (
     Declared("label", "TEXT", "name of this run in reports and history"),
     Declared("replay", "DIR", "judge and report a recorded run again; sends nothing"),
     Declared(
+        "steady",
+        "",
+        "steady state: the store is smaller than the working set and evicts; rounds must be served what an exact LRU "
+        "of its size keeps",
+    ),
+    Declared(
         "cold_tax",
         "",
         "after the run, measure cold rounds on an engine without the connector too: what storing costs them, and the "
@@ -199,7 +206,7 @@ DECLARED: tuple[Declared, ...] = (
     ),
     Declared("dry_run", "", "print the plan: what would start, be sent and stored, and how long; send nothing"),
 )
-_BOOLEAN = {"quick", "cold_tax", "keep_stack", "dry_run"}
+_BOOLEAN = {"quick", "steady", "cold_tax", "keep_stack", "dry_run"}
 _REPEATED = {"url", "metrics"}
 _COUNTED = {"allow_clear"}
 

@@ -194,6 +194,11 @@ class PlannedReuse:
     warm_cached_tokens: int
     in_order: bool = False
     """One request at a time: none can overtake the one that stores what it reuses, so the plan is met exactly."""
+    steady_store_chunks: int | None = None
+    """Chunks that the store holds, fewer than `distinct_chunks`: the rounds are a steady state, the store evicts."""
+    steady_cold_chunks: int = 0
+    steady_warm_chunks: int = 0
+    """The least of a steady state's chunks that are served, by exact LRU (`workload.steady`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from pytest_mooncake.beforehand import refuse_the_impossible
 from pytest_mooncake.conduct import Outcome, conclude, conduct, message_of, open_stack, report_directory
 from pytest_mooncake.console import Console, Progress, Silent
 from pytest_mooncake.errors import MooncakeError
@@ -74,9 +75,12 @@ class MooncakeSession:
             from pytest_mooncake.past import past_of
 
             reporter = self._reporter()
-            for line in plan_lines(self.plan, past_of(self.plan, self._here)):
-                if reporter is not None:
-                    reporter.write_line(line)
+            try:
+                for line in plan_lines(self.plan, past_of(self.plan, self._here)):
+                    if reporter is not None:
+                        reporter.write_line(line)
+            except MooncakeError as refusal:
+                self._error = refusal
 
     @contextlib.contextmanager
     def opened_stack(self) -> Iterator[StackView]:
@@ -89,6 +93,7 @@ class MooncakeSession:
         with contextlib.ExitStack() as opened:
             with self._uncaptured() as progress:
                 try:
+                    refuse_the_impossible(self.plan)
                     log_dir = self._directory / "logs"
                     view = opened.enter_context(open_stack(self.plan, log_dir, progress))
                 except MooncakeError as error:

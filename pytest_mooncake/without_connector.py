@@ -26,7 +26,7 @@ def without_connector(plan: Plan, view: StackView) -> Plan:
     changes: dict[str, object] = {"connector": stack.connector.model_copy(update={"kind": "none"})}
     if heads is not None:
         changes["model"] = stack.model.model_copy(update={"heads": heads})
-    return plan.model_copy(update={"stack": stack.model_copy(update=changes), "keep_stack": False})
+    return plan.model_copy(update={"stack": stack.model_copy(update=changes), "keep_stack": False, "steady": False})
 
 
 async def _nothing_is_stored(_step: Step, _before: tuple[Scrape, ...]) -> Settle:

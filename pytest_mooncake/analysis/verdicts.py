@@ -79,7 +79,7 @@ def combine(
     faults = (*product_faults, *_reasons(gating, Verdict.FAIL, product=True))
     if faults:
         return Verdict.FAIL, faults
-    unusable = (*invalid, *_reasons(gating, Verdict.INVALID))
+    unusable = tuple(invalid) or _reasons(gating, Verdict.INVALID)  # that a claim has no data follows from the former
     if unusable:
         return Verdict.INVALID, unusable
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):

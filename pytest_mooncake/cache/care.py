@@ -64,6 +64,7 @@ class StoreCare:
         run_id: enters every key.
         read: scrapes the stack.
         permission: what may really be cleared.
+        keep_full: keys stay until the end, so that the store is as full in every round (a steady state).
         note: called with an event's name and values, for the journal.
         remove: takes keys away; another one in tests.
     """
@@ -76,6 +77,7 @@ class StoreCare:
         *,
         read: Read,
         permission: Permission = Permission.NONE,
+        keep_full: bool = False,
         note: Note,
         remove: Remove = remove_own_keys,
     ) -> None:
@@ -84,6 +86,7 @@ class StoreCare:
         self._run_id = run_id
         self._read = read
         self._permission = permission
+        self._keep_full = keep_full
         self._note = note
         self._remove = remove
         self._seen: tuple[Scrape, ...] = ()
@@ -117,7 +120,7 @@ class StoreCare:
     @property
     def removes_keys(self) -> bool:
         """Whether keys go again while the run lasts, so that one cold round's lie in the store at a time."""
-        return self._store is not None
+        return self._store is not None and not self._keep_full
 
     @property
     def seen(self) -> tuple[Scrape, ...]:
@@ -139,7 +142,7 @@ class StoreCare:
                 await self._clear((Layer.ENGINE,))
             return
         done, self._read_by_warm = self._read_by_warm, nonce[:NONCE_DIGITS]
-        if done is not None:
+        if done is not None and not self._keep_full:
             await self._take_away(done)
 
     async def finish(self) -> None:
@@ -147,7 +150,8 @@ class StoreCare:
         if self._view.store is None:
             return
         await self._take_away(None)
-        sentences = [*self._what_stays(), *_evicted(self._seen, await self._read())]
+        evicted = _evicted(self._seen, await self._read(), ours_alone=ends_with_the_run(self._view))
+        sentences = [*self._what_stays(), *evicted]
         self._note("store_care", removed_keys=self._removed, sentences=sentences)
 
     async def _take_away(self, part: str | None) -> None:
@@ -203,8 +207,9 @@ async def _listens(address: str) -> bool:
     return True
 
 
-def _evicted(before: tuple[Scrape, ...], after: tuple[Scrape, ...]) -> list[str]:
+def _evicted(before: tuple[Scrape, ...], after: tuple[Scrape, ...], *, ours_alone: bool) -> list[str]:
     keys = deltas(before, after).get("evicted_keys")
     if not keys:
         return []
-    return [f"{keys:,.0f} keys were evicted from the store while this run was on; some of them may be somebody else's"]
+    others = "" if ours_alone else "; some of them may be somebody else's"
+    return [f"{keys:,.0f} keys were evicted from the store while this run was on{others}"]

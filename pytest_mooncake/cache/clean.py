@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_mooncake.cache.counters import deltas
-from pytest_mooncake.cache.facts import Coverage, Facts, checked, unavailable
+from pytest_mooncake.cache.facts import EVICTS_BY_PLAN, Coverage, Facts, checked, unavailable
 from pytest_mooncake.cache.scrape import MASTER, TIMED_OUT
 from pytest_mooncake.records import Evidence, Fault, Rung
 
@@ -166,6 +166,9 @@ def _no_preemptions(facts: Facts) -> Evidence:
 
 
 def _no_evictions(facts: Facts) -> Evidence:
+    if facts.is_steady:
+        expected, why = "evictions, by plan", EVICTS_BY_PLAN
+        return unavailable(facts, "no_evictions", Rung.STORE, Fault.PRODUCT, expected=expected, why=why)
     return _counter_is_zero(
         facts,
         "no_evictions",

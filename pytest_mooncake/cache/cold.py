@@ -106,7 +106,7 @@ def _own_reuse(facts: Facts) -> tuple[Evidence, ...]:
     if hits is None:
         why = "neither counters nor replies tell cached tokens"
         return (unavailable(facts, check, rung, Fault.INSTRUMENT, expected=expected, why=why),)
-    enough = hits >= facts.warm_hit_share * own
+    enough = hits >= facts.least_own_share * own
     return (
         checked(
             facts,
@@ -148,6 +148,8 @@ def _was_warm(facts: Facts) -> bool:
 
 def _all_stored(facts: Facts) -> Evidence:
     """Compare the rise of the key count with distinct chunks × ranks; more than that was stored by somebody else."""
+    if facts.is_steady:
+        return _all_stored_or_evicted(facts)
     check = "cold_all_stored"
     wanted = facts.keys_to_store
     expected = f"{wanted:,} keys more in the store" if wanted is not None else "more than 0 keys more in the store"
@@ -166,6 +168,28 @@ def _all_stored(facts: Facts) -> Evidence:
         expected=expected,
         observed=f"{rise:,.0f} keys more",
         detail=_stored_detail(facts, rise, wanted),
+    )
+
+
+def _all_stored_or_evicted(facts: Facts) -> Evidence:
+    """In a steady state: what was stored is still there or was evicted since; what was evicted may be stored again."""
+    check, planned, kv = "cold_all_stored", facts.round.planned, facts.view.kv
+    stored = facts.deltas.total("keys", "evicted_keys")
+    if planned is None or kv is None or facts.store_problem or stored is None:
+        why = facts.store_problem or "this master does not count keys and evictions"
+        expected = "keys more in the store or evicted from it"
+        return unavailable(facts, check, Rung.STORE, Fault.PRODUCT, expected=expected, why=why)
+    least, most = planned.distinct_chunks * kv.ranks, planned.chunks * kv.ranks
+    refused = facts.deltas.get("put_alloc_failures") or 0
+    return checked(
+        facts,
+        check,
+        Rung.STORE,
+        Fault.INSTRUMENT if stored > most else Fault.PRODUCT,
+        held=facts.warm_hit_share * least - refused <= stored <= most,
+        expected=f"{least:,} to {most:,} keys more in the store or evicted from it",
+        observed=f"{stored:,.0f} keys" + (f", {refused:,.0f} puts without space" if refused else ""),
+        detail="" if least - refused <= stored <= most else _stored_detail(facts, stored, least),
     )
 
 
@@ -192,7 +216,8 @@ def _stored_detail(facts: Facts, rise: float, wanted: int | None) -> str:
 def _puts_succeeded(facts: Facts) -> Evidence:
     """Refuse failed allocations, revoked and discarded puts. A put that failed because its key exists is none."""
     check, expected = "cold_puts_succeeded", "0 puts without space, revoked or abandoned"
-    names = ("put_alloc_failures", "put_items_revoked", "put_items_discarded")
+    full = () if facts.is_steady else ("put_alloc_failures",)  # a full store may find no room; hits tell what it costs
+    names = (*full, "put_items_revoked", "put_items_discarded")
     known = {name: value for name in names if (value := facts.deltas.get(name)) is not None}
     if facts.store_problem or not known:
         why = facts.store_problem or "this master does not count puts"

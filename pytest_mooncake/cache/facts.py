@@ -11,7 +11,10 @@ from pytest_mooncake.cache.expect import Expected, HitRule, expect
 from pytest_mooncake.cache.scrape import MASTER
 from pytest_mooncake.records import Evidence, Fault, KVGeometry, RequestRecord, Round, Rung, StackView, Status
 
-__all__ = ["Coverage", "Facts", "checked", "facts_of", "unavailable"]
+__all__ = ["EVICTS_BY_PLAN", "Coverage", "Facts", "checked", "facts_of", "unavailable"]
+
+
+EVICTS_BY_PLAN = "a steady state: the store evicts by plan, and what it still serves is judged by its hits"
 
 
 class Coverage(StrEnum):
@@ -74,6 +77,27 @@ class Facts:
         return (
             planned.cold_cached_tokens + planned.requests * planned.chunk_tokens if planned and self.own_tokens else 0
         )
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the store is smaller than the working set by plan, so that it evicts."""
+        return self.round.planned is not None and self.round.planned.steady_store_chunks is not None
+
+    @property
+    def least_warm_share(self) -> float:
+        """Share of all that could be cached which a warm round must be served (0-1); in a steady state LRU's part."""
+        planned = self.round.planned
+        if planned is None or not self.is_steady or not planned.chunks:
+            return self.warm_hit_share
+        return self.warm_hit_share * planned.steady_warm_chunks / planned.chunks
+
+    @property
+    def least_own_share(self) -> float:
+        """Share of its own reuse that a cold round must find (0-1); in a steady state LRU's part of it."""
+        planned = self.round.planned
+        if planned is None or not self.is_steady or not planned.cold_chunks:
+            return self.warm_hit_share
+        return self.warm_hit_share * planned.steady_cold_chunks / planned.cold_chunks
 
     @property
     def own_keys(self) -> int | None:

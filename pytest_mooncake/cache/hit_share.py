@@ -39,9 +39,15 @@ def served(facts: Facts) -> Served:
 def warm_hit_share(this: Round, view: StackView, *, reference: Round | None) -> float | None:
     """Share (0-1) of the cacheable tokens that a warm round was served; `None` where nothing tells.
 
+    In a steady state the share of what LRU keeps, which more hits cannot exceed.
+
     Args:
         this: the warm round.
         view: the stack it ran on.
         reference: the cold round whose requests it repeats.
     """
-    return served(facts_of(this, view, reference=reference, warm_hit_share=1.0)).share
+    facts = facts_of(this, view, reference=reference, warm_hit_share=1.0)
+    share = served(facts).share
+    if share is None or not facts.is_steady:
+        return share
+    return min(1.0, share / facts.least_warm_share) if facts.least_warm_share else 1.0

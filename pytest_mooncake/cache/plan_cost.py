@@ -9,7 +9,7 @@ from pytest_mooncake.cache.expect import object_bytes
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.records import KVGeometry, Scrape
 
-__all__ = ["BUDGET_SHARE", "StoreCost", "check_budget", "free_bytes", "store_cost"]
+__all__ = ["BUDGET_SHARE", "StoreCost", "check_budget", "chunks_held", "free_bytes", "store_cost"]
 
 BUDGET_SHARE = 0.2
 """Share of an attached store's free segments that a run may use unless `--mooncake-store-budget` says otherwise."""
@@ -32,6 +32,15 @@ def store_cost(distinct_chunks: int, kv: KVGeometry) -> StoreCost:
     """
     objects = distinct_chunks * kv.ranks
     return StoreCost(objects=objects, bytes_per_round=objects * object_bytes(kv))
+
+
+def chunks_held(capacity_bytes: float, kv: KVGeometry) -> int:
+    """Return how many whole chunks a store holds.
+
+    >>> chunks_held(2**30, KVGeometry(bytes_per_token=512, chunk_tokens=256))
+    8192
+    """
+    return int(capacity_bytes // (kv.ranks * object_bytes(kv)))
 
 
 def check_budget(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from pytest_mooncake.cache.causes import likely_cause
 from pytest_mooncake.cache.counters import read
 from pytest_mooncake.cache.expect import object_bytes
-from pytest_mooncake.cache.facts import Facts, checked, unavailable
+from pytest_mooncake.cache.facts import EVICTS_BY_PLAN, Facts, checked, unavailable
 from pytest_mooncake.cache.hit_share import served
 from pytest_mooncake.records import Evidence, Fault, RequestRecord, Rung
 
 __all__ = ["warm_checks"]
+
+_STEADY = "a steady state: at least what an exact LRU of the store's size keeps, at most all of it"
 
 PREFILL_NOISE = 1.2
 """How much slower a warm prefill may be before it is a fault. Whether it is faster by enough is for the claims."""
@@ -39,13 +43,22 @@ def _wanted_tokens(facts: Facts) -> tuple[int | None, str]:
 
 
 def _floor(facts: Facts, wanted: int) -> float:
-    return facts.warm_hit_share * wanted
+    return facts.least_warm_share * wanted
+
+
+def _asked(facts: Facts, wanted: int | None) -> str:
+    """How much is to be served: all that can be, or in a steady state what LRU keeps of it at least; '' if unknown."""
+    if wanted is None:
+        return ""
+    return f"{math.ceil(_floor(facts, wanted)):,} to {wanted:,}" if facts.is_steady else f"{wanted:,}"
 
 
 def _short(facts: Facts, observed: float, wanted: int, unit: str) -> str:
     """Say how much is missing: the likely cause when it is too much, else that it is within what is allowed."""
     if observed < _floor(facts, wanted):
         return likely_cause(facts)
+    if facts.is_steady:
+        return _STEADY
     if observed < wanted and facts.expected is not None:
         return f"{wanted - observed:,.0f} {unit} short, within the {1 - facts.warm_hit_share:.0%} allowed"
     return ""
@@ -73,7 +86,8 @@ def _external_tokens(facts: Facts) -> Evidence:
     wanted, unit = _wanted_tokens(facts)
     observed = facts.deltas.get("external_hit_tokens")
     exact = facts.expected is not None
-    expected = f"{'' if exact else 'nearly '}{wanted:,} {unit} from outside" if wanted else "tokens from outside"
+    asked = f"{'' if exact else 'nearly '}{_asked(facts, wanted)} {unit}"
+    expected = f"{asked if wanted else 'tokens'} from outside"
     if facts.engine_problem or observed is None or wanted is None:
         why = facts.engine_problem or "this engine does not count external tokens"
         return unavailable(facts, check, Rung.ENGINE, Fault.PRODUCT, expected=expected, why=why)
@@ -112,7 +126,8 @@ def _no_local_hits(facts: Facts) -> Evidence:
 def _cached_tokens(facts: Facts) -> Evidence:
     check = "warm_cached_tokens"
     wanted, unit = _wanted_tokens(facts)
-    expected = f"{wanted:,} {unit} cached according to the replies" if wanted else "cached tokens in the replies"
+    asked = f"{_asked(facts, wanted)} {unit} cached according to the replies"
+    expected = asked if wanted else "cached tokens in the replies"
     observed = facts.cached_tokens
     if observed is None or wanted is None:
         why = "the replies carry no cached_tokens: start vLLM with --enable-prompt-tokens-details"
@@ -132,7 +147,8 @@ def _cached_tokens(facts: Facts) -> Evidence:
 
 def _hit_share(facts: Facts) -> Evidence:
     """The target of the plan, from the strongest source there is."""
-    check, expected = "warm_hit_share", f"at least {facts.warm_hit_share:.1%} of what could be cached"
+    check, least = "warm_hit_share", facts.least_warm_share
+    expected = f"at least {least:.1%} of what could be cached"
     found, unit = served(facts), _wanted_tokens(facts)[1]
     observed, wanted, rung = found.tokens, found.wanted, found.rung
     if observed is None or not wanted:
@@ -146,16 +162,16 @@ def _hit_share(facts: Facts) -> Evidence:
         check,
         rung,
         Fault.PRODUCT,
-        held=share >= facts.warm_hit_share,
+        held=share >= least,
         expected=expected,
         observed=f"{share:.2%} ({observed:,.0f} of {wanted:,} {unit})",
-        detail="" if share >= facts.warm_hit_share else likely_cause(facts),
+        detail=likely_cause(facts) if share < least else _STEADY if facts.is_steady else "",
     )
 
 
 def _store_hits(facts: Facts) -> Evidence:
     check, wanted = "warm_store_hits", facts.expected_keys
-    expected = f"{wanted:,} keys handed out by Mooncake" if wanted is not None else "keys handed out by Mooncake"
+    expected = f"{_asked(facts, wanted)} keys handed out by Mooncake".lstrip()
     hits = facts.deltas.get("store_hit_keys")
     if facts.store_problem or hits is None or wanted is None:
         why = facts.store_problem or "neither chunk size nor the keys of the cold round are known"
@@ -228,8 +244,12 @@ def _store_kept(facts: Facts) -> Evidence:
     check, expected = "store_kept", "as many keys at the start as after the cold round"
     start = read(facts.round.before, "keys")
     end = read(facts.reference.after, "keys") if facts.reference else None
-    if start is None or end is None:
-        why = facts.store_problem or "the keys of the cold round before were not counted"
+    if start is None or end is None or facts.is_steady:
+        why = (
+            EVICTS_BY_PLAN
+            if facts.is_steady
+            else facts.store_problem or "the keys of the cold round before were not counted"
+        )
         return unavailable(facts, check, Rung.STORE, Fault.PRODUCT, expected=expected, why=why)
     return checked(
         facts,
@@ -251,7 +271,7 @@ def _prefill_fell(facts: Facts) -> Evidence:
     if facts.engine_problem or cold is None or warm is None:
         why = facts.engine_problem or "the engine's prefill times of both rounds are not known"
         return unavailable(facts, check, Rung.ENGINE, Fault.PRODUCT, expected=expected, why=why)
-    if facts.own_tokens:
+    if facts.own_tokens or facts.is_steady:
         why = "the cold round reuses too, by plan: what is left to gain is for the claims to judge"
         return unavailable(facts, check, Rung.ENGINE, Fault.PRODUCT, expected=expected, why=why)
     return checked(

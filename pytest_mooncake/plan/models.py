@@ -283,6 +283,8 @@ class Plan(Model):
     """Processes that send the requests of a round."""
     lang: Literal["en", "zh"] = "en"
     keep_stack: bool = False
+    steady: bool = False
+    """Whether the store is meant to be smaller than the working set: rounds are a steady state, evictions no fault."""
     cold_tax: bool = False
     """Whether cold rounds on an engine without the connector are measured after the run."""
 

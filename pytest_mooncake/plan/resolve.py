@@ -66,6 +66,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         workers=_workers(options.workers),
         lang=lang_of(options.lang),
         keep_stack=options.keep_stack,
+        steady=_steady(options, stack),
         cold_tax=_cold_tax(options.cold_tax, stack),
     )
 
@@ -256,6 +257,18 @@ def _allow_clear(times: str | None) -> Literal["none", "own", "everything"]:
             "twice everybody's"
         )
     return known[times or "0"]
+
+
+def _steady(options: Options, stack: StackPlan) -> bool:
+    """A steady state needs a store that may be filled to the brim, and counters that tell its size."""
+    if options.steady and stack.connector.kind == "none":
+        raise UsageError(f"--mooncake-steady: the stack {stack.name!r} has no connector, so there is no store to fill")
+    if options.steady and options.url and _allow_clear(options.allow_clear) != "everything":
+        raise UsageError(
+            "--mooncake-steady fills the store, so that it evicts whatever lies there: where it was not started here, "
+            "give --mooncake-allow-clear twice as well"
+        )
+    return options.steady
 
 
 def _cold_tax(wanted: bool, stack: StackPlan) -> bool:

@@ -66,10 +66,50 @@ def test_a_trace_is_replayed_from_the_command_line(suite: Run, pytester: pytest.
     assert any("cut to the limits" in reason for reason in report["reasons"])
 
 
-def test_reuse_that_cannot_be_had_ends_with_exit_code_4_and_what_would_do(suite: Run) -> None:
+def test_reuse_that_cannot_be_had_ends_with_exit_code_4_and_what_would_do(
+    suite: Run, pytester: pytest.Pytester
+) -> None:
     result = suite(*SMALL, "--mooncake-workload=kb-qa", "--mooncake-requests=2")
     assert result.ret == 4
     result.stdout.fnmatch_lines(["*kb-qa: 2 requests of about 1536 tokens reuse at most*give --mooncake-requests*"])
+    assert not list(run_of(pytester).glob("logs/*")), "no stack was started for it"
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(suite: Run) -> None:
+    result = suite("--mooncake-dry-run", "--mooncake-workload=kb-qa", "--mooncake-requests=2")
+    assert result.ret == 4
+    said = [line for line in result.stdout.lines if "reuse at most" in line]
+    assert len(said) == 1
+    assert said[0].startswith("ERROR: nothing could be measured: kb-qa: 2 requests")
+
+
+@pytest.mark.full
+def test_a_steady_state_is_served_what_an_lru_of_its_size_keeps(suite: Run, pytester: pytest.Pytester) -> None:
+    small = (
+        "kind: simulated\nstore: {nodes: 2, segment_bytes: 1048576, lease_ttl_ms: 1}\nsimulated: {store_delay_ms: 1}\n"
+    )
+    (pytester.path / "fixtures" / "stacks" / "small.yaml").write_text(small, encoding="utf-8")
+    kept = pytester.path / "fixtures" / "workloads" / "customer-chat.yaml"
+    kept.write_text(re.sub(r"think_time_s: [\d.]+", "think_time_s: 0", kept.read_text()), encoding="utf-8")
+    numbers = ("--mooncake-requests=32", "--mooncake-prompt-tokens=1536", "--mooncake-output-tokens=6")
+    suite(
+        "--mooncake-stack=small",
+        "--mooncake-quick",
+        "--mooncake-steady",
+        "--mooncake-settle=fixed:0.2",
+        "--mooncake-workload=customer-chat",
+        "--mooncake-concurrency=1",
+        *numbers,
+    )
+    warm = read(run_of(pytester)).rounds[1]
+    planned = warm.planned
+    assert planned is not None
+    assert planned.steady_store_chunks == 16
+    hits = sum(request.cached_tokens or 0 for request in warm.requests) / planned.chunk_tokens
+    assert 0 < planned.steady_warm_chunks <= hits + 1 < planned.chunks
+    report = json.loads((run_of(pytester) / "report.json").read_text(encoding="utf-8"))
+    assert [item for item in report["evidence"] if item["status"] == Status.BROKEN] == []
+    assert any(reason.startswith("workload: steady state: the store holds 16 of the") for reason in report["reasons"])
 
 
 def test_a_dry_run_tells_what_a_scenario_shares(suite: Run) -> None:

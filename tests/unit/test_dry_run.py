@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_mooncake.dry_run import plan_lines
+from pytest_mooncake.errors import UsageError, WorkloadError
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.resolve import resolve
 
@@ -25,8 +26,8 @@ def test_the_bytes_and_objects_of_a_cold_round_are_told(tmp_path: Path) -> None:
 
 def test_what_lies_above_the_budget_would_be_refused(tmp_path: Path) -> None:
     assert lines(tmp_path)["budget"] == "the run will store 0.252 GB of at most 8.59 GB"
-    said = lines(tmp_path, store_budget="100MB")["budget"]
-    assert said.startswith("REFUSED: the run would store 0.252 GB, the budget is 0.1 GB")
+    with pytest.raises(UsageError, match=r"the run would store 0.252 GB, the budget is 0.1 GB"):
+        lines(tmp_path, store_budget="100MB")
 
 
 def test_an_attached_store_gives_a_fifth_of_what_is_free(tmp_path: Path) -> None:
@@ -84,9 +85,15 @@ def test_a_trace_is_told_as_it_will_be_sent(tmp_path: Path) -> None:
     ],
 )
 def test_a_workload_that_cannot_be_made_would_be_refused(tmp_path: Path, options: dict[str, str], why: str) -> None:
-    said = lines(tmp_path, **options)
-    assert said["workload"].startswith("REFUSED: ")
-    assert why in said["workload"]
+    with pytest.raises(WorkloadError, match=why):
+        lines(tmp_path, **options)
+
+
+def test_a_steady_state_is_told_with_what_an_lru_would_serve(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text("kind: simulated\nstore:\n  nodes: 2\n  segment_bytes: 8388608\n")
+    said = lines(tmp_path, stack="small.yaml", workload="customer-chat", steady=True)
+    assert said["note"].startswith("steady state: the store holds 128 of the 277 chunks of a round; an exact LRU")
+    assert said["stores"].endswith("which evicts")
     assert "budget" not in said
 
 

@@ -33,6 +33,12 @@ def test_a_product_fault_outranks_a_broken_instrument() -> None:
     assert (verdict, reasons) == (Verdict.FAIL, ("round 3 evicted",))
 
 
+def test_claims_without_data_are_told_only_where_nothing_says_why_they_have_none() -> None:
+    bare = claim(Verdict.INVALID)
+    assert combine([bare], invalid=["client saturated"]) == (Verdict.INVALID, ("client saturated",))
+    assert combine([bare]) == (Verdict.INVALID, (bare.reason,))
+
+
 def test_a_broken_instrument_outranks_a_missed_claim() -> None:
     assert combine([claim(Verdict.FAIL)], invalid=["client saturated"])[0] is Verdict.INVALID
 

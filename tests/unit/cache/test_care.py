@@ -45,9 +45,11 @@ class World:
     def note(self, event: str, **values: Any) -> None:
         self.events.append((event, values))
 
-    def care(self) -> StoreCare:
+    def care(self, *, keep_full: bool = False) -> StoreCare:
         session = cast("ClientSession", None)  # nothing is cleared or listed here
-        return StoreCare(session, self.view, "run-1", read=self.read, note=self.note, remove=self.remove)
+        return StoreCare(
+            session, self.view, "run-1", read=self.read, keep_full=keep_full, note=self.note, remove=self.remove
+        )
 
     @property
     def sentences(self) -> list[str]:
@@ -158,15 +160,24 @@ async def test_a_store_that_ends_with_the_run_needs_no_sentence() -> None:
     assert world.sentences == []
 
 
-async def test_evictions_while_the_run_was_on_are_reported(rpc: str) -> None:
-    world = World(local(rpc))
+@pytest.mark.parametrize(("provisioned", "others"), [(True, ""), (False, "; some of them may be somebody else's")])
+async def test_evictions_while_the_run_was_on_are_reported(rpc: str, provisioned: bool, others: str) -> None:
+    world = World(local(rpc, provisioned=provisioned))
     care = world.care()
     await care.start()
     world.evicted = 1200.0
     await care.finish()
-    assert world.sentences == [
-        "1,200 keys were evicted from the store while this run was on; some of them may be somebody else's"
-    ]
+    assert world.sentences[-1] == f"1,200 keys were evicted from the store while this run was on{others}"
+
+
+async def test_a_store_that_is_to_stay_full_keeps_its_keys_until_the_end(rpc: str) -> None:
+    world = World(local(rpc))
+    care = world.care(keep_full=True)
+    await chain(care)
+    assert world.parts == []
+    assert not care.removes_keys
+    await care.finish()
+    assert world.parts == [None]
 
 
 async def test_without_a_store_nothing_is_said() -> None:

@@ -179,6 +179,17 @@ def test_the_cold_tax_is_asked_for_where_a_connector_is_started_here(tmp_path: P
         planned(tmp_path, cold_tax=True, stack="bare.yaml")
 
 
+def test_a_steady_state_is_asked_for_where_the_store_may_be_filled(tmp_path: Path) -> None:
+    (tmp_path / "bare.yaml").write_text("kind: local\nconnector:\n  kind: none\n", encoding="utf-8")
+
+    assert planned(tmp_path, steady=True).steady
+    assert planned(tmp_path, steady=True, url=URL, allow_clear="2").steady
+    with pytest.raises(UsageError, match="give --mooncake-allow-clear twice"):
+        planned(tmp_path, steady=True, url=URL, allow_clear="1")
+    with pytest.raises(UsageError, match="there is no store to fill"):
+        planned(tmp_path, steady=True, stack="bare.yaml")
+
+
 def test_a_running_store_is_joined_by_engines_of_a_local_stack(tmp_path: Path) -> None:
     plan = planned(tmp_path, url=("mooncakestore://store.example:50051/",), master="http://store.example:9004")
     stack = plan.stack
