@@ -147,7 +147,7 @@ def verdict(directory: Annotated[Path, typer.Argument(help="Directory of a recor
         recorded.plan,
         recorded.view,
         recorded.rounds,
-        ended=recorded.unfinished,
+        interrupted=not recorded.complete,
         aftermath=recorded.aftermath,
     )
     typer.echo(judgement.verdict)

@@ -39,9 +39,6 @@ from pytest_mooncake.records import (
 PLAN_FILE = "plan.json"
 EVENTS_FILE = "events.jsonl"
 REQUESTS_FILE = "requests.jsonl"
-DECIDED = "decided"
-TIME_LIMIT = "run time limit reached"
-"""How a run ended: by itself, or when its time was over; anything else is an interruption."""
 
 
 def refuse_used(directory: Path) -> None:
@@ -118,12 +115,7 @@ class Recorded:
     @property
     def complete(self) -> bool:
         """Whether the run ended by itself."""
-        return self.end == DECIDED
-
-    @property
-    def unfinished(self) -> str | None:
-        """How a run ended that was not decided; `None` of a complete one."""
-        return None if self.complete else self.end or "killed"
+        return self.end == "decided"
 
 
 def read(directory: Path) -> Recorded:

@@ -17,6 +17,10 @@ __all__ = ["EVICTS_BY_PLAN", "Coverage", "Facts", "checked", "facts_of", "unavai
 EVICTS_BY_PLAN = "a steady state: the store evicts by plan, and what it still serves is judged by its hits"
 
 
+ASSUMED_CHUNK_TOKENS = 256
+"""Chunk size where none is known: LMCache's default, and no smaller than the blocks of vLLM's own connectors."""
+
+
 class Coverage(StrEnum):
     """Whether the engines' counters counted our requests, all of them and nobody else's."""
 
@@ -31,6 +35,7 @@ class Facts:
     """One round, its counters and what they were expected to do.
 
     `expected` is over the requests that succeeded; None where the geometry or a prompt length is not known.
+    `whole_chunk_tokens` is what a cache of the usual chunk size can hold of them at least, whatever the geometry.
     `cached_tokens` is Σ of what the server reported per request; None where it reports none. `store_problem` and
     `engine_problem` say why sums of those counters prove nothing here; None when they do.
     """
@@ -43,12 +48,18 @@ class Facts:
     expected: Expected | None
     succeeded: tuple[RequestRecord, ...]
     prompt_tokens: int | None
+    whole_chunk_tokens: int | None
     cached_tokens: int | None
     coverage: Coverage
     store_problem: str | None
     engine_problem: str | None
     warm_hit_share: float
     planned: int
+
+    @property
+    def cacheable_tokens(self) -> int | None:
+        """Prompt tokens that could be cached: by geometry, else in whole chunks of the usual size."""
+        return self.expected.external_tokens if self.expected is not None else self.whole_chunk_tokens
 
     @property
     def expected_keys(self) -> int | None:
@@ -143,6 +154,7 @@ def facts_of(
         expected=expected or (_expect(known, view.kv, view) if complete and view.kv else None),
         succeeded=succeeded,
         prompt_tokens=sum(known) if complete else None,
+        whole_chunk_tokens=_whole_chunk_tokens(known) if complete else None,
         cached_tokens=_cached_tokens(succeeded, shown_in or reference),
         coverage=coverage,
         store_problem=_store_problem(this, view, moved) or shared,
@@ -150,6 +162,11 @@ def facts_of(
         warm_hit_share=warm_hit_share,
         planned=len(this.requests) if planned is None else planned,
     )
+
+
+def _whole_chunk_tokens(lengths: tuple[int, ...]) -> int:
+    """Add up what is cached at least: a prompt's last token is always computed, and its last chunk may be with it."""
+    return sum((length - 1) // ASSUMED_CHUNK_TOKENS * ASSUMED_CHUNK_TOKENS for length in lengths)
 
 
 def _expect(lengths: tuple[int, ...], kv: KVGeometry, view: StackView) -> Expected:

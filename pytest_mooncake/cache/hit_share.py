@@ -20,16 +20,19 @@ class Served:
 
     @property
     def share(self) -> float | None:
-        """Served over wanted; `None` where either is unknown or nothing could be cached."""
-        return self.tokens / self.wanted if self.tokens is not None and self.wanted else None
+        """Served over wanted (0-1); `None` where either is unknown or nothing could be cached.
+
+        More than wanted is served where the real chunks are smaller than was assumed.
+        """
+        return min(1.0, self.tokens / self.wanted) if self.tokens is not None and self.wanted else None
 
 
 def served(facts: Facts) -> Served:
     """External tokens by the engines' counters, else the cached tokens of the replies.
 
-    Wanted are the tokens that could be cached; all prompt tokens where chunks are unknown.
+    Wanted are the tokens that could be cached; in whole chunks of the usual size where the geometry is unknown.
     """
-    wanted = facts.expected.external_tokens if facts.expected is not None else facts.prompt_tokens
+    wanted = facts.cacheable_tokens
     external = None if facts.engine_problem else facts.deltas.get("external_hit_tokens")
     if external is not None:
         return Served(tokens=external, wanted=wanted, rung=Rung.ENGINE)

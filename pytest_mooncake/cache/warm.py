@@ -7,7 +7,7 @@ import math
 from pytest_mooncake.cache.causes import likely_cause
 from pytest_mooncake.cache.counters import read
 from pytest_mooncake.cache.expect import object_bytes
-from pytest_mooncake.cache.facts import EVICTS_BY_PLAN, Facts, checked, unavailable
+from pytest_mooncake.cache.facts import ASSUMED_CHUNK_TOKENS, EVICTS_BY_PLAN, Facts, checked, unavailable
 from pytest_mooncake.cache.hit_share import served
 from pytest_mooncake.records import Evidence, Fault, RequestRecord, Rung
 
@@ -36,10 +36,10 @@ def warm_checks(facts: Facts) -> tuple[Evidence, ...]:
 
 
 def _wanted_tokens(facts: Facts) -> tuple[int | None, str]:
-    """Return the tokens that could be cached and how they are called; all prompt tokens where chunks are unknown."""
+    """Return the tokens that could be cached, by geometry or by the usual chunk size, and how they are called."""
     if facts.expected is not None:
         return facts.expected.external_tokens, "cacheable tokens"
-    return facts.prompt_tokens, "prompt tokens"
+    return facts.cacheable_tokens, f"tokens in chunks of {ASSUMED_CHUNK_TOKENS} (the chunk size is not known)"
 
 
 def _floor(facts: Facts, wanted: int) -> float:
@@ -65,16 +65,29 @@ def _short(facts: Facts, observed: float, wanted: int, unit: str) -> str:
 
 
 def _served(
-    facts: Facts, check: str, rung: Rung, observed: float, wanted: int, *, unit: str, expected: str, surplus: str
+    facts: Facts,
+    check: str,
+    rung: Rung,
+    observed: float,
+    wanted: int,
+    *,
+    unit: str,
+    expected: str,
+    surplus: str,
+    most: int | None = None,
 ) -> Evidence:
-    """Hold what was served against what could be: more is other traffic, too little is the product's fault."""
-    is_surplus = observed > wanted
+    """Hold what was served against what could be: more is other traffic, too little is the product's fault.
+
+    `most` is what could be at most, where `wanted` is only what should be at least.
+    """
+    most = wanted if most is None else most
+    is_surplus = observed > most
     return checked(
         facts,
         check,
         rung,
         Fault.INSTRUMENT if is_surplus else Fault.PRODUCT,
-        held=_floor(facts, wanted) <= observed <= wanted,
+        held=_floor(facts, wanted) <= observed <= most,
         expected=expected,
         observed=f"{observed:,.0f} {unit}",
         detail=surplus if is_surplus else _short(facts, observed, wanted, unit),
@@ -86,7 +99,7 @@ def _external_tokens(facts: Facts) -> Evidence:
     wanted, unit = _wanted_tokens(facts)
     observed = facts.deltas.get("external_hit_tokens")
     exact = facts.expected is not None
-    asked = f"{'' if exact else 'nearly '}{_asked(facts, wanted)} {unit}"
+    asked = f"{'' if exact else 'at least '}{_asked(facts, wanted)} {unit}"
     expected = f"{asked if wanted else 'tokens'} from outside"
     if facts.engine_problem or observed is None or wanted is None:
         why = facts.engine_problem or "this engine does not count external tokens"
@@ -100,6 +113,7 @@ def _external_tokens(facts: Facts) -> Evidence:
         unit="tokens",
         expected=expected,
         surplus="more than these prompts can be served: somebody else's prompts are counted",
+        most=wanted if exact else facts.prompt_tokens,
     )
 
 
@@ -156,7 +170,7 @@ def _hit_share(facts: Facts) -> Evidence:
         if wanted == 0:
             why = "the prompts are shorter than one chunk: nothing of them is ever cached"
         return unavailable(facts, check, rung, Fault.PRODUCT, expected=expected, why=why)
-    share = observed / wanted
+    share = min(1.0, observed / wanted)
     return checked(
         facts,
         check,

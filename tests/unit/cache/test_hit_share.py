@@ -7,7 +7,7 @@ from dataclasses import replace
 from pytest_mooncake.cache.hit_share import Served, warm_hit_share
 from pytest_mooncake.records import Kind, Round, Rung, StackView
 from tests.unit.cache import world
-from tests.unit.cache.world import EXTERNAL, PROMPTS, World, play
+from tests.unit.cache.world import EXTERNAL, World, play
 
 
 def warm_share(warm: Round, cold: Round, view: StackView | None = None) -> float | None:
@@ -34,10 +34,15 @@ def test_without_engine_counters_the_replies_tell() -> None:
     assert warm_share(short, cold) == (EXTERNAL - 1023) / EXTERNAL
 
 
-def test_where_chunks_are_unknown_all_prompt_tokens_are_wanted() -> None:
-    stack = World()
+def test_where_chunks_are_unknown_whole_chunks_of_the_usual_size_are_wanted() -> None:
+    stack = World(hidden={"engine:0"})
     cold, warm = play(stack, Kind.COLD), play(stack, Kind.WARM)
-    assert warm_share(warm, cold, world.view(kv=None)) == EXTERNAL / sum(PROMPTS)
+    without_tails = replace(warm, requests=tuple(replace(r, cached_tokens=3 * 256) for r in warm.requests[:3]))
+    short = replace(without_tails, requests=(replace(warm.requests[0], cached_tokens=0), *without_tails.requests[1:]))
+    unknown = world.view(kv=None)
+    assert warm_share(warm, cold, unknown) == 1.0
+    assert warm_share(without_tails, cold, unknown) == 1.0
+    assert warm_share(short, cold, unknown) == 2 * 768 / (3 * 768)
 
 
 def test_a_server_that_tells_nothing_gives_no_share() -> None:
