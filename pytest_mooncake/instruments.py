@@ -70,13 +70,10 @@ async def instruments_for(
         WorkloadError: the prompts cannot be made for this model.
         UsageError: the run would store more than the budget, or clear what is somebody else's.
     """
-    import aiohttp
-
     credentials = credentials_of(plan.stack, environ)
-    headers = credentials.headers
-    async with aiohttp.ClientSession(trust_env=False, middlewares=(_sender_of(credentials),)) as http:
-        api = await _api(plan, view, http, headers)
-        workload = await build(plan.workload, view, http=http, headers=headers, run_id=plan.run_id, api=api)
+    async with _connections(credentials) as http:
+        api = await _api(plan, view, http, credentials.headers)
+        workload = await build(plan.workload, view, http=http, headers=credentials.headers, run_id=plan.run_id, api=api)
         note("workload", notes=workload.layout.notes)
         read = partial(scrape, http, sources_of(view))
         permission = Permission(plan.allow_clear)
@@ -87,17 +84,23 @@ async def instruments_for(
         try:
             yield Instruments(
                 requests=partial(_requests, plan, view, workload),
-                send=partial(_send, plan, view, headers, care, own_error, api),
+                send=partial(_send, plan, view, credentials.headers, care, own_error, api),
                 scrape=read,
                 settle=partial(_settle, plan, view, planned, read),
                 judge=partial(judge, plan, view),
                 nonce=partial(round_nonce, plan.run_id),
                 prepare=partial(_prepare, plan, care, own_error),
-                probe=partial(_probe, plan, view, headers, care, own_error, http, workload.pool),
+                probe=partial(_probe, plan, view, credentials.headers, care, own_error, http, workload.pool),
                 planned=planned,
             )
         finally:
             await care.finish()
+
+
+def _connections(credentials: Credentials) -> ClientSession:
+    from aiohttp import ClientSession
+
+    return ClientSession(trust_env=False, middlewares=(_sender_of(credentials),))
 
 
 def _requests(plan: Plan, view: StackView, workload: Workload, nonce: str, kind: Kind) -> Sequence[PlannedRequest]:

@@ -92,13 +92,17 @@ async def quiesce(
         `Settle.seconds` is when the state that then held still was first seen (store counters), else the whole wait.
     """
     if fixed_s is not None:
-        await sleep(fixed_s)
-        return Settle(seconds=fixed_s, settled=True, how=f"{fixed_s:g} s by the clock, as asked")
+        return await _by_the_clock(fixed_s, sleep)
 
     async def look() -> _Sample:
         return _look(await read(), before, expect_keys, expect_requests, enough_share)
 
     return await _watch(look, deadline_s=deadline_s, pause=partial(sleep, poll_s), clock=clock)
+
+
+async def _by_the_clock(fixed_s: float, sleep: Callable[[float], Awaitable[None]]) -> Settle:
+    await sleep(fixed_s)
+    return Settle(seconds=fixed_s, settled=True, how=f"{fixed_s:g} s by the clock, as asked")
 
 
 async def _watch(
