@@ -147,7 +147,7 @@ def verdict(directory: Annotated[Path, typer.Argument(help="Directory of a recor
         recorded.plan,
         recorded.view,
         recorded.rounds,
-        interrupted=not recorded.complete,
+        ended=recorded.unfinished,
         aftermath=recorded.aftermath,
     )
     typer.echo(judgement.verdict)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_mooncake.environment import describe
 from pytest_mooncake.errors import JournalError, MooncakeError, StackError
 from pytest_mooncake.experiment import Experiment
-from pytest_mooncake.journal import Journal, Recorded, read
+from pytest_mooncake.journal import DECIDED, TIME_LIMIT, Journal, Recorded, read
 from pytest_mooncake.judging import judge, rounds_of_valid_trials
 from pytest_mooncake.observer import Witness
 from pytest_mooncake.records import Judgement, Kind, RequestRecord, Round, StackView
@@ -129,18 +129,18 @@ def conduct(
         witness = Witness(journal, progress)
         try:
             rounds = _measure(plan, view, witness, restart)
-            reason = "decided"
+            reason = DECIDED
         except KeyboardInterrupt:
             reason = "interrupted"
             raise
         except TimeoutError:
-            reason = "run time limit reached"
+            reason = TIME_LIMIT
         finally:
             journal.event("run_end", reason=reason)
             if reason in {"interrupted", "failed"}:  # else the end of this function reports
                 with contextlib.suppress(Exception):  # a report that fails must not hide why the run ended
                     conclude(read(directory), directory)
-        if plan.cold_tax and reason == "decided":
+        if plan.cold_tax and reason == DECIDED:
             _measure_cold_tax(plan, view, directory, witness, progress, first=rounds)
     return conclude(read(directory), directory)
 
@@ -163,7 +163,7 @@ def _measure_cold_tax(
         conclude(read(directory), directory)
         raise
     except (MooncakeError, TimeoutError) as error:
-        witness.note("cold_tax", error=str(error) or "run time limit reached")
+        witness.note("cold_tax", error=str(error) or TIME_LIMIT)
         progress.say(f"cold tax not measured: {str(error) or 'run time limit reached'}")
 
 
@@ -256,7 +256,7 @@ def reported(recorded: Recorded) -> tuple[Report, StackView]:
     plan, view, rounds = recorded.plan, recorded.view, recorded.rounds
     if view is None or not rounds:
         raise JournalError(f"{recorded.directory}: not one round was finished; there is nothing to judge")
-    judgement = judge(plan, view, rounds, interrupted=not recorded.complete, aftermath=recorded.aftermath)
+    judgement = judge(plan, view, rounds, ended=recorded.unfinished, aftermath=recorded.aftermath)
     report = build(
         plan,
         view,

@@ -39,6 +39,9 @@ from pytest_mooncake.records import (
 PLAN_FILE = "plan.json"
 EVENTS_FILE = "events.jsonl"
 REQUESTS_FILE = "requests.jsonl"
+DECIDED = "decided"
+TIME_LIMIT = "run time limit reached"
+"""How a run ended: by itself, or when its time was over; anything else is an interruption."""
 
 
 def refuse_used(directory: Path) -> None:
@@ -115,7 +118,12 @@ class Recorded:
     @property
     def complete(self) -> bool:
         """Whether the run ended by itself."""
-        return self.end == "decided"
+        return self.end == DECIDED
+
+    @property
+    def unfinished(self) -> str | None:
+        """How a run ended that was not decided; `None` of a complete one."""
+        return None if self.complete else self.end or "killed"
 
 
 def read(directory: Path) -> Recorded:

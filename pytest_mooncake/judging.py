@@ -22,6 +22,7 @@ from pytest_mooncake.cache.correctness import probe_evidence
 from pytest_mooncake.cache.evidence import attribution_table, round_evidence
 from pytest_mooncake.cache.hit_share import warm_hit_share
 from pytest_mooncake.cache.rungs import RungJudgement, judge_rung
+from pytest_mooncake.journal import TIME_LIMIT
 from pytest_mooncake.load.health import saturation
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
@@ -104,7 +105,7 @@ def judge(
     view: StackView,
     rounds: Sequence[Round],
     *,
-    interrupted: bool = False,
+    ended: str | None = None,
     aftermath: Aftermath = Aftermath(),  # noqa: B008 - frozen
 ) -> Judgement:
     """Judge all rounds of a run, measured wholly or in part.
@@ -113,7 +114,7 @@ def judge(
         plan: the run's plan.
         view: the stack it ran on.
         rounds: in the order they were sent, the left-out one included.
-        interrupted: whether the run was stopped by somebody before it was decided.
+        ended: how a run that was not decided ended, as the journal says; `None` while it goes on or once it is decided.
         aftermath: what is known beside the rounds, once they are over.
     """
     findings = {r.round: judge_round(r, rounds, view, plan) for r in rounds}
@@ -127,13 +128,14 @@ def judge(
     verdict, reasons = combine((*claims, *product_claims), product_faults=product, invalid=invalid)
     return Judgement(
         verdict=verdict,
-        reasons=(*reasons, *_remarks(rung, interrupted=interrupted), *_notes(aftermath)),
+        reasons=(*reasons, *_remarks(rung, _unfinished(plan, ended)), *_notes(aftermath)),
         claims=(*claims, *product_claims),
         evidence=(*_evidence_of(rounds, findings), *gate),
         trials=trials,
         audit=audit,
         details={
             **_state(plan, view, trials, rung),
+            "unfinished": ended and ("time_limit" if ended == TIME_LIMIT else "interrupted"),
             "product_fault": bool(product) or any(c.verdict is Verdict.FAIL for c in product_claims),
             "attribution": attribution_table(rounds, view),
             **_beside(plan, rounds, trials, claims, open_run=verdict is Verdict.INCONCLUSIVE),
@@ -292,8 +294,18 @@ def _notes(aftermath: Aftermath) -> tuple[str, ...]:
     return (*(f"workload: {note}" for note in aftermath.workload_notes), *aftermath.store_notes)
 
 
-def _remarks(rung: RungJudgement, *, interrupted: bool) -> tuple[str, ...]:
-    remarks = ["the run was interrupted before it was decided"] if interrupted else []
+def _unfinished(plan: Plan, ended: str | None) -> str | None:
+    """What stopped a run before it was decided, as a sentence."""
+    if ended == TIME_LIMIT:
+        return (
+            f"the run's time limit of {plan.timeouts.run_s:g} s was reached before it was decided: raise "
+            "--mooncake-timeout run=S, or send fewer or shorter requests"
+        )
+    return "the run was interrupted before it was decided" if ended else None
+
+
+def _remarks(rung: RungJudgement, unfinished: str | None) -> tuple[str, ...]:
+    remarks = [unfinished] if unfinished else []
     if rung.enough and rung.reason:
         remarks.append(rung.reason)
     return tuple(remarks)

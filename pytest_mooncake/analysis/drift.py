@@ -67,6 +67,7 @@ def control(points: Sequence[Point], confidence: float = 0.95) -> Control:
     effect, half = _alternating(values, confidence)
     ratio, low, high = (math.exp(bound) for bound in (effect, effect - half, effect + half))
     figures = f"×{ratio:.3f}, {percent(confidence)} interval ×{low:.3f} to ×{high:.3f}, {len(values)} cold rounds"
+    figures_zh = f"×{ratio:.3f}，{percent(confidence)} 区间 ×{low:.3f} 至 ×{high:.3f}，{len(values)} 个冷轮"
     agrees = low <= 1 <= high
     outcome = "holds 1" if agrees else "consecutive cold rounds differ, trust no small effect"
     return Control(
@@ -74,7 +75,7 @@ def control(points: Sequence[Point], confidence: float = 0.95) -> Control:
         ci_ratio=(low, high),
         rounds=len(values),
         text=f"A/A control: {figures}: {outcome}",
-        text_zh=f"A/A 对照：{figures}：{'包含 1' if agrees else '相邻冷轮不一致，小幅差异不可信'}",
+        text_zh=f"A/A 对照：{figures_zh}：{'包含 1' if agrees else '相邻冷轮不一致，小幅差异不可信'}",
     )
 
 

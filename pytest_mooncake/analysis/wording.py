@@ -71,14 +71,19 @@ def asked_zh(finding: Finding) -> str:
         return "仅报告，未设目标"
     if finding.direction == "equivalent":
         bound = max(ratio, 1 / ratio)
-        return f"目标 {times(1 / bound)} 至 {times(bound)}{_stated(finding, '（{}）')}"
+        return f"目标 {times(1 / bound)} 至 {times(bound)}{_stated_zh(finding)}"
     side = "不高于" if finding.direction == "lower" else "不低于"
-    return f"目标{side} {times(ratio)}{_stated(finding, '（{}）')}"
+    return f"目标{side} {times(ratio)}{_stated_zh(finding)}"
 
 
 def _stated(finding: Finding, form: str, gap: str = "") -> str:
     """The target's own words; a dash says that nobody set one."""
     return gap + form.format(finding.stated) if finding.stated.strip(" -–—") else ""
+
+
+def _stated_zh(finding: Finding) -> str:
+    """The same in Chinese, where the one word that targets know is a word of ours."""
+    return _stated(finding, "（{}）").replace("（stable）", "（稳定）")
 
 
 def estimate(finding: Finding) -> str:

@@ -311,6 +311,6 @@ def descriptions(report: Report, words: Catalogue) -> dict[str, str]:
         ),
         "requests": words("page.each_sent", n=sum(len(r.requests) for r in chart_data.chain_rounds(report))),
     }
-    return {name: f"{plain(words(f'title.{name}'))}. {text}" for name, text in told.items()} | {
+    return {name: f"{plain(words(f'title.{name}'))}{words('word.stop')}{text}" for name, text in told.items()} | {
         "ratios": words("page.no_chart", title=plain(words("title.ratios")))
     }

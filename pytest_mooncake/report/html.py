@@ -17,6 +17,7 @@ from pytest_mooncake.report.rows import claim_label, claim_reason, target_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 TEMPLATE = "report.html.j2"
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -101,6 +102,7 @@ def _filters(words: Catalogue) -> dict[str, Any]:
         "code": escape.code_lines,
         "date": partial(date, lang=words.lang),
         "money": partial(_money, lang=words.lang),
+        "together": lambda text: _meant(text.replace(", ", f",{NO_BREAK}")),
     }
 
 
@@ -109,6 +111,13 @@ def _unmarked(markdown: str) -> str:
     return markdown.replace("**", "")
 
 
-def _money(value: float, currency: str, lang: str) -> str:
+def _money(value: float, currency: str, lang: str) -> Markup:
     """An amount that a narrow column breaks before its second form only."""
-    return numbers.money(value, currency, lang).replace(" ", NO_BREAK).replace(f"{NO_BREAK}(", " (")
+    return _meant(numbers.money(value, currency, lang).replace(" ", NO_BREAK).replace(f"{NO_BREAK}(", " ("))
+
+
+def _meant(text: str) -> Markup:
+    """Text whose unusual spaces are meant, so that they are not cleaned away as foreign ones are."""
+    from markupsafe import escape as escaped
+
+    return escaped(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_mooncake.records import AuditFinding, Claim, Evidence, Fault, Kind, Phase, Status, Verdict
+from pytest_mooncake.records import AuditFinding, Claim, Evidence, Fault, Kind, Phase, Status, Trial, Verdict
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue
 from pytest_mooncake.report.numbers import MISSING, interval, percent, quantity, ratio
@@ -25,8 +25,9 @@ def advice_key(report: Report) -> str:
 def notes(report: Report, words: Catalogue) -> tuple[str, ...]:
     """What every output must say of the stack; that it was simulated is said once, in the reader's language."""
     if not report.simulated:
-        return report.notes
-    return (words("business.simulated"), *(note for note in report.notes if SIMULATED_MARK not in note))
+        return tuple(told(note, words.lang) for note in report.notes)
+    others = (told(note, words.lang) for note in report.notes if SIMULATED_MARK not in note)
+    return (words("business.simulated"), *others)
 
 
 def reasons(report: Report, words: Catalogue) -> tuple[str, ...]:
@@ -45,16 +46,26 @@ def originals(report: Report, words: Catalogue) -> tuple[str, ...]:
 def _findings(report: Report, words: Catalogue) -> Iterator[str]:
     """What led to the verdict, and nothing that a worse finding made moot."""
     judgement = report.judgement
+    is_invalid = report.verdict is Verdict.INVALID
+    invalid = [trial for trial in judgement.trials if not trial.valid] if is_invalid else []
+    told_already = {number for trial in invalid for number in (trial.cold, trial.warm, trial.cold_after)} - {None}
     fault = Fault.PRODUCT if report.verdict is Verdict.FAIL else Fault.INSTRUMENT
     broken = [e for e in judgement.evidence if e.status is Status.BROKEN and e.fault is fault]
-    yield from (evidence_sentence(e, words) for e in broken)
-    if report.verdict is Verdict.INVALID:
+    yield from (evidence_sentence(e, words) for e in broken if e.round not in told_already)
+    if is_invalid:
         yield from (_law_sentence(finding, words) for finding in judgement.audit if finding.status == "broken")
-        yield from (words("reason.trial", index=trial.index) for trial in judgement.trials if not trial.valid)
-    claims = [c for c in judgement.claims if c.gating and c.verdict is report.verdict]
-    yield from (claim_sentence(report, claim, words) for claim in claims)
+        yield from (_trial_sentence(trial, words) for trial in invalid)
+    if not invalid:
+        claims = [c for c in judgement.claims if c.gating and c.verdict is report.verdict]
+        yield from (claim_sentence(report, claim, words) for claim in claims)
+    if unfinished := judgement.details.get("unfinished"):
+        yield words(f"reason.{unfinished}")
     if report.protocol is None:
         yield words("reason.no_spread")
+
+
+def _trial_sentence(trial: Trial, words: Catalogue) -> str:
+    return words("reason.trial", index=trial.index, why=told("; ".join(trial.reasons), words.lang))
 
 
 def _law_sentence(finding: AuditFinding, words: Catalogue) -> str:
@@ -84,7 +95,7 @@ def evidence_sentence(evidence: Evidence, words: Catalogue) -> str:
         round=MISSING if evidence.round is None else evidence.round,
         rung=words(f"rung.{evidence.rung.value}"),
         expected=told(evidence.expected, words.lang),
-        observed=told(evidence.observed, words.lang),
+        observed=told("; ".join(filter(None, (evidence.observed, evidence.detail))), words.lang),
     )
 
 

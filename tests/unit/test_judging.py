@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from pytest_mooncake import judging
+from pytest_mooncake.journal import TIME_LIMIT
 from pytest_mooncake.judging import is_decided, is_within_reach, judge, repeats_allowed, rounds_of_valid_trials
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.machine import Machine
@@ -275,8 +276,18 @@ def test_what_stays_in_the_store_is_said_with_any_verdict(plan: Plan, script: Sc
 
 def test_an_interrupted_run_says_so(plan: Plan, script: Script) -> None:
     script.claims = (claim(Verdict.INCONCLUSIVE),)
-    judgement = judge(plan, VIEW, chain(1), interrupted=True)
+    judgement = judge(plan, VIEW, chain(1), ended="interrupted")
     assert "interrupted" in judgement.reasons[-1]
+    assert judgement.details["unfinished"] == "interrupted"
+    assert judge(plan, VIEW, chain(1)).details["unfinished"] is None
+
+
+def test_a_run_whose_time_was_over_says_so_and_which_option_gives_it_more(plan: Plan, script: Script) -> None:
+    script.claims = (claim(Verdict.INCONCLUSIVE),)
+    judgement = judge(plan, VIEW, chain(1), ended=TIME_LIMIT)
+    assert judgement.reasons[-1].startswith("the run's time limit of 21600 s was reached before it was decided: raise")
+    assert "--mooncake-timeout run=S" in judgement.reasons[-1]
+    assert judgement.details["unfinished"] == "time_limit"
 
 
 def test_what_of_the_workload_was_not_as_asked_is_said_with_the_verdict(plan: Plan, script: Script) -> None:

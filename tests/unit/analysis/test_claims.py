@@ -161,7 +161,7 @@ def test_equivalence_refuses_an_improvement_beyond_its_margin() -> None:
     )
     assert (better.verdict, same.verdict) == (Verdict.FAIL, Verdict.PASS)
     assert "between ×0.909 and ×1.1 asked (stable)" in same.reason
-    assert "目标 ×0.909 至 ×1.1（stable）" in same.details["reason_zh"]
+    assert "目标 ×0.909 至 ×1.1（稳定）" in same.details["reason_zh"]
     assert "improved" in better.reason
 
 

@@ -146,6 +146,29 @@ def test_an_invalid_run_is_explained_by_its_instrument_and_a_failed_one_by_its_p
     assert reasons.reasons(invalid, ZH)[1] == "审计，利特尔法则 (有缓存)：16.6 与 8.0 不相容"
 
 
+@pytest.mark.parametrize(
+    ("unfinished", "sentence"),
+    [("time_limit", "运行在得出结论之前达到时间上限"), ("interrupted", "运行在得出结论之前被中断")],
+)
+def test_a_run_that_was_not_finished_says_why_in_chinese(unfinished: str, sentence: str) -> None:
+    judged = runs.judgement(Verdict.INCONCLUSIVE)
+    report = replace(runs.report(), judgement=replace(judged, details={**judged.details, "unfinished": unfinished}))
+    assert reasons.reasons(report, ZH)[-1].startswith(sentence)
+
+
+def test_invalid_trials_tell_their_reasons_once_and_claims_without_data_are_left_out() -> None:
+    why = "round 1 (warm): no_preemptions: expected 0 preempted requests, observed 2 preempted requests"
+    judged = runs.judgement(Verdict.INVALID)
+    trials = tuple(replace(trial, valid=False, reasons=(why,)) for trial in judged.trials[:1])
+    broken = replace(
+        judged.evidence[0], id="no_preemptions", round=trials[0].warm, status=Status.BROKEN, fault=Fault.INSTRUMENT
+    )
+    report = replace(runs.report(), judgement=replace(judged, trials=trials, evidence=(broken,), audit=()))
+    assert reasons.reasons(report, ZH) == (
+        "试验 1 无效：第 1 轮（有缓存）：no_preemptions：应为 被抢占的请求 0 个，实测 被抢占的请求 2 个",
+    )
+
+
 def test_an_unknown_law_keeps_its_own_name() -> None:
     assert reasons.law_label(EN, "gravity.warm") == "gravity.warm"
     assert reasons.law_label(EN, "compute") == "compute bound"
