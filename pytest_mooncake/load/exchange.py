@@ -88,9 +88,14 @@ class Exchange:
                 await self._converse(transport)
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             expired = self._deadline is not None and self._deadline.expired()
-            self.error = self.expired if expired else self._describe(error)
+            self.error = self._excess() or (self.expired if expired else self._describe(error))
         self._deadline = None
         self.ended_ns = transport.clock()
+
+    @property
+    def most_bytes(self) -> int:
+        """Largest response body that is read."""
+        return max_body_bytes(self.prepared.output_tokens)
 
     def _describe(self, error: BaseException) -> str:
         return describe(error, sent=self.sent_ns is not None, output=self._arrived_bytes > 0)
@@ -109,6 +114,7 @@ class Exchange:
         if self.stamped_by is not None and getattr(self.stamped_by, "_payload", None) is content:
             self._content = content
             await _end_of(content)
+            self.error = self._excess()
             return
         self.read_late = True
         self.marks.clear()
@@ -117,6 +123,9 @@ class Exchange:
             total += len(data)
             self.marks.append((transport.clock(), total))
             self._held.append(data)
+            self.error = self._excess()
+            if self.error is not None:
+                return
 
     def expire(self, reason: str | None) -> None:
         """Give up waiting, now; `reason` becomes the request's error."""
@@ -149,8 +158,8 @@ class Exchange:
 
     def _excess(self) -> str | None:
         tokens = self.prepared.output_tokens
-        if self._arrived_bytes > max_body_bytes(tokens):
-            return f"the response is longer than {max_body_bytes(tokens)} bytes: no completion of {tokens} tokens"
+        if self._arrived_bytes > self.most_bytes:
+            return f"the response is longer than {self.most_bytes} bytes: no completion of {tokens} tokens"
         if len(self.marks) > _READS_PER_STREAM + _READS_PER_TOKEN * tokens:
             return f"the response came in more than {len(self.marks) - 1} pieces: no completion of {tokens} tokens"
         return None

@@ -5,7 +5,7 @@ is milliseconds late, and every wake-up costs CPU. `StampingProtocol` looks at t
 the bytes, notes it with the body's byte count, and wakes nobody until the response has ended.
 
 Sending. `StampedBody` looks at the clock when the last byte of the request has been handed to the socket: write buffers
-are set to 0, so `drain` returns no earlier than that.
+are set to 0, so `drain` returns no earlier than that (over TLS: than all is encrypted and all but 64 KiB are handed on).
 
 Of aiohttp's internals this leans on `BaseConnector._factory`, `ResponseHandler._payload` and `StreamWriter.protocol`.
 All are checked when a connection is used; where one is missing, reads are stamped when the task gets them
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
@@ -50,6 +51,10 @@ class Stamps(Protocol):
     sent_ns: int | None
     stamped_by: ResponseHandler | None
 
+    @property
+    def most_bytes(self) -> int:
+        """Largest response body; a longer one ends the connection."""
+
 
 class StampingProtocol(ResponseHandler):
     """A connection that notes every read in `marks`: `(at_ns, body bytes so far)`."""
@@ -58,16 +63,21 @@ class StampingProtocol(ResponseHandler):
         super().__init__(loop=loop)
         self._clock = clock
         self._marks: list[Mark] = []
+        self._most_bytes = sys.maxsize
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let `drain` wait until the socket has taken everything."""
         super().connection_made(transport)
-        cast("asyncio.WriteTransport", transport).set_write_buffer_limits(high=0)  # uvloop's is none by inheritance
+        # TLS pauses a writer at its limit already, plain TCP above it: paused at nothing, `drain` would return no
+        # earlier than the answer comes.
+        high = 0 if transport.get_extra_info("ssl_object") is None else 1
+        cast("asyncio.WriteTransport", transport).set_write_buffer_limits(high=high)  # uvloop's is none by inheritance
 
-    def begin(self, marks: list[Mark]) -> None:
-        """Note reads in `marks` from now on; the body of the response before is over."""
+    def begin(self, stamps: Stamps) -> None:
+        """Note reads in `stamps.marks` from now on; the body of the response before is over."""
         self._payload = None
-        self._marks = marks
+        self._marks = stamps.marks
+        self._most_bytes = stamps.most_bytes
 
     def data_received(self, data: bytes) -> None:
         """Stamp first, then parse."""
@@ -75,7 +85,10 @@ class StampingProtocol(ResponseHandler):
         super().data_received(data)
         if data:  # emptying the reader makes aiohttp call this with nothing
             payload = self._payload
-            self._marks.append((now, payload.total_bytes if payload is not None else 0))
+            total_bytes = payload.total_bytes if payload is not None else 0
+            self._marks.append((now, total_bytes))
+            if total_bytes > self._most_bytes and self.transport is not None:
+                self.transport.abort()  # nobody reads meanwhile: what is not stopped here is held
 
     def resume_reading(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing when reading goes on anyway: emptying the reader asks for it once per chunk.
@@ -109,7 +122,7 @@ class StampedBody(Payload):
         stamps.connected_ns = self._clock()
         protocol = getattr(writer, "protocol", None)
         if isinstance(protocol, StampingProtocol):
-            protocol.begin(stamps.marks)
+            protocol.begin(stamps)
             stamps.stamped_by = protocol
         await writer.write(self._value)
         await writer.drain()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -16,7 +17,10 @@ from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.load import calibration
 from pytest_mooncake.load.calibration import calibrate, compare, scripted_server, scripted_spec
 from pytest_mooncake.load.children import child_environment
+from pytest_mooncake.load.loop import run_in_thread
 from pytest_mooncake.records import ClientHealth, Kind, Phase, RequestRecord
+from pytest_mooncake.stack.namespace import enter
+from pytest_mooncake.stack.process import supervised
 from tests.integration.rounds import measure
 
 MS = 1_000_000
@@ -135,3 +139,14 @@ def test_the_server_ends_when_its_input_is_closed() -> None:
         assert process.returncode == 0
         assert output == b"{}"
         assert time.monotonic() - before < 20
+
+
+def test_the_client_calibrates_itself_inside_the_network_namespace_of_a_stack() -> None:
+    """Only loopback is there, and the scripted server, started from inside, is inside as well."""
+    with supervised(isolate=True) as supervisor:
+        if supervisor.netns is None:
+            pytest.skip(f"no network namespace here: {supervisor.problem}")
+        enter_it = partial(enter, supervisor.netns)
+        found = run_in_thread(lambda: calibrate(concurrency=2), on_thread_start=enter_it)
+    assert found.requests == 4
+    assert found.error_p99_ms > 0

@@ -6,10 +6,12 @@ import asyncio
 import gzip
 import json
 import re
+import tracemalloc
 from typing import Any
 
 import pytest
 
+from pytest_mooncake.load.exchange import max_body_bytes
 from pytest_mooncake.plan.models import Timeouts
 from pytest_mooncake.records import RequestRecord
 from tests.integration.faulty import FaultyServer
@@ -36,6 +38,8 @@ from tests.integration.replies import (
 from tests.integration.rounds import PROMPT_TOKENS, only_record, planned, spec_for
 
 PINGS: list[Step] = [b": ping\n\n", Pause(0.05)] * 40
+COMMENT = b": " + b"x" * 65_533 + b"\n"
+BOMB = gzip.compress(b"x" * 2**28)
 SHORT = Timeouts(first_token_s=0.3, between_chunks_s=0.3, request_s=5)
 
 
@@ -303,3 +307,56 @@ async def test_an_answer_cannot_smuggle_control_characters_into_a_report() -> No
     assert record.error is not None
     assert record.error.isprintable()
     assert len(record.error) < 250
+
+
+def flood(_received: Received) -> Reply:
+    """Without end, as fast as it is taken: 64 MiB of nothing."""
+    head = (("Content-Type", "text/event-stream"),)
+    return Reply(headers=head, steps=(COMMENT,) * 1024, chunked=True)
+
+
+def compressed_bomb(_received: Received) -> Reply:
+    """256 MiB in 256 KiB, to a client that asked for no compression."""
+    head = (("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip"))
+    return Reply(headers=head, steps=(BOMB,), chunked=True)
+
+
+@pytest.mark.parametrize("stamp_on_arrival", [True, False])
+@pytest.mark.parametrize("answer", [flood, compressed_bomb])
+async def test_a_flood_is_given_up_before_it_fills_the_memory(answer: Any, stamp_on_arrival: bool) -> None:
+    async with FaultyServer({"/v1/completions": answer}) as server:
+        spec = spec_for(server.url, requests=planned(1))
+        tracemalloc.start()
+        try:
+            record = await only_record(spec, stamp_on_arrival=stamp_on_arrival)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert record.error is not None
+    assert re.search("longer than|exceeds the configured limit", record.error)
+    assert peak < 24 * max_body_bytes(4), (
+        "less than was sent; the test server's buffers included, and what aiohttp unpacks at once"
+    )
+
+
+async def test_output_that_goes_on_after_its_end_is_not_counted() -> None:
+    answer = stream(token("a", 1), token("b", 2, "length"), final_usage(2), DONE, token("c", 3), token("d", 4))
+    record = await record_of(answer, output_tokens=2)
+    assert record.error is None
+    assert (record.output_tokens, len(record.chunk_ns)) == (2, 2)
+
+
+async def test_the_headers_of_a_limit_do_not_make_the_client_wait_and_send_again() -> None:
+    async with FaultyServer({"/v1/completions": [limited(30), Stream()]}) as server:
+        record = await only_record(spec_for(server.url, requests=planned(1)))
+        assert len(server.requests_to("/v1/completions")) == 1
+    assert record.http_status == 429
+
+
+async def test_a_redirect_takes_no_secret_elsewhere() -> None:
+    async with FaultyServer() as elsewhere:
+        answer = redirect(f"{elsewhere.url}/v1/completions")
+        record = await record_of(answer, headers={"Authorization": "Bearer hush"})
+        assert elsewhere.received == []
+    assert record.error is not None
+    assert "not followed" in record.error

@@ -186,6 +186,9 @@ def test_a_run_on_it_is_proven_by_the_stores_own_counters(running: Running, tmp_
     assert warm.cached_tokens == warm.requests * 15 * 256, "whole chunks are cached, the tail is computed"
     assert cold.failed == warm.failed == 0
     assert {path.name for path in outcome.files} >= {"report.md", "report.json"}
+    events = (json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines())
+    calibrations = [(one["when"], one["error"]) for one in events if one["event"] == "calibration"]
+    assert calibrations == [("before", None), ("after", None)], "the client measured its own error inside the namespace"
 
 
 def test_killing_its_owner_leaves_no_process_no_port_and_no_file_within_five_seconds(running: Running) -> None:
