@@ -193,8 +193,25 @@ def _measure(plan: Plan, view: StackView, witness: Witness, restart: Callable[[]
             if rounds and restart is not None:
                 view = restart()
                 witness.note("restart", view=view)
-            decided, rounds = _in_thread(partial(_one_start, plan, view, witness, rounds, ends_at_s), view)
+            try:
+                decided, rounds = _in_thread(partial(_one_start, plan, view, witness, rounds, ends_at_s), view)
+            finally:
+                _note_casualties(plan, view, witness)
     return len(rounds)
+
+
+def _note_casualties(plan: Plan, view: StackView, witness: Witness) -> None:
+    """Name what died of a stack that was started here: a client only sees refused connections."""
+    if plan.stack.kind != "local":
+        return
+    from pytest_mooncake.stack.local.provision import casualties
+
+    if dead := casualties(view):
+        witness.note("casualties", sentences=[_in_one_line(error) for error in dead])
+
+
+def _in_one_line(error: StackError) -> str:
+    return "; ".join((str(error), *error.details[-1:]))
 
 
 async def _one_start(

@@ -291,7 +291,8 @@ def is_within_reach(plan: Plan, view: StackView) -> bool:
 
 
 def _notes(aftermath: Aftermath) -> tuple[str, ...]:
-    return (*(f"workload: {note}" for note in aftermath.workload_notes), *aftermath.store_notes)
+    workload = (f"workload: {note}" for note in aftermath.workload_notes)
+    return (*aftermath.casualties, *workload, *aftermath.store_notes)
 
 
 def _unfinished(plan: Plan, ended: str | None) -> str | None:

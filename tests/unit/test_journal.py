@@ -229,7 +229,9 @@ def test_what_is_known_beside_the_rounds_comes_back_too(tmp_path: Path) -> None:
     with Journal(tmp_path / "run", resolve(Options(), tmp_path)) as journal:
         journal.event("probes", answers=(answer,))
         journal.event("store_care", removed_keys=12, sentences=["keys of this run stay in the store: no RPC"])
+        journal.event("casualties", sentences=["master is no longer running; its log: logs/master.log"])
         journal.event("run_end", reason="decided")
     recorded = read(tmp_path / "run")
+    assert recorded.aftermath.casualties == ("master is no longer running; its log: logs/master.log",)
     assert recorded.aftermath.probes == (answer,)
     assert recorded.aftermath.store_notes == ("keys of this run stay in the store: no RPC",)

@@ -274,6 +274,12 @@ def test_what_stays_in_the_store_is_said_with_any_verdict(plan: Plan, script: Sc
     assert note in judgement.reasons
 
 
+def test_a_component_that_died_is_named_before_what_stays_in_the_store(plan: Plan, script: Script) -> None:
+    dead, note = "vllm-0 is no longer running; its log: a.log; Killed", "keys of this run stay in the store: no RPC"
+    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(store_notes=(note,), casualties=(dead,)))
+    assert judgement.reasons[-2:] == (dead, note)
+
+
 def test_an_interrupted_run_says_so(plan: Plan, script: Script) -> None:
     script.claims = (claim(Verdict.INCONCLUSIVE),)
     judgement = judge(plan, VIEW, chain(1), ended="interrupted")
