@@ -1,151 +1,106 @@
 """What a client costs and how wrong it is: `python -m benchmarks.client [--quick]`.
 
-Every client does the same closed loop against the scripted server (`pytest_mooncake.load.scripted`), which stamps just
-before each write; errors are client minus truth. Clients alternate within a repetition; medians over repetitions are
-printed. CPU is that of the client's thread, parsing and set-up included (ours collects garbage once before the round,
-tens of ms, which only long streams spread thin), per chunk. Figures of one table belong together; between machines only
-ratios do.
+Every client does the same closed loop against the same server (`server.c`), which stamps just before each write and
+tells what it did once the run is over; errors are client minus truth. The whole of it, peers included, takes about a
+quarter of an hour and leaves `results/clients.md`; `--quick` takes seconds, knows no peers, and ends with code 1 when
+our error is not within bounds of the C floor's own. Figures of one table belong together; between machines only ratios
+do.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import statistics
-import subprocess
-import sys
+import os
+import platform
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from pathlib import Path
 
-from tabulate import tabulate
-
-from benchmarks.client.contestants import CONTESTANTS, Contestant, Job, Seen
+from benchmarks.client.contestants import CONTESTANTS, Contestant
+from benchmarks.client.entrants import entrants
 from benchmarks.client.floor import MISSING, floor
-from pytest_mooncake.load.bodies import Bodies
-from pytest_mooncake.load.calibration import Calibration, compare, scripted_server
-from pytest_mooncake.load.children import child_environment
-from pytest_mooncake.load.spec import RoundSpec
-from pytest_mooncake.plan.models import Timeouts
-from pytest_mooncake.records import ClientHealth, Engine, Kind, Phase, PlannedRequest, RequestRecord
+from benchmarks.client.in_process import excess, fastest, repeated, table
+from benchmarks.client.own_costs import PROMPT_TOKENS, bytes_per_stream, import_s, prompt_us
+from benchmarks.client.side_by_side import FLOOD, compare_all
+from benchmarks.client.side_by_side import table as table_of_processes
+from benchmarks.client.truth import Load
 
-PROMPT_TOKENS = 16_384
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What the server does and how many streams are open at once."""
-
-    streams: int
-    tokens: int
-    gap_ms: float
-    ttft_ms: float = 50.0
+RESULTS = Path(__file__).with_name("results") / "clients.md"
+QUICK = Load(streams=16, tokens=32, gap_ms=10.0)
+LOADS = (Load(streams=64, tokens=128, gap_ms=20.0, waves=4), Load(streams=256, tokens=128, gap_ms=20.0))
+FAST = Load(streams=256, tokens=256, gap_ms=10.0)
+FAST_REPEATS = 5
+HELD = Load(streams=128, tokens=128, gap_ms=10.0)
 
 
-def measure(contestant: Contestant, load: Load) -> Calibration:
-    """Run one client against a fresh server and hold its stamps against the truth."""
-
-    async def run() -> Calibration:
-        async with scripted_server(ttft_ms=load.ttft_ms, gap_ms=load.gap_ms, tokens=load.tokens) as server:
-            job = Job(url=server.url, streams=load.streams, requests=2 * load.streams, tokens=load.tokens)
-            before_ns = time.thread_time_ns()
-            work = await contestant.run(job)
-            own_s = (time.thread_time_ns() - before_ns) / 1e9
-        chunks = sum(len(one.chunk_ns) for one in work.seen)
-        health = ClientHealth(cpu_s=own_s if work.cpu_s is None else work.cpu_s, chunks=chunks)
-        return compare([_record(one) for one in work.seen], server.truth, health)
-
-    with asyncio.Runner(loop_factory=contestant.new_loop) as runner:
-        return runner.run(run())
+def quick(least: Contestant | None) -> int:
+    """One small load and the check of our error against the floor's; the exit code."""
+    contestants = CONTESTANTS if least is None else (least, *CONTESTANTS)
+    runs = repeated(QUICK, 3, contestants)
+    print(table(QUICK, runs, tablefmt="simple"))
+    if least is None:
+        print(MISSING)
+        return 0
+    said = excess(runs[CONTESTANTS[0].name], runs[least.name])
+    print("\n".join(said) or "our error is within bounds of the floor's")
+    return int(bool(said))
 
 
-def _record(seen: Seen) -> RequestRecord:
-    return RequestRecord(
-        round=0,
-        kind=Kind.COLD,
-        phase=Phase.WARM_UP,
-        index=0,
-        request_id=seen.request_id,
-        prompt_tokens_planned=1,
-        output_tokens_planned=len(seen.chunk_ns),
-        intended_ns=seen.sent_ns,
-        sent_ns=seen.sent_ns,
-        chunk_ns=seen.chunk_ns,
+def machine() -> str:
+    """Where and when figures were taken."""
+    names = (
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
     )
+    loads = "/".join(f"{load:.1f}" for load in os.getloadavg())
+    day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return f"{os.cpu_count()} × {next(names, 'CPU')}, Python {platform.python_version()}, {day}, load average {loads}"
 
 
-def table(load: Load, repeats: int, contestants: Sequence[Contestant] = CONTESTANTS) -> str:
-    """Compare clients under one load."""
-    runs: dict[str, list[Calibration]] = {contestant.name: [] for contestant in contestants}
-    for _ in range(repeats):
-        for contestant in contestants:
-            runs[contestant.name].append(measure(contestant, load))
-    headers = ["client", "CPU µs/chunk", "TTFT bias ms", "TTFT P99 ms", "ITL bias ms", "ITL P99 ms"]
-    rows = [[name, *_medians(found)] for name, found in runs.items()]
-    rate = load.streams * 1000 / load.gap_ms
-    title = f"{load.streams} streams, {load.tokens} tokens, one every {load.gap_ms:g} ms ({rate:,.0f} chunks/s)"
-    return f"{title}\n{tabulate(rows, headers, floatfmt=('', '.1f', '.2f', '.2f', '.3f', '.2f'))}\n"
+def full(least: Contestant | None, *, peers: bool, loads: tuple[Load, ...], repeats: int) -> Iterator[str]:
+    """Every table, as Markdown."""
+    yield f"Before: {machine()}\n"
+    everybody = tuple(entrants(peers=peers))
+    for load in loads:
+        yield table_of_processes(
+            load, compare_all(everybody, load, flood=FLOOD if load is loads[-1] else None, repeats=repeats)
+        )
+    contestants = CONTESTANTS if least is None else (least, *CONTESTANTS)
+    runs = repeated(FAST, FAST_REPEATS, contestants)
+    yield table(FAST, runs)
+    yield fastest(runs[CONTESTANTS[0].name], runs[least.name] if least else None) + "\n"
+    yield from own_costs()
+    yield f"After: {machine()}\n"
 
 
-def _medians(found: Sequence[Calibration]) -> list[float]:
-    columns = (
-        (one.cpu_us_per_chunk or 0.0, one.bias_ms, one.ttft_error_p99_ms, one.itl_bias_ms, one.itl_error_p99_ms)
-        for one in found
-    )
-    return [statistics.median(column) for column in zip(*columns, strict=True)]
+def own_costs() -> Iterator[str]:
+    """What ours costs beside its chunks."""
+    yield f"A {PROMPT_TOKENS:,}-token prompt, encoded and sent: {prompt_us():.0f} µs of CPU\n"
+    yield f"Start-up with imports: {import_s():.2f} s\n"
+    yield f"Held per open stream of {HELD.tokens} tokens: {bytes_per_stream(HELD) / 1024:.0f} KiB\n"
 
 
-def encoding_us() -> float:
-    """Microseconds to encode the body of a 16,384-token prompt (before the round, off the clock)."""
-    requests = tuple(
-        PlannedRequest(index=i, prompt=tuple(range(i, i + PROMPT_TOKENS)), prompt_tokens=PROMPT_TOKENS, output_tokens=1)
-        for i in range(50)
-    )
-    spec = RoundSpec(
-        round=0,
-        kind=Kind.COLD,
-        phase=Phase.WARM_UP,
-        requests=requests,
-        concurrency=1,
-        timeouts=Timeouts(),
-        engines=(Engine(url="http://127.0.0.1:1"),),
-        model="m",
-    )
-    before = time.thread_time_ns()
-    Bodies(spec).prepare()
-    return (time.thread_time_ns() - before) / 1000 / len(requests)
-
-
-def import_s() -> float:
-    """Seconds from the start of a Python to the client being importable in it."""
-    before = time.perf_counter()
-    command = [sys.executable, "-c", "import pytest_mooncake.load.round"]
-    subprocess.run(command, check=True, env=child_environment())
-    return time.perf_counter() - before
-
-
-def main() -> None:
-    """Print the tables."""
+def main() -> int:
+    """Print the tables, and write them down unless it is a quick run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.client", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one small load, one repetition: about ten seconds")
-    parser.add_argument("--streams", type=int, nargs="*", default=[64, 256])
-    parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--gap-ms", type=float, default=20.0)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one small load, no peers: seconds, and a check")
+    parser.add_argument("--no-peers", action="store_true", help="ours, aiohttp and the floor only")
+    parser.add_argument("--repeats", type=int, default=1, help="how often; medians are told")
+    parser.add_argument("--streams", type=int, nargs="*", help="only the loads of so many streams")
     options = parser.parse_args()
-    loads = [Load(streams=streams, tokens=options.tokens, gap_ms=options.gap_ms) for streams in options.streams]
-    if options.quick:
-        loads, options.repeats = [Load(streams=16, tokens=32, gap_ms=10.0)], 1
     with floor() as least:
-        if least is None:
-            print(MISSING)
-        contestants = CONTESTANTS if least is None else (least, *CONTESTANTS)
-        for load in loads:
-            print(table(load, options.repeats, contestants), flush=True)
-    print(
-        f"encoding a {PROMPT_TOKENS:,}-token prompt: {encoding_us():.0f} µs; start-up with imports: {import_s():.2f} s"
-    )
+        if options.quick:
+            return quick(least)
+        chosen = tuple(load for load in LOADS if not options.streams or load.streams in options.streams)
+        blocks = []
+        for block in full(least, peers=not options.no_peers, loads=chosen, repeats=options.repeats):
+            print(block, flush=True)
+            blocks.append(block)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text("\n".join(("# Clients side by side\n", *blocks)), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from benchmarks.client.contestants import Contestant, Job, Seen, Work
+from benchmarks.client.truth import compiled
 
 __all__ = ["MISSING", "floor"]
 
 MISSING = "no gcc here: the table is without the C floor"
-_SOURCE = Path(__file__).with_name("floor.c")
 _WAIT_S = 120
 
 
 @contextmanager
 def floor() -> Iterator[Contestant | None]:
     """The compiled floor, as long as the context lasts; `None` where there is no gcc."""
-    compiler = shutil.which("gcc")
-    if compiler is None:
+    program = compiled("floor")
+    if program is None:
         yield None
         return
-    with TemporaryDirectory(prefix="mooncake-floor-") as directory:
-        program = Path(directory) / "floor"
-        subprocess.run([compiler, "-O2", "-o", program, _SOURCE], check=True)
 
-        async def run(job: Job) -> Work:
-            return await _run(program, job)
+    async def run(job: Job) -> Work:
+        return await _run(program, job)
 
-        yield Contestant(name="C epoll floor", new_loop=asyncio.new_event_loop, run=run)
+    yield Contestant(name="C epoll floor", new_loop=asyncio.new_event_loop, run=run)
 
 
 async def _run(program: Path, job: Job) -> Work:

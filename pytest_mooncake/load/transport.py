@@ -5,7 +5,7 @@ is milliseconds late, and every wake-up costs CPU. `StampingProtocol` looks at t
 the bytes, notes it with the body's byte count, and wakes nobody until the response has ended.
 
 Sending. `StampedBody` looks at the clock when the last byte of the request has been handed to the socket: write buffers
-are set to 0, so `drain` returns no earlier than that (over TLS: than all is encrypted and all but 64 KiB are handed on).
+are set to 0, so `drain` returns no earlier than that (over TLS: than all is encrypted and all but 64 KiB handed on).
 
 Of aiohttp's internals this leans on `BaseConnector._factory`, `ResponseHandler._payload` and `StreamWriter.protocol`.
 All are checked when a connection is used; where one is missing, reads are stamped when the task gets them
