@@ -134,8 +134,7 @@ def judge(
         trials=trials,
         audit=audit,
         details={
-            **_state(plan, view, trials, rung),
-            "unfinished": ended and ("time_limit" if ended == TIME_LIMIT else "interrupted"),
+            **_state(plan, view, trials, rung, ended),
             "product_fault": bool(product) or any(c.verdict is Verdict.FAIL for c in product_claims),
             "attribution": attribution_table(rounds, view),
             **_beside(plan, rounds, trials, claims, open_run=verdict is Verdict.INCONCLUSIVE),
@@ -173,8 +172,11 @@ def _trials_and_claims(
     return _claims_of_fine_trials(plan, rounds, tuple(_with_rung(t, findings, view, plan) for t in trials))
 
 
-def _state(plan: Plan, view: StackView, trials: Sequence[Trial], rung: RungJudgement) -> dict[str, Any]:
+def _state(
+    plan: Plan, view: StackView, trials: Sequence[Trial], rung: RungJudgement, ended: str | None
+) -> dict[str, Any]:
     return {
+        "unfinished": ended and ("time_limit" if ended == TIME_LIMIT else "interrupted"),
         "valid_trials": sum(t.valid for t in trials),
         "invalid_trials": sum(not t.valid for t in trials),
         "rung": rung.reached,

@@ -12,10 +12,18 @@ CAPACITY_CLAIMS = ("goodput", "request_throughput")
 
 
 def case_of_run(
-    plan: Plan, view: StackView, judgement: Judgement, costs: EconomicsPlan, tax: ColdTax | None
+    plan: Plan,
+    view: StackView,
+    judgement: Judgement,
+    costs: EconomicsPlan,
+    tax: ColdTax | None,
+    prompt_tokens: int | None,
 ) -> Economics | None:
-    """The business case of a run; the store that was started for it stands for one whose size was not given."""
-    each = view.kv.bytes_per_token * plan.workload.prompt_tokens if view.kv else None
+    """The business case of a run; the store that was started for it stands for one whose size was not given.
+
+    `prompt_tokens` is the mean length of what was sent: a scenario's or a trace's is not that of its plan.
+    """
+    each = view.kv.bytes_per_token * prompt_tokens if view.kv and prompt_tokens else None
     if costs.store_bytes is None and plan.stack.kind == "local":
         costs = costs.model_copy(update={"store_bytes": plan.stack.store.nodes * plan.stack.store.segment_bytes})
     gain = tax.throughput_gain if tax else None

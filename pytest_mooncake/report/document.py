@@ -203,29 +203,38 @@ def build(
         rounds: every round of the run, the left-out one included.
         judgement: what the run came to.
         environment: versions, hardware, git state and `started_at`, as the journal holds them.
-        economics: costs for the business case, `None` for none.
-        without_cache: cold rounds on an engine without a connector, where they were measured.
+        economics: costs for the business case, if any.
+        without_cache: cold rounds on an engine without a connector, if any.
     """
-    sides, tax = _sides(rounds, judgement.trials), _cold_tax(plan, rounds, judgement, without_cache)
+    sides, setting = _sides(rounds, judgement.trials), setting_of(plan, view, environment, rounds)
+    tokens, tax = setting.prompt_tokens, _cold_tax(plan, rounds, judgement, without_cache)
     return Report(
-        run_id=plan.run_id,
-        label=plan.label,
+        **_named(plan, view),
         judgement=judgement,
-        targets=plan.targets.claims,
-        plan=plan.model_dump(mode="json"),
-        setting=setting_of(plan, view, environment, rounds),
+        setting=setting,
         environment=environment,
-        **sides,
+        cold=sides["cold"],
+        warm=sides["warm"],
         trials=_trial_figures(rounds, judgement.trials),
         protocol=_protocol(rounds, judgement.trials),
         client=_client(rounds),
-        economics=case_of_run(plan, view, judgement, economics, tax) if economics else None,
+        economics=case_of_run(plan, view, judgement, economics, tax, tokens) if economics else None,
         cold_tax=tax,
-        limits=limits_of(plan, view, sides["cold"], sides["warm"]),
-        notes=view.notes,
-        simulated=view.simulated,
+        limits=limits_of(plan, view, sides["cold"], sides["warm"], tokens),
         rounds=tuple(rounds),
     )
+
+
+def _named(plan: Plan, view: StackView) -> dict[str, Any]:
+    """Which run it was, what was asked of it, and what every output must say of its stack."""
+    return {
+        "run_id": plan.run_id,
+        "label": plan.label,
+        "targets": plan.targets.claims,
+        "plan": plan.model_dump(mode="json"),
+        "notes": view.notes,
+        "simulated": view.simulated,
+    }
 
 
 def _cold_tax(

@@ -28,7 +28,9 @@ LOCAL_INNER_SHARE = 3
 """Width of the local model's feed-forward in hidden sizes, fixed by its builder."""
 
 
-def limits_of(plan: Plan, view: StackView, cold: Summary, warm: Summary) -> Mapping[str, Any] | None:
+def limits_of(
+    plan: Plan, view: StackView, cold: Summary, warm: Summary, prompt_tokens: int | None
+) -> Mapping[str, Any] | None:
     """What one prompt of the run costs, and bounds where they are known; `None` where nothing is.
 
     Args:
@@ -36,14 +38,15 @@ def limits_of(plan: Plan, view: StackView, cold: Summary, warm: Summary) -> Mapp
         view: the stack; its `details` or its KV geometry tell the model's shape.
         cold: figures of the cold rounds.
         warm: figures of the warm rounds.
+        prompt_tokens: mean length of the prompts that were sent.
     """
     geometry, hardware = _geometry(view), Hardware()
     if plan.machine is not None:
         told, hardware = machine_from_mapping(plan.machine.model_dump(exclude={"name"}))
         geometry = told if told != Geometry() else geometry
-    if geometry is None or view.simulated:
+    if geometry is None or view.simulated or prompt_tokens is None:
         return None
-    found = limits(geometry, hardware, prompt_tokens=plan.workload.prompt_tokens, cold=cold, warm=warm).to_json()
+    found = limits(geometry, hardware, prompt_tokens=prompt_tokens, cold=cold, warm=warm).to_json()
     return {name: value for name, value in found.items() if value is not None} or None
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from pytest_mooncake.plan.models import EconomicsPlan, Target
+from pytest_mooncake.plan.models import EconomicsPlan, Target, TraceSpec, WorkloadPlan
 from pytest_mooncake.records import ClientHealth, Rung, Status, Trial, Verdict
 from pytest_mooncake.report.document import as_text, build
 from tests.unit.report import runs
@@ -205,6 +206,18 @@ def test_documents_that_fit_the_store_follow_from_the_kv_geometry() -> None:
     without = build(runs.plan(), runs.view(kv=None), runs.rounds(), runs.judgement(), runs.ENVIRONMENT, economics=plan)
     assert without.economics is not None
     assert without.economics.documents_in_store is None
+
+
+def test_documents_of_a_trace_are_as_long_as_the_prompts_that_were_sent() -> None:
+    rounds = runs.rounds()
+    sent = WorkloadPlan(name="day", kind="trace", prompt_tokens=5, trace=TraceSpec(path="day.jsonl"))
+    mean = round(fmean(r.prompt_tokens_planned or 0 for r in rounds[0].requests))
+    costs = EconomicsPlan(store_bytes=10 * mean * 1024 + 5)
+    report = build(runs.plan(workload=sent), runs.view(), rounds, runs.judgement(), runs.ENVIRONMENT, economics=costs)
+    assert report.economics is not None
+    assert report.economics.documents_in_store == 10
+    assert report.limits is not None
+    assert report.limits["kv_bytes_per_prompt"] == mean * 1024
 
 
 def test_only_a_held_check_of_store_counters_proves_the_tier() -> None:
