@@ -212,7 +212,7 @@ def _claim(
 
 
 def _figures(metric: Metric, reading: Reading, confidence: float, rounds: int, kind: str) -> tuple[str, str]:
-    kind_zh = "冷轮" if kind == "cold" else "热轮"
+    kind_zh = "无缓存轮次" if kind == "cold" else "有缓存轮次"
     if reading.estimate is None:
         return f"{metric.title} ({kind}): no estimate", f"{metric.title_zh}（{kind_zh}）：无法估计"
     spread, spread_zh = "", ""

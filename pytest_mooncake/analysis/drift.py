@@ -62,12 +62,12 @@ def control(points: Sequence[Point], confidence: float = 0.95) -> Control:
     if len(values) < len(cold) or len(values) < LEAST_CONTROL_ROUNDS:
         text = f"A/A control: {len(values)} cold rounds with a figure, {LEAST_CONTROL_ROUNDS} are needed"
         return Control(
-            ratio=None, ci_ratio=None, rounds=len(values), text=text, text_zh=f"A/A 对照：冷轮不足（{len(values)}）"
+            ratio=None, ci_ratio=None, rounds=len(values), text=text, text_zh=f"A/A 对照：无缓存轮次不足（{len(values)}）"
         )
     effect, half = _alternating(values, confidence)
     ratio, low, high = (math.exp(bound) for bound in (effect, effect - half, effect + half))
     figures = f"×{ratio:.3f}, {percent(confidence)} interval ×{low:.3f} to ×{high:.3f}, {len(values)} cold rounds"
-    figures_zh = f"×{ratio:.3f}，{percent(confidence)} 区间 ×{low:.3f} 至 ×{high:.3f}，{len(values)} 个冷轮"
+    figures_zh = f"×{ratio:.3f}，{percent(confidence)} 区间 ×{low:.3f} 至 ×{high:.3f}，{len(values)} 个无缓存轮次"
     agrees = low <= 1 <= high
     outcome = "holds 1" if agrees else "consecutive cold rounds differ, trust no small effect"
     return Control(
@@ -75,7 +75,7 @@ def control(points: Sequence[Point], confidence: float = 0.95) -> Control:
         ci_ratio=(low, high),
         rounds=len(values),
         text=f"A/A control: {figures}: {outcome}",
-        text_zh=f"A/A 对照：{figures_zh}：{'包含 1' if agrees else '相邻冷轮不一致，小幅差异不可信'}",
+        text_zh=f"A/A 对照：{figures_zh}：{'包含 1' if agrees else '相邻无缓存轮次不一致，小幅差异不可信'}",
     )
 
 
@@ -126,7 +126,7 @@ def skew_remark(found: Contrast, points: Sequence[Point], title: str, title_zh: 
     return Remark(
         id="skew",
         text=f"warm {title} is skewed to the right ({skew:.1f}): false PASS up to 8 % rather than 5 %",
-        text_zh=f"热轮 {title_zh} 右偏（{skew:.1f}）：误判通过的概率可达 8 %，而非 5 %",
+        text_zh=f"有缓存轮次 {title_zh} 右偏（{skew:.1f}）：误判通过的概率可达 8 %，而非 5 %",
     )
 
 
@@ -143,7 +143,7 @@ def stated_confidence(remarks: Sequence[Remark], tail: Tail | None, *, sessions:
     text_zh = f"对相互独立、没有罕见停顿的轮次，无论噪声与漂移如何，误判通过的概率不超过 {limit} %"
     if tail is not None and tail.stalls:
         text += f"; but {tail.stalls} of {tail.requests} warm requests stalled, which may raise it to 11 % and more"
-        text_zh += f"；但 {tail.requests} 个热请求中有 {tail.stalls} 个停顿，概率可能升至 11 % 以上"
+        text_zh += f"；但 {tail.requests} 个有缓存请求中有 {tail.stalls} 个停顿，概率可能升至 11 % 以上"
     if sessions < 2:
         text += "; all trials come from one engine start, an effect of that start would not be seen"
         text_zh += "；所有试验来自同一次引擎启动，无法发现该次启动特有的影响"

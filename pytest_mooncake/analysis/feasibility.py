@@ -124,7 +124,7 @@ def _cure(probe: Probe, ratio: float, cut: float) -> str:
 
 def _words_zh(probe: Probe, ratio: float, cut: float, feasible: bool) -> str:
     gives = (
-        f"k = {probe.k:.2f}（冷轮解码/TTFT）、ρ = {probe.rho:.2f}（解码 热/冷）时，TTFT 降低 {percent(cut)} "
+        f"k = {probe.k:.2f}（无缓存轮次解码/TTFT）、ρ = {probe.rho:.2f}（解码 有/无缓存）时，TTFT 降低 {percent(cut)} "
         f"最多带来 ×{probe.throughput_ratio(cut):.2f}，目标为 ×{ratio:g}"
     )
     if feasible:

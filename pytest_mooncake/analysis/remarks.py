@@ -71,6 +71,6 @@ def _prompts(rounds: Sequence[Round]) -> tuple[Remark, ...]:
         Remark(
             id="prompts",
             text=f"warm over cold TTFT of single prompts: worst {ratio} ({place_en}), P10/P50/P90 there {middle}",
-            text_zh=f"逐 prompt 的 TTFT 热/冷：最差 {ratio}（{place_zh}），该轮 P10/P50/P90 {middle}",
+            text_zh=f"逐 prompt 的 TTFT 有/无缓存：最差 {ratio}（{place_zh}），该轮 P10/P50/P90 {middle}",
         ),
     )

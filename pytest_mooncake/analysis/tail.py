@@ -42,8 +42,8 @@ class Tail:
     def text_zh(self) -> str:
         """The same in Chinese."""
         if not self.stalls:
-            return f"{self.requests} 个热请求均无停顿，只能说明停顿率不超过 {percent(self.bound, 1)}"
-        share = f"{self.requests} 个热请求中 {self.stalls} 个停顿（TTFT 超过中位数 {STALL_FACTOR:g} 倍"
+            return f"{self.requests} 个有缓存请求均无停顿，只能说明停顿率不超过 {percent(self.bound, 1)}"
+        share = f"{self.requests} 个有缓存请求中 {self.stalls} 个停顿（TTFT 超过中位数 {STALL_FACTOR:g} 倍"
         worst = f"最差 {self.worst_ms:.0f} ms，中位数 {self.median_ms:.0f} ms"
         return f"{share}，{worst}）；停顿率不超过 {percent(self.bound, 1)}"
 

@@ -42,7 +42,7 @@ def hit_share_claim(shares: Sequence[float | None], least: float, *, trials: int
     """
     known = [share for share in shares if share is not None]
     if not known:
-        reason, reason_zh = "skipped: nothing tells how many warm tokens the store served", "跳过：无法得知热轮命中量"
+        reason, reason_zh = "skipped: nothing tells how many warm tokens the store served", "跳过：无法得知有缓存轮次的命中量"
         verdict = Verdict.INCONCLUSIVE
     else:
         worst = min(known)
@@ -50,7 +50,7 @@ def hit_share_claim(shares: Sequence[float | None], least: float, *, trials: int
         told = f"{len(known)} of {len(shares)} warm rounds told"
         served = f"worst warm round served {percent(worst, 2)} of the expected tokens"
         reason = f"{served}; at least {percent(least)} asked ({told})"
-        reason_zh = f"最差的热轮命中 {percent(worst, 2)}；要求每轮不低于 {percent(least)}"
+        reason_zh = f"最差的有缓存轮次命中 {percent(worst, 2)}；要求每轮不低于 {percent(least)}"
     return Claim(
         id=WARM_HIT_SHARE,
         title="warm tokens served from the store",

@@ -187,7 +187,7 @@ def improved_not_stable(ratio: float, cold: CalmDecode, warm: CalmDecode) -> tup
     calm, calm_zh = calm_words(cold, warm)
     return (
         f"; improved ({percent}), not 'stable': the cold round's decode was interrupted by prefill{calm}",
-        f"；是改善（{percent}），而非“稳定”：冷轮的解码被其他请求的 prefill 打断{calm_zh}",
+        f"；是改善（{percent}），而非“稳定”：无缓存轮次的解码被其他请求的 prefill 打断{calm_zh}",
     )
 
 
@@ -196,7 +196,7 @@ def calm_words(cold: CalmDecode, warm: CalmDecode) -> tuple[str, str]:
     one, other = _calm(cold), _calm(warm)
     return (
         f"; TPOT of requests whose decode met no foreign prefill: cold {one}, warm {other}",
-        f"；解码未遇到其他请求 prefill 的请求的 TPOT：冷 {one}，热 {other}",
+        f"；解码未遇到其他请求 prefill 的请求的 TPOT：无缓存 {one}，有缓存 {other}",
     )
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from pytest_mooncake.journal import read
-from tests.plugin.conftest import SIMULATED, Run
+from pytest_mooncake.journal import TIME_LIMIT, read
+from tests.plugin.conftest import SIMULATED, SMALL, Run
 
 LIMIT_S = 60
 GONE_S = 5
@@ -95,6 +95,17 @@ def test_an_interrupted_run_exits_2_with_its_record_and_its_report(
     assert "interrupted; what was measured is kept in" in text
     assert "Traceback" not in text
     assert not list(record.glob(".*")), "no file half written"
+
+
+def test_a_run_whose_time_is_over_is_reported_and_says_which_option_gives_it_more(
+    suite: Run, pytester: pytest.Pytester
+) -> None:
+    result = suite("--mooncake-stack=simulated", *SMALL, "--mooncake-timeout=run=5", "--mooncake-report=short")
+    assert result.ret == 1
+    assert read(pytester.path / "short").end == TIME_LIMIT
+    text = " ".join(result.stdout.str().split())
+    assert "the run's time limit of 5 s was reached before it was decided: raise --mooncake-timeout run=S" in text
+    assert "interrupted" not in text
 
 
 def test_a_recording_can_be_judged_on_the_command_line(suite: Run, pytester: pytest.Pytester) -> None:

@@ -77,10 +77,10 @@ def test_the_reason_tells_figure_interval_rounds_and_bound_in_both_languages() -
     claim = judged("<= 450 ms", noisy(3, 0.3))
     assert claim.reason.startswith("mean TTFT 351.3 ms (90 %")
     assert "3 warm rounds); at most 450 ms asked: met" in claim.reason
-    assert "3 个热轮）；目标不高于 450 ms：达到" in claim.details["reason_zh"]
+    assert "3 个有缓存轮次）；目标不高于 450 ms：达到" in claim.details["reason_zh"]
     cold = judged("<= 1 s cold", noisy(3, 0.3))
     assert "4 cold rounds); at most 1000 ms asked: missed" in cold.reason
-    assert "4 个冷轮）" in cold.details["reason_zh"]
+    assert "4 个无缓存轮次）" in cold.details["reason_zh"]
 
 
 def test_the_interval_is_that_of_a_t_test_at_the_looks_level() -> None:

@@ -88,6 +88,6 @@ def test_figures_of_both_claims_are_told_in_both_languages() -> None:
     assert share.reason == (
         "worst warm round served 98.77 % of the expected tokens; at least 99 % asked (1 of 1 warm rounds told)"
     )
-    assert share.details["reason_zh"] == "最差的热轮命中 98.77 %；要求每轮不低于 99 %"
+    assert share.details["reason_zh"] == "最差的有缓存轮次命中 98.77 %；要求每轮不低于 99 %"
     assert failed.details["reason_zh"] == "30 个请求中失败 1 个；要求为 0"
     assert (share.trials, failed.trials, hit_share_claim([1.0], 0.99).trials) == (4, 0, 0)
