@@ -62,7 +62,11 @@ def control(points: Sequence[Point], confidence: float = 0.95) -> Control:
     if len(values) < len(cold) or len(values) < LEAST_CONTROL_ROUNDS:
         text = f"A/A control: {len(values)} cold rounds with a figure, {LEAST_CONTROL_ROUNDS} are needed"
         return Control(
-            ratio=None, ci_ratio=None, rounds=len(values), text=text, text_zh=f"A/A 对照：无缓存轮次不足（{len(values)}）"
+            ratio=None,
+            ci_ratio=None,
+            rounds=len(values),
+            text=text,
+            text_zh=f"A/A 对照：无缓存轮次不足（{len(values)}）",
         )
     effect, half = _alternating(values, confidence)
     ratio, low, high = (math.exp(bound) for bound in (effect, effect - half, effect + half))

@@ -42,7 +42,10 @@ def hit_share_claim(shares: Sequence[float | None], least: float, *, trials: int
     """
     known = [share for share in shares if share is not None]
     if not known:
-        reason, reason_zh = "skipped: nothing tells how many warm tokens the store served", "跳过：无法得知有缓存轮次的命中量"
+        reason, reason_zh = (
+            "skipped: nothing tells how many warm tokens the store served",
+            "跳过：无法得知有缓存轮次的命中量",
+        )
         verdict = Verdict.INCONCLUSIVE
     else:
         worst = min(known)
