@@ -41,6 +41,7 @@ def plan_lines(plan: Plan, past: Past | None = None) -> Iterator[str]:
     yield f"  settles    {_settles(plan)}"
     yield f"  clears     {_clears(plan)}"
     yield from (f"  claim      {_claim(claim)}" for claim in plan.targets.claims)
+    yield from (f"  threshold  {one.claim_id}" for one in plan.targets.thresholds)
     yield f"  evidence   at least '{plan.evidence}' counts"
     if not plan.quick:
         yield from (f"  {label:<10} {text}" for label, text in power_lines(plan.targets, plan.looks, past))

@@ -369,6 +369,8 @@ def is_decided(plan: Plan, judgement: Judgement) -> bool:
     details = judgement.details
     if details["product_fault"] or details["rung_out_of_reach"] or details["invalid_trials"] > repeats_allowed(plan):
         return True
+    if any(claim.verdict is Verdict.FAIL and claim.details.get("abort_on_fail") for claim in judgement.claims):
+        return True
     valid = details["valid_trials"]
     if valid >= max(plan.looks):
         return True

@@ -65,8 +65,10 @@ class MooncakeSession:
         return self._replayed is not None
 
     def claim_ids(self) -> tuple[str, ...]:
-        """Ids of the claims of this run's targets, in their order."""
-        return tuple(claim.claim_id for claim in self.plan.targets.claims)
+        """Ids of the claims and thresholds of this run's targets, in their order."""
+        targets = self.plan.targets
+        claims = (claim.claim_id for claim in targets.claims)
+        return (*claims, *(threshold.claim_id for threshold in targets.thresholds))
 
     def collected(self) -> None:
         """Print the plan and let no test run, when only the plan was asked for."""

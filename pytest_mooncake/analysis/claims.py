@@ -19,6 +19,7 @@ from pytest_mooncake.analysis.levels import segmented
 from pytest_mooncake.analysis.looks import Look, settling_trials, verdict_of
 from pytest_mooncake.analysis.metrics import Metric, metric_named
 from pytest_mooncake.analysis.observed import Observed, observe, points_of, trial_ratios, up_to_trial
+from pytest_mooncake.analysis.thresholds import judge_thresholds
 from pytest_mooncake.analysis.wording import Direction, Finding, calm_words, improved_not_stable, sentence, sentence_zh
 from pytest_mooncake.records import Claim, Kind, Verdict
 
@@ -42,14 +43,15 @@ def judge_claims(
         quick: one trial for trying things out: described, never judged.
 
     Returns:
-        One claim a target, in the targets' order. A claim without data is INVALID; one of which nothing is asked is
-        never more than INCONCLUSIVE.
+        One claim a target, in the targets' order, then one a threshold. A claim without data is INVALID; one of
+        which nothing is asked is never more than INCONCLUSIVE.
 
     Raises:
         PlanError: a target names an unknown metric.
     """
     chain = tuple(observe(one, targets.goodput) for one in rounds)
-    return judge_observed(targets, chain, looks=looks, trials=trials, quick=quick)
+    limits = judge_thresholds(targets.thresholds, rounds, looks=looks, trials=trials, quick=quick)
+    return (*judge_observed(targets, chain, looks=looks, trials=trials, quick=quick), *limits)
 
 
 def judge_observed(

@@ -9,6 +9,7 @@ from pytest_mooncake.analysis.figures import Figures, RoundFigures
 from pytest_mooncake.analysis.laws import e2e_mean_ms
 from pytest_mooncake.analysis.limits import Limits, Reached, limits_reached
 from pytest_mooncake.analysis.metrics import metric_named
+from pytest_mooncake.analysis.thresholds import judge_thresholds
 from pytest_mooncake.analysis.verdicts import combine, failures_claim
 from pytest_mooncake.analysis.wording import Direction, change, times
 from pytest_mooncake.records import AuditFinding, Claim, Judgement, Verdict
@@ -35,7 +36,8 @@ def judge_figures(figures: Figures, targets: TargetsPlan) -> Judgement:
         PlanError: a target names an unknown metric.
     """
     findings = audit(figures)
-    claims = (*(_claim(target, figures) for target in targets.claims), *_failures(figures))
+    limits = judge_thresholds(targets.thresholds, (), looks=(1,), trials=0, quick=True)
+    claims = (*(_claim(target, figures) for target in targets.claims), *limits, *_failures(figures))
     broken = tuple(f"audit: {one.law}: {one.detail}" for one in findings if one.status == "broken")
     verdict, reasons = combine(claims, invalid=broken)
     return Judgement(

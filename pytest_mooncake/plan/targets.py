@@ -10,6 +10,7 @@ from pytest_mooncake.plan.base import Model
 from pytest_mooncake.plan.metric_names import NAMED, nearest_names
 from pytest_mooncake.plan.slo import Limit, parse_goodput
 from pytest_mooncake.plan.target_grammar import Direction, ParsedTarget, parse_target
+from pytest_mooncake.plan.thresholds import Threshold, thresholds_of
 
 __all__ = ["Target", "TargetsPlan"]
 
@@ -129,6 +130,13 @@ class TargetsPlan(Model):
     goodput: tuple[Limit, ...] = ()
     """The service level by which goodput counts; as text: "ttft_p90_ms<=500,tpot_mean_ms<=20"."""
     claims: tuple[Target, ...]
+    thresholds: tuple[Threshold, ...] = ()
+    """Figures that must not be crossed, in k6's words; in the file one list a metric."""
+
+    @field_validator("thresholds", mode="before")
+    @classmethod
+    def _thresholds_by_metric(cls, value: Any) -> Any:
+        return thresholds_of(value)
 
     @field_validator("goodput", mode="before")
     @classmethod
@@ -141,6 +149,10 @@ class TargetsPlan(Model):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"{twice} is claimed twice; keep one of them")
+        limits = [one.claim_id for one in self.thresholds]
+        twice = next((limit for limit in limits if limits.count(limit) > 1), None)
+        if twice:
+            raise ValueError(f"the threshold {twice!r} is given twice; keep one of them")
         if "goodput" in {claim.metric for claim in self.claims} and not self.goodput:
             raise ValueError(
                 "a claim on goodput needs its service level: add a line like goodput: ttft_p90_ms<=500,tpot_mean_ms<=20"

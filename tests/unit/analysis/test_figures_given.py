@@ -11,6 +11,7 @@ from pytest_mooncake.analysis.given import figure_of, judge_figures, limits_of_f
 from pytest_mooncake.analysis.summary import summarise
 from pytest_mooncake.errors import PlanError
 from pytest_mooncake.plan.models import Target, TargetsPlan
+from pytest_mooncake.plan.thresholds import Threshold
 from pytest_mooncake.records import Verdict
 from tests.unit.analysis.made import a_round, request, serial
 from tests.unit.analysis.spec import P90, QWEN_72B, RATE, SPEC, SPEC_TABLE, TPOT, TTFT
@@ -29,6 +30,13 @@ def test_the_reports_table_is_invalid_and_shows_its_point_estimates() -> None:
     assert changes["ttft_mean"] == pytest.approx(-66.7, abs=0.05)
     assert changes["request_throughput"] == pytest.approx(196.0, abs=0.05)
     assert all(claim.ci_ratio is None and claim.confidence is None for claim in judgement.claims)
+
+
+def test_a_threshold_needs_records_of_requests_and_says_so_of_figures() -> None:
+    limited = SPEC.model_copy(update={"thresholds": (Threshold(metric="warm.ttft", threshold="p(99)<2s"),)})
+    claim = next(c for c in judge_figures(figures_from_mapping(HARMLESS), limited).claims if c.id.startswith("warm."))
+    assert claim.verdict is Verdict.INCONCLUSIVE
+    assert claim.reason == "warm.ttft: p(99)<2s: no warm round has a sample of it"
 
 
 def test_figures_without_a_broken_law_are_at_best_inconclusive() -> None:
