@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_mooncake.analysis.fingerprint import fingerprint_of, parts_of
 from pytest_mooncake.environment import describe
 from pytest_mooncake.errors import JournalError, MooncakeError, StackError
 from pytest_mooncake.experiment import Experiment
@@ -279,7 +280,7 @@ def reported(recorded: Recorded) -> tuple[Report, StackView]:
         view,
         rounds,
         judgement,
-        recorded.environment,
+        {**recorded.environment, "fingerprint": fingerprint_of(parts_of(plan, view, recorded.environment))},
         economics=plan.economics,
         without_cache=recorded.without_connector,
     )

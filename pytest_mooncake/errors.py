@@ -7,7 +7,8 @@
     ├── StackError               a provisioned stack that did not start or died
     │   └── MissingPartError     a binary, library or extra that has to be installed first
     ├── WorkloadError            prompts that cannot be made for this model
-    └── JournalError             a recorded run that cannot be read
+    ├── JournalError             a recorded run that cannot be read
+    └── HistoryError             a database of past runs: unreachable, locked, of a newer version, or no history
 
 A message is one line: what was seen, what was expected, what to do. Nobody catches these but the edge
 (`plugin`, `cli`), which prints the line and exits with `exit_code`; no traceback reaches a user.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 __all__ = [
     "EndpointError",
+    "HistoryError",
     "JournalError",
     "MissingPartError",
     "MooncakeError",
@@ -66,3 +68,7 @@ class WorkloadError(MooncakeError):
 
 class JournalError(MooncakeError):
     """A recorded run is missing, incomplete or of an unknown version."""
+
+
+class HistoryError(MooncakeError):
+    """A history of past runs cannot be reached, is locked, or holds what this version cannot read."""

@@ -51,6 +51,8 @@ class Options:
     report: str | None = None
     lang: str | None = None
     label: str | None = None
+    history: str | None = None
+    baseline: str | None = None
     replay: str | None = None
     steady: bool = False
     cold_tax: bool = False
@@ -186,6 +188,16 @@ DECLARED: tuple[Declared, ...] = (
     Declared("report", "DIR", "where the record and the reports go (default: mooncake-report/<run>)"),
     Declared("lang", "en|zh", "language of the reports (default en)"),
     Declared("label", "TEXT", "name of this run in reports and history"),
+    Declared(
+        "history",
+        "URL",
+        "store the judged run in this history: sqlite:///FILE, or postgresql://USER@HOST/DATABASE for a team",
+    ),
+    Declared(
+        "baseline",
+        "LABEL",
+        "label of the past release to compare with (without --mooncake-history: in mooncake-history.sqlite here)",
+    ),
     Declared("replay", "DIR", "judge and report a recorded run again; sends nothing"),
     Declared(
         "steady",

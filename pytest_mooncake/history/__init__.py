@@ -1,0 +1,1 @@
+"""Runs kept in SQL, so that a release can be compared with the ones before it. SQLite or PostgreSQL."""

@@ -1,0 +1,150 @@
+"""A judged run goes into the history: what of it is kept, and what is said when that fails.
+
+Opened once before anything is measured, so that a history which cannot be reached costs nobody a run; a failure
+afterwards costs neither the report nor the verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_mooncake.analysis.fingerprint import fingerprint_of, parts_of, release_of
+from pytest_mooncake.analysis.summary import Summary, summarise
+from pytest_mooncake.analysis.verdicts import WARM_HIT_SHARE
+from pytest_mooncake.errors import MooncakeError
+from pytest_mooncake.journal import Recorded
+from pytest_mooncake.judging import rounds_of_valid_trials
+from pytest_mooncake.options import Options
+from pytest_mooncake.records import Claim, Judgement, Kind, Round, StackView
+
+if TYPE_CHECKING:
+    from pytest_mooncake.history.kept import StoredClaim, StoredRound, StoredRun
+
+__all__ = ["history_url", "refuse_unreachable", "store_run", "stored_run"]
+
+SPREADS = ("ttft_ms", "ttft_user_ms", "tpot_ms", "itl_ms", "e2e_ms")
+RATES = ("request_throughput", "output_token_throughput", "makespan_s", "requests", "failed")
+
+
+def history_url(options: Options) -> str | None:
+    """Where the history is; `None` where neither it nor a baseline was asked for."""
+    if options.history:
+        return options.history
+    if not options.baseline:
+        return None
+    from pytest_mooncake.history.store import DEFAULT_URL
+
+    return DEFAULT_URL
+
+
+def refuse_unreachable(options: Options, invocation_dir: Path) -> None:
+    """Open the history once, before anything is measured.
+
+    Raises:
+        MooncakeError: it cannot be reached or written to, or is of a newer version.
+    """
+    if (url := history_url(options)) is not None:
+        from pytest_mooncake.history.store import open_history
+
+        with open_history(url, base=invocation_dir) as history:
+            history.add()
+
+
+def store_run(
+    options: Options, invocation_dir: Path, recorded: Recorded, view: StackView, judgement: Judgement
+) -> tuple[str, ...]:
+    """Store a judged run where a history was asked for.
+
+    Returns:
+        What went wrong, a line each; the run and its report are not touched by it.
+    """
+    if (url := history_url(options)) is None:
+        return ()
+    from pytest_mooncake.history.store import open_history
+
+    try:
+        with open_history(url, base=invocation_dir) as history:
+            history.add(stored_run(recorded, view, judgement))
+    except MooncakeError as error:
+        return (f"the run is not in the history: {error}",)
+    return ()
+
+
+def stored_run(recorded: Recorded, view: StackView, judgement: Judgement) -> StoredRun:
+    """What a history keeps of a run; a pure function of its record, so it can be made again at any time."""
+    from pytest_mooncake.history.kept import StoredRun
+
+    plan, environment = recorded.plan, recorded.environment
+    valid = rounds_of_valid_trials(recorded.rounds, judgement.trials)
+    parts = parts_of(plan, view, environment)
+    return StoredRun(
+        id=plan.run_id,
+        label=plan.label,
+        started_at=str(environment.get("started_at") or ""),
+        verdict=judgement.verdict.value,
+        fingerprint=fingerprint_of(parts),
+        parts=parts,
+        release=release_of(view, environment),
+        metrics={**_pooled(valid), **_of_claims(judgement.claims)},
+        rounds=tuple(_digest(one) for one in valid),
+        claims=tuple(_claim(one) for one in judgement.claims),
+    )
+
+
+def _pooled(valid: Sequence[Round]) -> dict[str, float]:
+    sides = {kind: [one for one in valid if one.kind is kind] for kind in Kind}
+    return {
+        f"{kind.value}.{name}": value
+        for kind, rounds in sides.items()
+        if rounds
+        for name, value in _figures(summarise(rounds)).items()
+    }
+
+
+def _figures(summary: Summary) -> dict[str, float]:
+    """Every figure that was measured, such as `ttft_p90_ms`."""
+    told: dict[str, float | None] = {name: getattr(summary, name) for name in RATES}
+    for measure in SPREADS:
+        for statistic, value in getattr(summary, measure).to_json().items():
+            told[f"{measure.removesuffix('_ms')}_{statistic}_ms"] = value
+    return _measured(told)
+
+
+def _measured(told: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: float(value) for name, value in told.items() if value is not None and math.isfinite(value)}
+
+
+def _of_claims(claims: Sequence[Claim]) -> dict[str, float]:
+    told: dict[str, float | None] = {f"ratio.{claim.id}": claim.estimate_ratio for claim in claims}
+    shares: Iterable[Any] = next((c.details.get("shares", ()) for c in claims if c.id == WARM_HIT_SHARE), ())
+    known = [share for share in shares if share is not None]
+    told["warm.hit_share"] = math.fsum(known) / len(known) if known else None
+    return _measured(told)
+
+
+def _digest(one: Round) -> StoredRound:
+    from pytest_mooncake.history.kept import StoredRound
+
+    summary = summarise([one])
+    figures = {name: value for name, value in _figures(summary).items() if name not in {"requests", "failed"}}
+    return StoredRound(
+        round=one.round, kind=one.kind.value, requests=summary.requests, failed=summary.failed, figures=figures
+    )
+
+
+def _claim(claim: Claim) -> StoredClaim:
+    from pytest_mooncake.history.kept import StoredClaim
+
+    low, high = claim.ci_ratio or (None, None)
+    return StoredClaim(
+        claim_id=claim.id,
+        gating=claim.gating,
+        verdict=claim.verdict.value,
+        target_ratio=claim.target_ratio,
+        estimate_ratio=claim.estimate_ratio,
+        low_ratio=low,
+        high_ratio=high,
+    )
