@@ -12,7 +12,7 @@ from pytest_mooncake.records import Status, Verdict
 from pytest_mooncake.report import bars, evidence, phrases
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
-from pytest_mooncake.report.numbers import MISSING, percent
+from pytest_mooncake.report.numbers import MISSING, percent, signed_percent
 from pytest_mooncake.report.own_error import own_error
 from pytest_mooncake.report.reasons import law_label, notes, reasons
 from pytest_mooncake.report.rows import Row, rows
@@ -29,6 +29,25 @@ _UNIT = re.compile(r"[^\s\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uf
 """A word of narrow characters, or one wide character or space."""
 
 Paint = Callable[[str, Verdict], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the table is set: names cut to a width, units at the figures or at the names, ratios of means or not."""
+
+    name_width: int
+    units_at_figures: bool = False
+    with_means: bool = False
+    is_ruled: bool = True
+
+
+NAME_WIDTHS = range(32, 9, -1)
+FORMS = (
+    Form(24, units_at_figures=True, with_means=True),
+    Form(32, with_means=True),
+    *(Form(width, is_ruled=width > 16) for width in NAME_WIDTHS),
+)
+"""From wide to narrow: names are cut last, for figures without their names mean nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +128,10 @@ def _notes(page: Page) -> Iterator[str]:
 
 def _table(page: Page) -> Iterator[str]:
     lines = rows(page.report, page.words)
-    text = next((t for t in _layouts(page, lines) if max(map(_width, t)) <= page.columns), None)
-    yield from _painted_rows(page, text or list(_layouts(page, lines))[-1])
-    if any(row.means_percent is not None for row in lines):
+    tables = [(form, _laid_out(page, lines, form)) for form in FORMS]
+    form, text = next((t for t in tables if max(map(_width, t[1])) <= page.columns), tables[-1])
+    yield from _painted_rows(page, text)
+    if form.with_means and any(row.means_percent is not None for row in lines):
         yield from _wrapped(page, page.words("result.means_note"))
     yield from _own_error(page)
     yield ""
@@ -123,21 +143,18 @@ def _own_error(page: Page) -> Iterator[str]:
         yield from _wrapped(page, sentence)
 
 
-def _layouts(page: Page, lines: Sequence[Row]) -> Iterator[list[str]]:
-    """The table with units at the figures, then ever narrower: units at the names, then clipped names."""
+def _laid_out(page: Page, lines: Sequence[Row], form: Form) -> list[str]:
     from tabulate import tabulate
 
     keys = ("metric", "cold_short", "warm_short", "change", "target", "verdict")
-    header = [page.words(f"word.{key}") for key in keys]
-    for name_width, units_at_figures in ((24, True), (32, False), (12, False), (10, False)):
-        text = tabulate(
-            [_cells(page, row, name_width, units_at_figures) for row in lines],
-            headers=header,
-            tablefmt="simple" if name_width > 12 else "plain",
-            colalign=("left", "right", "right", "right", "right", "left"),
-            disable_numparse=True,
-        )
-        yield [_ruled(line, page.columns) for line in text.splitlines()]
+    text = tabulate(
+        [_cells(page, row, form) for row in lines],
+        headers=[page.words(f"word.{key}") for key in keys],
+        tablefmt="simple" if form.is_ruled else "plain",
+        colalign=("left", "right", "right", "right", "right", "left"),
+        disable_numparse=True,
+    )
+    return [_ruled(line, page.columns) for line in text.splitlines()]
 
 
 def _ruled(line: str, columns: int) -> str:
@@ -145,15 +162,15 @@ def _ruled(line: str, columns: int) -> str:
     return line[:columns] if set(line) <= {"-", " "} else line
 
 
-def _cells(page: Page, row: Row, name_width: int, units_at_figures: bool) -> tuple[str, ...]:
-    unit = f" {row.unit}" if row.unit and units_at_figures else ""
+def _cells(page: Page, row: Row, form: Form) -> tuple[str, ...]:
+    unit = f" {row.unit}" if row.unit and form.units_at_figures else ""
     name = row.label if unit or not row.unit else f"{row.label}, {row.unit}"
     verdict = page.words(f"verdict.{row.verdict.value}") if row.verdict else MISSING
     return (
-        _clipped(_one_line(name), name_width),
+        _clipped(_one_line(name), form.name_width),
         row.cold_text + unit if row.cold is not None else MISSING,
         row.warm_text + unit if row.warm is not None else MISSING,
-        row.change_text,
+        row.change_text if form.with_means else signed_percent(row.change_percent),
         _clipped(_one_line(row.target), 12),
         verdict,
     )

@@ -40,6 +40,17 @@ def test_a_narrow_terminal_gets_a_narrower_summary(columns: int) -> None:
     assert max(map(wcswidth, lines)) <= max(72, columns)
 
 
+@pytest.mark.parametrize(
+    ("lang", "names"),
+    [("en", ("TTFT (mean), ms", "TTFT (P90), ms", "TPOT (mean), ms")), ("zh", ("TTFT (平均), ms", "TTFT (P90), ms"))],
+)
+def test_at_60_columns_metrics_can_still_be_told_apart_and_means_give_way(lang: Lang, names: tuple[str, ...]) -> None:
+    lines = summary_lines(REPORT, lang=lang, columns=60)
+    assert max(map(wcswidth, lines)) <= 72
+    assert all(any(line.startswith(name) for line in lines) for name in names)
+    assert not any("(+42%)" in line or "In brackets" in line or "括号内" in line for line in lines)
+
+
 @pytest.mark.parametrize(("lang", "word"), [("en", "Verdict: PASS"), ("zh", "结论: 通过")], ids=["English", "Chinese"])
 def test_the_verdict_is_said_in_the_readers_language(lang: Lang, word: str) -> None:
     assert word in summary_lines(REPORT, lang=lang)
