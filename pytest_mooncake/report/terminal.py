@@ -198,7 +198,7 @@ def _pair(page: Page, row: Row) -> Iterator[str]:
     figures = (row.cold_with_unit, row.warm_with_unit)
     margin = max(map(_width, names)) + max(map(_width, figures)) + 6
     drawn = bars.pair(row.cold, row.warm, max(8, min(bars.TTFT_WIDTH, page.columns - margin)))
-    yield f"{row.label}  {row.change_text}"
+    yield f"{row.label}  {signed_percent(row.change_percent)}"
     for name, bar, figure in zip(names, drawn, figures, strict=True):
         yield f"  {_padded(name, max(map(_width, names)))}  {bar} {figure}"
     yield ""
