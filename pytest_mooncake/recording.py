@@ -139,12 +139,10 @@ def _claim(claim: Claim) -> StoredClaim:
     from pytest_mooncake.history.kept import StoredClaim
 
     low, high = claim.ci_ratio or (None, None)
-    return StoredClaim(
-        claim_id=claim.id,
-        gating=claim.gating,
-        verdict=claim.verdict.value,
-        target_ratio=claim.target_ratio,
-        estimate_ratio=claim.estimate_ratio,
-        low_ratio=low,
-        high_ratio=high,
-    )
+    ratios = {
+        "target_ratio": claim.target_ratio,
+        "estimate_ratio": claim.estimate_ratio,
+        "low_ratio": low,
+        "high_ratio": high,
+    }
+    return StoredClaim(claim_id=claim.id, gating=claim.gating, verdict=claim.verdict.value, **_measured(ratios))

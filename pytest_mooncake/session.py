@@ -22,6 +22,7 @@ from pytest_mooncake.plan.judged_by import judged_by
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import new_run_id, resolve
 from pytest_mooncake.publish import publish, workflow_commands
+from pytest_mooncake.recording import refuse_unreachable, store_run
 from pytest_mooncake.records import StackView, Verdict
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class MooncakeSession:
         self.plan: Plan = self._replayed.plan if self._replayed else resolve(options, self._here)
         if options.report:
             refuse_used(self._here / options.report)
+        if self._writes_history:
+            refuse_unreachable(options, self._here)
         self._outcome: Outcome | None = None
         self._error: MooncakeError | None = None
         self._interrupted: Path | None = None
@@ -63,6 +66,11 @@ class MooncakeSession:
     def is_replay(self) -> bool:
         """Whether a recorded run is judged again, which sends nothing to anybody."""
         return self._replayed is not None
+
+    @property
+    def _writes_history(self) -> bool:
+        """Whether this session's run goes into a history: a replay is no new run, a dry run none at all."""
+        return not self.is_replay and not self.options.dry_run
 
     def claim_ids(self) -> tuple[str, ...]:
         """Ids of the claims and thresholds of this run's targets, in their order."""
@@ -128,7 +136,9 @@ class MooncakeSession:
     def _conduct(self, view: StackView, progress: Progress) -> Outcome:
         if self._replayed is None:
             restart = partial(self._restart, progress) if self._restart else None
-            return conduct(self.plan, view, self._directory, progress, restart)
+            outcome = conduct(self.plan, view, self._directory, progress, restart)
+            self._complaints = store_run(self.options, self._here, outcome.recorded, view, outcome.judgement)
+            return outcome
         directory = report_directory(self.options.report, f"replay-{new_run_id()}", self._here)
         directory.mkdir(parents=True, exist_ok=True)
         return conclude(self._replayed, directory)
@@ -142,7 +152,7 @@ class MooncakeSession:
             environ=os.environ,
             lang=outcome.recorded.plan.lang,
         )
-        self._complaints = published.complaints
+        self._complaints += published.complaints
         return replace(outcome, files=(*outcome.files, *published.files))
 
     @cached_property

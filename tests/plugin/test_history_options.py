@@ -1,0 +1,72 @@
+"""`--mooncake-history` and `--mooncake-baseline`: a run goes into a history, and what stands in its way."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pytest_mooncake.errors import HistoryError
+from pytest_mooncake.history.store import History, open_history
+from tests.plugin.conftest import SIMULATED, Run
+
+ONE_TEST = "acceptance/test_correctness.py"
+URL = "sqlite:///kept.sqlite"
+
+
+def test_a_run_goes_into_the_history_and_its_replay_does_not(suite: Run, pytester: pytest.Pytester) -> None:
+    options = (f"--mooncake-history={URL}", "--mooncake-label=v1")
+    first = suite(*SIMULATED, "--mooncake-quick", "--mooncake-report=run", *options, where=ONE_TEST)
+    replay = suite("--mooncake-replay=run", "--mooncake-report=again", *options, where=ONE_TEST)
+    held = json.loads((pytester.path / "run" / "report.json").read_text(encoding="utf-8"))
+    again = json.loads((pytester.path / "again" / "report.json").read_text(encoding="utf-8"))
+    with open_history(URL, base=pytester.path, must_exist=True) as history:
+        (run,) = history.runs()
+
+    assert (first.ret, replay.ret) == (1, 1)  # a quick run is never accepted; the history changes nothing of that
+    assert (run.label, run.verdict) == ("v1", held["verdict"])
+    assert run.metrics["warm.ttft_mean_ms"] == held["summary"]["warm"]["ttft_ms"]["mean"]
+    assert run.metrics["warm.hit_share"] > 0.9
+    assert run.parts["workload.prompt_tokens"] == 1024
+    assert run.fingerprint == held["environment"]["fingerprint"] == again["environment"]["fingerprint"]
+
+
+def test_a_baseline_alone_writes_the_default_history_and_a_failure_to_store_costs_nothing_but_a_line(
+    suite: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails_later(self: History, *runs: object) -> int:
+        if runs:
+            raise HistoryError("history sqlite:///mooncake-history.sqlite: disk is full")
+        return 0
+
+    monkeypatch.setattr(History, "add", fails_later)
+    result = suite(*SIMULATED, "--mooncake-quick", "--mooncake-report=run", "--mooncake-baseline=v0", where=ONE_TEST)
+
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["WARNING: the run is not in the history: *disk is full"])
+    assert (pytester.path / "run" / "report.json").is_file()
+    assert (pytester.path / "mooncake-history.sqlite").is_file()
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("postgresql://me:s3cret@127.0.0.1:1/db", "*history postgresql+psycopg://me:[*][*][*]@127.0.0.1:1/db: *"),
+        ("kept.sqlite", "*the history's address cannot be read: expected sqlite:///FILE or *"),
+    ],
+)
+def test_a_history_that_cannot_be_reached_is_told_before_anything_is_measured(
+    suite: Run, pytester: pytest.Pytester, url: str, line: str
+) -> None:
+    result = suite(*SIMULATED, f"--mooncake-history={url}", where=ONE_TEST)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([line])
+    assert "s3cret" not in result.stdout.str() + result.stderr.str()
+    assert "Traceback" not in result.stdout.str() + result.stderr.str()
+    assert not (pytester.path / "mooncake-report").exists()
+
+
+def test_a_dry_run_touches_no_history(suite: Run, pytester: pytest.Pytester) -> None:
+    result = suite(*SIMULATED, "--mooncake-dry-run", f"--mooncake-history={URL}", where=ONE_TEST)
+    assert result.ret == 0
+    assert not (pytester.path / "kept.sqlite").exists()
