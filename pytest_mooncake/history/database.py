@@ -6,6 +6,7 @@ A password is never shown: addresses are printed without password and query, and
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,8 +181,9 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     """Several processes at once: readers do not wait for the writer, writers wait for each other."""
     connection.isolation_level = None  # else the driver begins and commits where it sees fit
     connection.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000}")
-    connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA foreign_keys = ON")
+    with contextlib.suppress(sqlite3.OperationalError):  # another writer is at it: the mode stays with the file
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:
