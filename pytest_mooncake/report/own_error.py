@@ -18,11 +18,11 @@ def own_error(report: Report, words: Catalogue) -> str | None:
         "client.error",
         ttft=_signed(client.bias_ms),
         itl=_signed(client.itl_bias_ms),
-        p99=quantity(client.error_p99_ms),
+        p99=MISSING if client.error_p99_ms is None else f"{quantity(client.error_p99_ms)} ms",
     )
 
 
 def _signed(value_ms: float | None) -> str:
     if value_ms is None:
         return MISSING
-    return f"{'+' if value_ms > 0 else ''}{quantity(value_ms)}"
+    return f"{'+' if value_ms > 0 else ''}{quantity(value_ms)} ms"
