@@ -7,6 +7,7 @@ get the same closed loop, a local tokenizer (no model hub is asked) and the opti
 from __future__ import annotations
 
 import base64
+import contextlib
 import importlib.util
 import json
 import re
@@ -157,7 +158,7 @@ def _evalscope(job: Job, directory: Path, tokens: str) -> list[str]:
 
 def _read_evalscope(directory: Path) -> Iterator[Told]:
     place = next((directory / "told").rglob("benchmark_data.db"))
-    with sqlite3.connect(place) as database:
+    with contextlib.closing(sqlite3.connect(place)) as database:
         rows = database.execute("SELECT response_messages, first_chunk_latency, inter_token_latencies FROM result")
         for messages, ttft_s, gaps in rows:
             # A pickle of the answer: searched, never loaded.

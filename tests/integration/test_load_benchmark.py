@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +17,7 @@ import pytest
 from benchmarks.client import __main__ as command
 from benchmarks.client import own_costs, peers, side_by_side
 from benchmarks.client.accounted import account
-from benchmarks.client.contestants import CONTESTANTS, Contestant
+from benchmarks.client.contestants import CONTESTANTS, Contestant, Job
 from benchmarks.client.entrants import Absent, Entrant, entrants
 from benchmarks.client.floor import floor
 from benchmarks.client.in_process import excess, fastest, measure, repeated, table
@@ -211,6 +214,32 @@ def test_what_aiperf_leaves_is_read(tmp_path: Path) -> None:
     line = json.dumps({"metadata": {"x_request_id": "u-1"}, "metrics": metrics})
     (tmp_path / "told" / "profile_export.jsonl").write_text(line + "\n")
     assert list(peers._read_aiperf(tmp_path)) == [Told(key="u-1", ttft_ms=50.0, gaps_ms=(10.0,))]
+
+
+def test_what_guidellm_leaves_is_read(tmp_path: Path) -> None:
+    times = {"request_start": 10.0, "first_token_iteration": 10.0625}
+    request = {"output": "r000007  token", "info": {"timings": times}}
+    told = {"benchmarks": [{"requests": {"successful": [request]}}]}
+    (tmp_path / "told.json").write_text(json.dumps(told))
+    assert list(peers._read_guidellm(tmp_path)) == [Told(key="r000007", ttft_ms=62.5)]
+
+
+def test_what_evalscope_leaves_is_read_and_its_pickles_are_never_loaded(tmp_path: Path) -> None:
+    place = tmp_path / "told" / "scripted"
+    place.mkdir(parents=True)
+    pickled = base64.b64encode(b"\x80\x04cos\nsystem\n: {'text': 'r000007'}").decode()
+    with contextlib.closing(sqlite3.connect(place / "benchmark_data.db")) as database:
+        database.execute("CREATE TABLE result (response_messages, first_chunk_latency, inter_token_latencies)")
+        database.execute("INSERT INTO result VALUES (?, 0.05, '[0.01]')", (pickled,))
+        database.commit()
+    assert list(peers._read_evalscope(tmp_path)) == [Told(key="r000007", ttft_ms=50.0, gaps_ms=(10.0,))]
+
+
+@pytest.mark.parametrize("peer", peers.PEERS, ids=lambda peer: str(peer.name))
+def test_every_peer_is_asked_for_the_same_load_with_a_local_tokenizer(peer: peers.Peer, tmp_path: Path) -> None:
+    job = Job(url="http://127.0.0.1:1", streams=64, requests=256, tokens=128)
+    asked = " ".join(peer.command(job, tmp_path, "/local/tokenizer"))
+    assert all(word in asked for word in ("127.0.0.1:1", "64", "256", "128", "/local/tokenizer", str(tmp_path)))
 
 
 def test_a_peer_that_cannot_be_installed_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
