@@ -49,9 +49,11 @@ def parts_of(plan: Plan, view: StackView, environment: Mapping[str, Any]) -> dic
 
 
 def _model(plan: Plan, view: StackView) -> dict[str, Any]:
-    made_here = plan.stack.kind == "local"
-    geometry = plan.stack.model.model_dump(mode="json") if made_here else {}
-    return {"name": view.model, **geometry}
+    """Its name; of the model that the local stack makes its geometry too, as it was made (`heads` is probed)."""
+    if plan.stack.kind != "local":
+        return {"name": view.model}
+    made: Mapping[str, Any] = view.details.get("geometry") or {}
+    return {"name": view.model, **plan.stack.model.model_dump(mode="json"), **made}
 
 
 def _hardware(plan: Plan, environment: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,12 +92,12 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Part]]:
 
 
 def fingerprint_of(parts: Parts) -> str:
-    """The parts in one word: 24 hexadecimal digits, whatever their order.
+    """The parts in one word: 24 hexadecimal digits. A part that is not given is none, so that new ones can be added.
 
-    >>> fingerprint_of({"a": 1, "b": 2}) == fingerprint_of({"b": 2, "a": 1})
+    >>> fingerprint_of({"a": 1, "b": 2, "c": None}) == fingerprint_of({"b": 2, "a": 1})
     True
     """
-    written = json.dumps(dict(parts), sort_keys=True, ensure_ascii=True)
+    written = json.dumps({n: value for n, value in parts.items() if value is not None}, sort_keys=True)
     return hashlib.sha256(written.encode()).hexdigest()[:DIGITS]
 
 
@@ -106,15 +108,17 @@ def differences(here: Parts, there: Parts) -> tuple[str, ...]:
     ('workload.prompt_tokens 4096 here, 16384 there',)
     """
     names = sorted({*here, *there})
-    return tuple(f"{n} {_said(here, n)} here, {_said(there, n)} there" for n in names if here.get(n) != there.get(n))
+    other = (n for n in names if json.dumps(here.get(n)) != json.dumps(there.get(n)))
+    return tuple(f"{n} {_said(here.get(n))} here, {_said(there.get(n))} there" for n in other)
 
 
-def _said(parts: Parts, name: str) -> str:
-    value = parts.get(name)
-    return "not given" if value is None else str(value)
+def _said(value: Part) -> str:
+    if value is None:
+        return "not given"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def release_of(view: StackView, environment: Mapping[str, Any]) -> dict[str, str]:
     """The software that was measured and what measured it, with versions: what a history compares."""
     own = {name: environment.get(name) for name in ("pytest_mooncake", "python", "git_commit", "git_dirty")}
-    return {**view.versions, **{name: str(value) for name, value in own.items() if value is not None}}
+    return {**{name: str(value) for name, value in own.items() if value is not None}, **view.versions}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,36 @@ def test_a_trace_counts_by_its_name_wherever_it_lies() -> None:
     assert parts[0]["workload.trace.path"] == "day.jsonl"
 
 
-@given(st.dictionaries(st.text(), st.one_of(st.none(), st.integers(), st.text(), st.booleans())))
-def test_parts_differ_from_themselves_in_nothing_and_their_order_is_none(parts: dict[str, Any]) -> None:
-    turned = dict(reversed(parts.items()))
+def test_the_local_model_counts_as_it_was_made() -> None:
+    views = [
+        StackView(
+            name="local", provisioned=True, engines=VIEW.engines, model="tiny", details={"geometry": {"heads": n}}
+        )
+        for n in (2, 4)
+    ]
+    here, there = (parts_of(plan(), view, MACHINE) for view in views)
+    assert differences(here, there) == ("model.heads 2 here, 4 there",)
+
+
+def test_every_kind_of_use_in_a_scenario_counts() -> None:
+    here = parts_of(plan(workload="kb-qa"), VIEW, MACHINE)
+    there = {**here, "workload.traffic.0.reuse": 0.1}
+    assert differences(here, there) == (f"workload.traffic.0.reuse {here['workload.traffic.0.reuse']} here, 0.1 there",)
+
+
+VALUES = st.one_of(st.none(), st.integers(), st.booleans(), st.floats(allow_nan=False), st.text())
+PARTS = st.dictionaries(st.sampled_from("abc"), VALUES)
+
+
+@given(PARTS, PARTS)
+def test_two_fingerprints_are_one_exactly_when_no_part_differs(here: dict[str, Any], there: dict[str, Any]) -> None:
+    assert (differences(here, there) == ()) == (fingerprint_of(here) == fingerprint_of(there))
+
+
+@given(st.dictionaries(st.text(), VALUES))
+def test_parts_differ_from_themselves_in_nothing_whatever_their_order_and_wherever_they_were_kept(
+    parts: dict[str, Any],
+) -> None:
+    turned = json.loads(json.dumps(dict(reversed(parts.items()))))
     assert differences(parts, turned) == ()
     assert fingerprint_of(parts) == fingerprint_of(turned)
