@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from pytest_mooncake import __version__
+from pytest_mooncake.commands.history import history_app
 from pytest_mooncake.commands.judge import judge
 from pytest_mooncake.commands.report import report
 from pytest_mooncake.commands.workload import workload_app
@@ -28,6 +29,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 stack_app = typer.Typer(no_args_is_help=True, help="A stack that outlives a run: start, look at and stop it.")
 app.add_typer(stack_app, name="stack")
 app.add_typer(workload_app, name="workload")
+app.add_typer(history_app, name="history")
 
 app.command()(doctor)
 app.command()(report)

@@ -71,8 +71,12 @@ class Database:
         if must_exist and self.is_file and not Path(str(self.url.database)).is_file():
             raise UsageError(f"no history at {self.shown}: a run with --mooncake-history writes one")
         self._engine = self._made()
-        with self.told():
-            self._bring_up_to_date()
+        try:
+            with self.told():
+                self._bring_up_to_date()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def is_file(self) -> bool:

@@ -1,0 +1,131 @@
+"""Tables of `pytest-mooncake history`: values in, text out. What came from elsewhere is made printable first."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from pytest_mooncake.history.comparing import Change
+from pytest_mooncake.history.kept import Anchor, Finding, StoredRun
+
+__all__ = ["change_table", "run_lines", "run_table", "sides_line", "trend_table"]
+
+MISSING = "-"
+SHORT = 12
+MARKS = {"alarm": "alarm", "confirmation": "confirmed", "change_point": "shift", "new_level": "new level"}
+
+
+def run_table(runs: Sequence[StoredRun], accepted: Collection[str]) -> str:
+    """One row a run; `accepted` are the ids of runs that were accepted at some time."""
+    head = ("began", "run", "label", "verdict", "warm TTFT ms", "hit share", "fingerprint", "")
+    rows = [
+        (
+            run.started_at[:19],
+            run.id,
+            run.label or MISSING,
+            run.verdict,
+            _number(run.metrics.get("warm.ttft_mean_ms")),
+            _number(run.metrics.get("warm.hit_share")),
+            run.fingerprint[:SHORT],
+            "accepted" if run.id in accepted else "",
+        )
+        for run in runs
+    ]
+    return _table(head, rows)
+
+
+def run_lines(run: StoredRun, findings: Sequence[Finding], anchors: Sequence[Anchor]) -> Iterator[str]:
+    """All that is kept of one run."""
+    yield _printable(f"{run.id}  {run.label or ''}".rstrip())
+    yield _printable(f"{run.verdict}, began {run.started_at}, written by pytest-mooncake {run.writer}")
+    for anchor in anchors:
+        yield _printable(f"accepted by {anchor.who} at {anchor.at}: {anchor.why}")
+    for finding in findings:
+        yield _printable(f"{MARKS.get(finding.kind, finding.kind)} ({finding.made_at}): {finding.words}")
+    yield from _block("release", run.release)
+    yield from _block(f"fingerprint {run.fingerprint}", run.parts)
+    yield from _block("metrics", {name: _number(value) for name, value in run.metrics.items()})
+    yield ""
+    rows = [
+        (claim.claim_id, claim.verdict, _number(claim.estimate_ratio), _ends(claim.low_ratio, claim.high_ratio))
+        for claim in run.claims
+    ]
+    yield _table(("claim", "verdict", "ratio", "interval"), rows)
+    yield ""
+    figures = ("ttft_mean_ms", "ttft_p90_ms", "tpot_mean_ms", "request_throughput")
+    yield _table(
+        ("round", "kind", "requests", "failed", *figures),
+        [
+            (one.round, one.kind, one.requests, one.failed, *(_number(one.figures.get(f)) for f in figures))
+            for one in run.rounds
+        ],
+    )
+
+
+def _block(title: str, values: Mapping[str, object]) -> Iterator[str]:
+    yield ""
+    yield title
+    for name, value in values.items():
+        if value is not None:
+            yield _printable(f"  {name:<32} {value}")
+
+
+def sides_line(before: Sequence[StoredRun], after: Sequence[StoredRun]) -> str:
+    """What is compared with what."""
+    names = [
+        f"{side[-1].label or side[-1].id} ({len(side)} run{'s' if len(side) > 1 else ''})" for side in (before, after)
+    ]
+    return _printable(f"B {names[1]} against A {names[0]}, fingerprint {after[-1].fingerprint}")
+
+
+def change_table(found: Sequence[Change]) -> str:
+    """One row a metric; "worse" and "better" name a direction, no verdict."""
+    rows = [
+        (one.metric, _number(one.before), _number(one.after), _number(one.ratio), _direction(one.worse_share))
+        for one in found
+    ]
+    return _table(("metric", "A", "B", "B/A", ""), rows)
+
+
+def _direction(worse_share: float | None) -> str:
+    if worse_share is None or abs(worse_share) < 0.0005:
+        return ""
+    return "worse" if worse_share > 0 else "better"
+
+
+def trend_table(runs: Sequence[StoredRun], names: Sequence[str], findings: Sequence[Finding]) -> str:
+    """One row a run, one column a metric, and what was found about the run."""
+    found: dict[str, list[str]] = {}
+    for finding in findings:
+        mark = MARKS.get(finding.kind, finding.kind)
+        found.setdefault(finding.run_id or "", []).append(f"{mark} {finding.metric}" if finding.metric else mark)
+    rows = [
+        (
+            run.started_at[:19],
+            run.label or run.id,
+            run.verdict,
+            *(_number(run.metrics.get(name)) for name in names),
+            "; ".join(dict.fromkeys(found.get(run.id, []))),
+        )
+        for run in runs
+    ]
+    return _table(("began", "release", "verdict", *names, ""), rows)
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    return MISSING if low is None or high is None else f"{low:.3g} to {high:.3g}"
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.4g}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    from tabulate import tabulate
+
+    cells = [[_printable(str(cell)) for cell in row] for row in rows]
+    return tabulate(cells, headers=list(head), disable_numparse=True)
+
+
+def _printable(text: str) -> str:
+    """Labels and reasons come from others: no control characters reach the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
