@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,18 @@ from pytest_mooncake.records import Claim, Judgement, Kind, Round, StackView
 if TYPE_CHECKING:
     from pytest_mooncake.history.kept import StoredClaim, StoredRound, StoredRun
 
-__all__ = ["history_url", "refuse_unreachable", "store_run", "stored_run"]
+__all__ = ["Stored", "history_url", "refuse_unreachable", "store_run", "stored_run"]
 
 SPREADS = ("ttft_ms", "ttft_user_ms", "tpot_ms", "itl_ms", "e2e_ms")
 RATES = ("request_throughput", "output_token_throughput", "makespan_s", "requests", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a run's place in the history, a line each: where it is, or why it is not there."""
+
+    lines: tuple[str, ...] = ()
+    complaints: tuple[str, ...] = ()
 
 
 def history_url(options: Options) -> str | None:
@@ -55,22 +64,26 @@ def refuse_unreachable(options: Options, invocation_dir: Path) -> None:
 
 def store_run(
     options: Options, invocation_dir: Path, recorded: Recorded, view: StackView, judgement: Judgement
-) -> tuple[str, ...]:
-    """Store a judged run where a history was asked for.
-
-    Returns:
-        What went wrong, a line each; the run and its report are not touched by it.
-    """
+) -> Stored:
+    """Store a judged run where a history was asked for; what goes wrong touches neither the run nor its report."""
     if (url := history_url(options)) is None:
-        return ()
+        return Stored()
     from pytest_mooncake.history.store import open_history
 
+    run = stored_run(recorded, view, judgement)
     try:
         with open_history(url, base=invocation_dir) as history:
-            history.add(stored_run(recorded, view, judgement))
+            history.add(run)
+            return Stored((_told(history.shown, history.count(run.fingerprint), recorded.plan.lang),))
     except MooncakeError as error:
-        return (f"the run is not in the history: {error}",)
-    return ()
+        return Stored(complaints=(f"the run is not in the history: {error}",))
+
+
+def _told(where: str, comparable: int, lang: str) -> str:
+    if lang == "zh":
+        return f"历史：{where}，可比运行 {comparable} 次（含本次）"
+    runs = "the first run of its kind" if comparable == 1 else f"{comparable} comparable runs with this one"
+    return f"history: {where}, {runs}"
 
 
 def stored_run(recorded: Recorded, view: StackView, judgement: Judgement) -> StoredRun:

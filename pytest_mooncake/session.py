@@ -22,7 +22,7 @@ from pytest_mooncake.plan.judged_by import judged_by
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import new_run_id, resolve
 from pytest_mooncake.publish import publish, workflow_commands
-from pytest_mooncake.recording import refuse_unreachable, store_run
+from pytest_mooncake.recording import Stored, refuse_unreachable, store_run
 from pytest_mooncake.records import StackView, Verdict
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class MooncakeSession:
         self._error: MooncakeError | None = None
         self._interrupted: Path | None = None
         self._complaints: tuple[str, ...] = ()
+        self._stored = Stored()
         self._restart: Callable[[Progress], StackView] | None = None
         self._starts = 1
 
@@ -137,7 +138,7 @@ class MooncakeSession:
         if self._replayed is None:
             restart = partial(self._restart, progress) if self._restart else None
             outcome = conduct(self.plan, view, self._directory, progress, restart)
-            self._complaints = store_run(self.options, self._here, outcome.recorded, view, outcome.judgement)
+            self._stored = store_run(self.options, self._here, outcome.recorded, view, outcome.judgement)
             return outcome
         directory = report_directory(self.options.report, f"replay-{new_run_id()}", self._here)
         directory.mkdir(parents=True, exist_ok=True)
@@ -152,7 +153,7 @@ class MooncakeSession:
             environ=os.environ,
             lang=outcome.recorded.plan.lang,
         )
-        self._complaints += published.complaints
+        self._complaints = published.complaints
         return replace(outcome, files=(*outcome.files, *published.files))
 
     @cached_property
@@ -229,7 +230,9 @@ class MooncakeSession:
             verbosity=self._config.get_verbosity(),
         ):
             reporter.line(line)
-        for complaint in self._complaints:
+        for line in self._stored.lines:
+            reporter.line(line)
+        for complaint in (*self._stored.complaints, *self._complaints):
             reporter.line(f"WARNING: {complaint}", yellow=True)
         for command in workflow_commands(outcome.report, os.environ, self.plan.lang):
             reporter.line(command)

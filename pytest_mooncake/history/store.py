@@ -87,6 +87,12 @@ class History:
             rows = connection.execute(wanted).mappings().all()
             return runs_of(connection, [dict(row) for row in reversed(rows)])
 
+    def count(self, fingerprint: str) -> int:
+        """How many runs may be compared with each other."""
+        wanted = sa.select(sa.func.count()).where(schema.runs.c.fingerprint == fingerprint)
+        with self._database.reading() as connection:
+            return connection.execute(wanted).scalar_one()
+
     def run(self, run_id: str) -> StoredRun | None:
         """One run, if it is there."""
         with self._database.reading() as connection:

@@ -24,6 +24,7 @@ def test_a_run_goes_into_the_history_and_its_replay_does_not(suite: Run, pyteste
         (run,) = history.runs()
 
     assert (first.ret, replay.ret) == (1, 1)  # a quick run is never accepted; the history changes nothing of that
+    first.stdout.fnmatch_lines(["history: sqlite:///*kept.sqlite, the first run of its kind"])
     assert (run.label, run.verdict) == ("v1", held["verdict"])
     assert run.metrics["warm.ttft_mean_ms"] == held["summary"]["warm"]["ttft_ms"]["mean"]
     assert run.metrics["warm.hit_share"] > 0.9

@@ -14,7 +14,7 @@ from pytest_mooncake.history.store import DEFAULT_URL, open_history
 from pytest_mooncake.journal import Recorded
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.resolve import resolve
-from pytest_mooncake.recording import history_url, refuse_unreachable, store_run, stored_run
+from pytest_mooncake.recording import Stored, history_url, refuse_unreachable, store_run, stored_run
 from pytest_mooncake.records import Claim, Judgement, Trial, Verdict
 from tests.unit.test_judging import VIEW, chain
 
@@ -95,18 +95,28 @@ def test_a_history_is_written_only_when_it_or_a_baseline_is_named(options: Optio
     assert history_url(options) == url
 
 
-def test_a_run_is_stored_beside_where_pytest_was_called(recorded: Recorded, tmp_path: Path) -> None:
-    assert store_run(Options(history=URL), tmp_path, recorded, VIEW, JUDGEMENT) == ()
-    assert store_run(Options(history=URL), tmp_path, recorded, VIEW, JUDGEMENT) == ()
+def test_a_run_is_stored_once_beside_where_pytest_was_called(recorded: Recorded, tmp_path: Path) -> None:
+    first, again = (store_run(Options(history=URL), tmp_path, recorded, VIEW, JUDGEMENT) for _ in range(2))
     with open_history(URL, base=tmp_path, must_exist=True) as history:
         (kept,) = history.runs()
     made = stored_run(recorded, VIEW, JUDGEMENT)
     assert kept == replace(made, claims=tuple(sorted(made.claims, key=lambda one: one.claim_id)))
+    assert first == again == Stored((f"history: sqlite:///{tmp_path}/history.sqlite, the first run of its kind",))
+
+
+@pytest.mark.parametrize(
+    ("lang", "said"), [("en", "2 comparable runs with this one"), ("zh", "可比运行 2 次（含本次）")]
+)
+def test_how_many_runs_may_be_compared_is_told(recorded: Recorded, tmp_path: Path, lang: str, said: str) -> None:
+    store_run(Options(history=URL), tmp_path, recorded, VIEW, JUDGEMENT)
+    later = replace(recorded, plan=recorded.plan.model_copy(update={"run_id": "later", "lang": lang}))
+    (line,) = store_run(Options(history=URL), tmp_path, later, VIEW, JUDGEMENT).lines
+    assert line.endswith(said)
 
 
 def test_without_a_history_nothing_is_written(recorded: Recorded, tmp_path: Path) -> None:
     refuse_unreachable(Options(), tmp_path)
-    assert store_run(Options(), tmp_path, recorded, VIEW, JUDGEMENT) == ()
+    assert store_run(Options(), tmp_path, recorded, VIEW, JUDGEMENT) == Stored()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -114,7 +124,7 @@ def test_a_history_that_fails_afterwards_is_a_line_and_no_error(recorded: Record
     (tmp_path / "history.sqlite").write_text("not a database at all " * 50)
     with pytest.raises(HistoryError, match="file is not a database"):
         refuse_unreachable(Options(history=URL), tmp_path)
-    (line,) = store_run(Options(history=URL), tmp_path, recorded, VIEW, JUDGEMENT)
+    (line,) = store_run(Options(history=URL), tmp_path, recorded, VIEW, JUDGEMENT).complaints
     assert line.startswith("the run is not in the history: history sqlite:///")
     assert "\n" not in line
 
