@@ -52,7 +52,11 @@ def history_url(options: Options) -> str | None:
 def refuse_unreachable(options: Options, invocation_dir: Path) -> None:
     """Open the history once, before anything is measured.
 
+    A baseline that no run is called after is refused where there are runs; in a history without any, a first run may
+    name the baseline that later ones will have.
+
     Raises:
+        UsageError: no run and no label is called as the baseline is.
         MooncakeError: it cannot be reached or written to, or is of a newer version.
     """
     if (url := history_url(options)) is not None:
@@ -60,6 +64,8 @@ def refuse_unreachable(options: Options, invocation_dir: Path) -> None:
 
         with open_history(url, base=invocation_dir) as history:
             history.add()
+            if options.baseline and history.runs(limit=1):
+                history.named(options.baseline)
 
 
 def store_run(
@@ -101,7 +107,7 @@ def stored_run(recorded: Recorded, view: StackView, judgement: Judgement) -> Sto
         fingerprint=fingerprint_of(parts),
         parts=parts,
         release=release_of(view, environment),
-        metrics={**_pooled(valid), **_of_claims(judgement.claims)},
+        metrics={**_pooled(valid), **_of_claims(judgement.claims)} if valid else {},
         rounds=tuple(_digest(one) for one in valid),
         claims=tuple(_claim(one) for one in judgement.claims),
     )

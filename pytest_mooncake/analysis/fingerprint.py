@@ -121,4 +121,5 @@ def _said(value: Part) -> str:
 def release_of(view: StackView, environment: Mapping[str, Any]) -> dict[str, str]:
     """The software that was measured and what measured it, with versions: what a history compares."""
     own = {name: environment.get(name) for name in ("pytest_mooncake", "python", "git_commit", "git_dirty")}
-    return {**{name: str(value) for name, value in own.items() if value is not None}, **view.versions}
+    named = {name.replace("pytest_", "pytest-"): str(value) for name, value in own.items() if value is not None}
+    return {**named, **view.versions}

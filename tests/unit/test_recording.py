@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from pytest_mooncake.analysis.fingerprint import fingerprint_of
-from pytest_mooncake.errors import HistoryError
+from pytest_mooncake.errors import HistoryError, UsageError
 from pytest_mooncake.history.store import DEFAULT_URL, open_history
 from pytest_mooncake.journal import Recorded
 from pytest_mooncake.options import Options
+from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.recording import Stored, history_url, refuse_unreachable, store_run, stored_run
 from pytest_mooncake.records import Claim, Judgement, Trial, Verdict
@@ -67,11 +68,16 @@ def test_figures_of_the_valid_rounds_and_ratios_of_the_claims_are_kept(recorded:
 
 
 def test_what_was_not_measured_is_absent_and_never_zero(recorded: Recorded) -> None:
-    run = stored_run(recorded, VIEW, replace(JUDGEMENT, claims=CLAIMS[:2], trials=()))
-    assert run.metrics == {"ratio.ttft_mean": 0.25}
-    assert run.rounds == ()
+    run = stored_run(recorded, VIEW, replace(JUDGEMENT, claims=CLAIMS[:2]))
+    assert "warm.hit_share" not in run.metrics
+    assert "ratio.tail" not in run.metrics
     assert [(one.claim_id, one.low_ratio) for one in run.claims] == [("ttft_mean", 0.2), ("tail", None)]
     assert run.claims[1].estimate_ratio is None  # it was not a number
+
+
+def test_a_run_without_a_valid_trial_has_no_figures(recorded: Recorded) -> None:
+    run = stored_run(recorded, VIEW, replace(JUDGEMENT, verdict=Verdict.INVALID, trials=TRIALS[1:]))
+    assert (run.verdict, run.metrics, run.rounds) == ("INVALID", {}, ())
 
 
 def test_a_run_is_known_by_its_label_its_fingerprint_and_its_versions(recorded: Recorded) -> None:
@@ -79,7 +85,7 @@ def test_a_run_is_known_by_its_label_its_fingerprint_and_its_versions(recorded: 
     assert (run.id, run.label, run.verdict) == (recorded.plan.run_id, "v1", "PASS")
     assert run.started_at == "2026-11-24T10:00:00+00:00"
     assert run.fingerprint == fingerprint_of(run.parts)
-    assert run.release["pytest_mooncake"] == "1.0"
+    assert run.release["pytest-mooncake"] == "1.0"
 
 
 @pytest.mark.parametrize(
@@ -140,3 +146,19 @@ def test_a_history_that_may_only_be_read_is_refused_before_anything_is_measured(
     monkeypatch.setattr("pytest_mooncake.history.database._begin_sqlite", refused)
     with pytest.raises(HistoryError, match="readonly database"):
         refuse_unreachable(Options(history=URL), tmp_path)
+
+
+def test_a_baseline_that_nothing_is_called_after_is_refused_where_there_are_runs(
+    recorded: Recorded, tmp_path: Path
+) -> None:
+    options = Options(baseline="v1", label="v1")
+    refuse_unreachable(options, tmp_path)  # no run at all: this one may be the first
+    judgement = Judgement(verdict=Verdict.PASS, reasons=(), claims=(), evidence=(), trials=())
+    store_run(options, tmp_path, replace(recorded, plan=labelled(recorded, "v1")), VIEW, judgement)
+    refuse_unreachable(options, tmp_path)
+    with pytest.raises(UsageError, match=r"no run and no label is called 'v2'; newest labels: v1"):
+        refuse_unreachable(Options(baseline="v2"), tmp_path)
+
+
+def labelled(recorded: Recorded, label: str) -> Plan:
+    return recorded.plan.model_copy(update={"label": label})
