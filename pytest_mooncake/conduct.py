@@ -27,6 +27,7 @@ from pytest_mooncake.journal import DECIDED, TIME_LIMIT, Journal, Recorded, read
 from pytest_mooncake.judging import judge, rounds_of_valid_trials
 from pytest_mooncake.observer import Witness
 from pytest_mooncake.records import Judgement, Kind, RequestRecord, Round, StackView
+from pytest_mooncake.versus import measure_visits
 from pytest_mooncake.without_connector import measure_bare_rounds, without_connector
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def conduct(
         MooncakeError: nothing could be measured.
     """
     reason = "failed"
+    old = _versus_view(plan, view, progress)
     with Journal(directory, plan) as journal:
         journal.event("environment", environment=describe(Path.cwd()))
         journal.event("stack", view=view)
@@ -143,6 +145,8 @@ def conduct(
                     conclude(read(directory), directory)
         if plan.cold_tax and reason == DECIDED:
             _measure_cold_tax(plan, view, directory, witness, progress, first=rounds)
+        if old is not None and reason == DECIDED:
+            _measure_versus(plan, (view, old), directory, witness, progress, first=rounds)
     return conclude(read(directory), directory)
 
 
@@ -166,6 +170,54 @@ def _measure_cold_tax(
     except (MooncakeError, TimeoutError) as error:
         witness.note("cold_tax", error=str(error) or TIME_LIMIT)
         progress.say(f"cold tax not measured: {str(error) or 'run time limit reached'}")
+
+
+def _versus_view(plan: Plan, view: StackView, progress: Progress) -> StackView | None:
+    """The endpoint that the run's is compared with, looked at before anything is sent.
+
+    Raises:
+        EndpointError: there is nothing that can be measured.
+        StackError: it serves another model.
+    """
+    if plan.versus is None:
+        return None
+    from pytest_mooncake.stack.attach import attach
+
+    old = asyncio.run(attach(plan.versus, environ=os.environ, progress=progress.tick))
+    if old.model != view.model:
+        raise StackError(
+            f"--mooncake-versus serves {old.model!r}, --mooncake-url {view.model!r}: only one model can be compared"
+        )
+    return old
+
+
+def _measure_versus(
+    plan: Plan,
+    views: tuple[StackView, StackView],
+    directory: Path,
+    witness: Witness,
+    progress: Progress,
+    *,
+    first: int,
+) -> None:
+    """Measure the new and the old endpoint in turns; what goes wrong there costs the run nothing.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it; the report of the run is written first.
+    """
+    progress.say("versus: the new and the old endpoint in turns")
+    new, old = views
+    witness.note("versus", view=old)
+    try:
+        with _sigterm_as_interrupt():
+            visits = partial(measure_visits, plan, new, old, os.environ, witness, first=first)
+            _in_thread(lambda: asyncio.wait_for(visits(), plan.timeouts.run_s), new)
+    except KeyboardInterrupt:
+        conclude(read(directory), directory)
+        raise
+    except (MooncakeError, TimeoutError) as error:
+        witness.note("versus_end", error=str(error) or TIME_LIMIT)
+        progress.say(f"versus not measured to the end: {str(error) or 'run time limit reached'}")
 
 
 def _in_thread(make: Callable[[], Coroutine[Any, Any, T]], view: StackView) -> T:
@@ -269,6 +321,7 @@ def reported(recorded: Recorded) -> tuple[Report, StackView]:
     Raises:
         JournalError: the record holds no stack or no finished round.
     """
+    from pytest_mooncake.analysis.versus import compare_visits
     from pytest_mooncake.report.document import build
 
     plan, view, rounds = recorded.plan, recorded.view, recorded.rounds
@@ -283,6 +336,7 @@ def reported(recorded: Recorded) -> tuple[Report, StackView]:
         {**recorded.environment, "fingerprint": fingerprint_of(parts_of(plan, view, recorded.environment))},
         economics=plan.economics,
         without_cache=recorded.without_connector,
+        versus=compare_visits(recorded.versus, (1,) if plan.quick else plan.looks),
     )
     return report, view
 

@@ -29,6 +29,8 @@ def plan_lines(plan: Plan, past: Past | None = None) -> Iterator[str]:
     yield f"  rounds     {_rounds(plan)}"
     if plan.cold_tax:
         yield "  cold-tax   4 more cold rounds on an engine without the connector, after the run"
+    if plan.versus is not None:
+        yield f"  versus     {plan.versus.urls[0]} and the endpoint in turns, after the run"
     yield f"  tokens     {int(layout.prompt_tokens.sum()):,} prompt tokens a round"
     if reuse.cold_hits.any():
         yield f"  reuse      {reuse_in_brief(plan.workload, reuse)}"

@@ -50,11 +50,13 @@ class Step:
 
     @property
     def name(self) -> str:
-        """What people call it: left-out, C0, W1 and so on; bare 1 of an engine without a connector."""
+        """What people call it: left-out, C0, W1 and so on; bare 1 without a connector, old 1 and new 2 in turns."""
         if self.phase is Phase.LEFT_OUT:
             return "left-out"
         if self.phase is Phase.COLD_TAX:
             return f"bare {self.position}"
+        if self.phase is Phase.VERSUS:
+            return f"{'new' if self.segment else 'old'} {self.position}"
         letter = "C" if self.kind is Kind.COLD else "W"
         return f"{letter}{(self.position + 1) // 2}"
 

@@ -42,6 +42,7 @@ REQUESTS_FILE = "requests.jsonl"
 DECIDED = "decided"
 TIME_LIMIT = "run time limit reached"
 """How a run ended: by itself, or when its time was over; anything else is an interruption."""
+_BESIDE = (Phase.COLD_TAX, Phase.VERSUS)
 
 
 def refuse_used(directory: Path) -> None:
@@ -114,6 +115,8 @@ class Recorded:
     """Requests of a round that was never finished."""
     without_connector: tuple[Round, ...] = ()
     """Cold rounds on an engine without a connector, beside the run; the first one is left out."""
+    versus: tuple[Round, ...] = ()
+    """Rounds of the endpoint of the run and the one it replaces, in turns; the first visit is left out."""
 
     @property
     def complete(self) -> bool:
@@ -143,8 +146,9 @@ def read(directory: Path) -> Recorded:
         directory=directory,
         plan=plan,
         view=next((view_of(e["view"]) for e in events if e["event"] == "stack"), None),
-        rounds=_with_worst_error([r for r in rounds if r.phase is not Phase.COLD_TAX], events),
+        rounds=_with_worst_error([r for r in rounds if r.phase not in _BESIDE], events),
         without_connector=tuple(r for r in rounds if r.phase is Phase.COLD_TAX and r.position > 0),
+        versus=tuple(r for r in rounds if r.phase is Phase.VERSUS and r.position > 0),
         environment=next((e["environment"] for e in events if e["event"] == "environment"), {}),
         aftermath=_aftermath(events),
         end=next((e["reason"] for e in reversed(events) if e["event"] == "run_end"), None),

@@ -20,6 +20,7 @@ class Options:
     """What the user asked for, as text; `None` or empty means not given. Nothing is validated yet."""
 
     url: tuple[str, ...] = ()
+    versus: str | None = None
     stack: str | None = None
     workload: str | None = None
     requests: str | None = None
@@ -90,6 +91,12 @@ DECLARED: tuple[Declared, ...] = (
         "URL",
         "http(s)://… of an OpenAI-compatible endpoint that already runs (repeat for several engines on "
         "one store). Absent: the stack is started here",
+    ),
+    Declared(
+        "versus",
+        "URL",
+        "http(s)://… of the endpoint that --mooncake-url replaces: after the run both are measured in turns, and each "
+        "metric is confirmed as slower, not slower or undecided",
     ),
     Declared(
         "stack",

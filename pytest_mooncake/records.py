@@ -27,12 +27,16 @@ class Kind(StrEnum):
 
 
 class Phase(StrEnum):
-    """What a round is for. Only `CHAIN` rounds enter figures and verdicts; `COLD_TAX` rounds had no connector."""
+    """What a round is for. Only `CHAIN` rounds enter figures and verdicts; `COLD_TAX` rounds had no connector.
+
+    `VERSUS` rounds belong to two endpoints in turns.
+    """
 
     WARM_UP = "warm_up"
     LEFT_OUT = "left_out"
     CHAIN = "chain"
     COLD_TAX = "cold_tax"
+    VERSUS = "versus"
 
 
 class Verdict(StrEnum):

@@ -287,6 +287,8 @@ class Plan(Model):
     """Whether the store is meant to be smaller than the working set: rounds are a steady state, evictions no fault."""
     cold_tax: bool = False
     """Whether cold rounds on an engine without the connector are measured after the run."""
+    versus: StackPlan | None = None
+    """The endpoint that the attached one replaces; both are measured in turns after the run."""
 
     @property
     def trials_per_start(self) -> int | None:

@@ -24,6 +24,7 @@ from pytest_mooncake.plan.models import (
 )
 from pytest_mooncake.plan.quantities import parse_bytes, parse_settle
 from pytest_mooncake.plan.slo import parse_goodput
+from pytest_mooncake.plan.versus_source import check_url, versus_of
 from pytest_mooncake.plan.workload_source import workload_of
 from pytest_mooncake.plan.yaml_source import load
 from pytest_mooncake.records import Rung
@@ -68,6 +69,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         keep_stack=options.keep_stack,
         steady=_steady(options, stack),
         cold_tax=_cold_tax(options.cold_tax, stack),
+        versus=versus_of(options.versus, stack),
     )
 
 
@@ -120,7 +122,7 @@ def _on_running_store(options: Options, invocation_dir: Path) -> StackPlan:
     _check_store_url(options.url[0])
     for flag, given in (("master", options.master), ("metadata", options.metadata)):
         if given:
-            _check_url(f"--mooncake-{flag}", given)
+            check_url(f"--mooncake-{flag}", given)
     name = options.stack or "local"
     stack = load(find("stacks", name, invocation_dir), StackPlan, name=_stem(name))
     if stack.kind != "local":
@@ -150,10 +152,10 @@ def _stack(options: Options, invocation_dir: Path) -> StackPlan:
         return load(find("stacks", name, invocation_dir), StackPlan, name=_stem(name))
     for flag, urls in (("url", options.url), ("metrics", options.metrics)):
         for url in urls:
-            _check_url(f"--mooncake-{flag}", url)
+            check_url(f"--mooncake-{flag}", url)
     for flag, given in (("master", options.master), ("metadata", options.metadata)):
         if given:
-            _check_url(f"--mooncake-{flag}", given)
+            check_url(f"--mooncake-{flag}", given)
     return StackPlan(
         name="attached",
         kind="attached",
@@ -165,18 +167,6 @@ def _stack(options: Options, invocation_dir: Path) -> StackPlan:
         metadata_url=options.metadata,
         metrics_urls=options.metrics,
     )
-
-
-def _check_url(flag: str, url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        port_ok = parts.port is None or parts.port > 0
-    except ValueError as error:
-        raise UsageError(f"{flag} {url}: not a URL ({error}); write http://host:port") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_ok:
-        raise UsageError(f"{flag} {url}: not an address; write http://host:port or https://host")
-    if parts.username or parts.password:
-        raise UsageError(f"{flag}: a URL with a password in it would end in logs; use --mooncake-api-key-env VAR")
 
 
 def economics_of(options: Options, invocation_dir: Path) -> EconomicsPlan:

@@ -15,6 +15,7 @@ from typing import Any
 from pytest_mooncake.analysis.cold_tax import ColdTax, cold_tax
 from pytest_mooncake.analysis.economics import Economics
 from pytest_mooncake.analysis.summary import Summary, summarise
+from pytest_mooncake.analysis.versus import Versus
 from pytest_mooncake.plan.models import EconomicsPlan, Plan, Target
 from pytest_mooncake.records import (
     REPORT_SCHEMA,
@@ -98,6 +99,7 @@ class Report:
     client: ClientSummary | None = None
     economics: Economics | None = None
     cold_tax: ColdTax | None = None
+    versus: Versus | None = None
     limits: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     simulated: bool = False
@@ -179,6 +181,7 @@ class Report:
             "client": asdict(self.client) if self.client else None,
             "economics": self.economics.to_json() if self.economics else None,
             "cold_tax": self.cold_tax.to_json() if self.cold_tax else None,
+            "versus": self.versus.to_json() if self.versus else None,
             "limits": dict(self.limits) if self.limits else None,
             "definitions": definitions(catalogue("en")) if self.protocol else None,
             "beside": {name: self.judgement.details.get(name) for name in BESIDE},
@@ -194,6 +197,7 @@ def build(
     *,
     economics: EconomicsPlan | None,
     without_cache: Sequence[Round] = (),
+    versus: Versus | None = None,
 ) -> Report:
     """Make the report of a recorded run; its figures cover the valid rounds of the chain only.
 
@@ -205,6 +209,7 @@ def build(
         environment: versions, hardware, git state and `started_at`, as the journal holds them.
         economics: costs for the business case, if any.
         without_cache: cold rounds on an engine without a connector, if any.
+        versus: the new and the old endpoint in turns, if they were measured.
     """
     sides, setting = _sides(rounds, judgement.trials), setting_of(plan, view, environment, rounds)
     tokens, tax = setting.prompt_tokens, _cold_tax(plan, rounds, judgement, without_cache)
@@ -220,6 +225,7 @@ def build(
         client=_client(rounds),
         economics=case_of_run(plan, view, judgement, economics, tax, tokens) if economics else None,
         cold_tax=tax,
+        versus=versus,
         limits=limits_of(plan, view, sides["cold"], sides["warm"], tokens),
         rounds=tuple(rounds),
     )

@@ -110,7 +110,8 @@ def beside(report: Report, words: Catalogue) -> tuple[str, ...]:
     details = report.judgement.details
     parts = [*details.get("remarks", ()), *(details.get(name) for name in ("feasibility", "outlook", "settlement"))]
     key = "text_zh" if words.lang == "zh" else "text"
-    return tuple(str(part[key]) for part in parts if part)
+    told = tuple(str(part[key]) for part in parts if part)
+    return told if report.versus is None else (*told, getattr(report.versus, key))
 
 
 def law_label(words: Catalogue, law: str) -> str:
