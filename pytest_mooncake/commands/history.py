@@ -89,8 +89,9 @@ def compare(
 
     with _opened(at) as opened:
         old, new = comparable(opened.named(before), opened.named(after))
+    found = changes(old, new)
     typer.echo(sides_line(old, new))
-    typer.echo(change_table(changes(old, new)))
+    typer.echo(change_table(found) if found else "nothing to compare: neither has a valid trial")
 
 
 @history_app.command("trend")
@@ -105,7 +106,7 @@ def trend(
 ) -> None:
     """Metrics from run to run, of the newest run's fingerprint unless another is given."""
     from pytest_mooncake.analysis.regression import WATCHED
-    from pytest_mooncake.commands.history_tables import trend_table
+    from pytest_mooncake.commands.history_tables import counted, trend_table
 
     with _opened(at) as opened:
         newest = opened.runs(_whole_fingerprint(opened, fingerprint), label, 1)
@@ -113,9 +114,9 @@ def trend(
         findings = opened.findings(newest[0].fingerprint) if newest else ()
     if not runs:
         raise UsageError(f"no such run in {opened.shown}: pytest-mooncake history list shows what there is")
+    _check_metrics(metric or (), runs)
     names = metric or [one.name for one in WATCHED]
-    _check_metrics(names, runs)
-    typer.echo(f"fingerprint {runs[-1].fingerprint}, {len(runs)} runs, oldest first")
+    typer.echo(f"fingerprint {runs[-1].fingerprint}, {counted(len(runs))}, oldest first")
     typer.echo(trend_table(runs, names, findings))
 
 
@@ -126,9 +127,8 @@ def _check_metrics(names: Sequence[str], runs: Sequence[StoredRun]) -> None:
             from difflib import get_close_matches
 
             near = get_close_matches(name, known, n=3, cutoff=0.3) or known[:5]
-            raise UsageError(
-                f"--metric {name}: no run has it; did you mean {', '.join(near) or 'none: no run has any'}?"
-            )
+            words = f"did you mean {', '.join(near)}?" if near else "no run has any"
+            raise UsageError(f"--metric {name}: no run has it; {words}")
 
 
 def _whole_fingerprint(opened: History, start: str | None) -> str | None:
@@ -158,12 +158,13 @@ def accept(
     ] = False,
 ) -> None:
     """Accept a release: refused while a metric is more than 5 % worse than the release accepted before."""
+    from pytest_mooncake.commands.history_tables import counted
     from pytest_mooncake.history.acceptance import Act, accept
 
     act = Act(who=by or getpass.getuser(), why=why, although=tuple(although or ()), new_level=new_level)
     with _opened(at) as opened:
         for anchor in accept(opened, name, act):
-            runs = "1 run" if len(anchor.run_ids) == 1 else f"{len(anchor.run_ids)} runs"
+            runs = counted(len(anchor.run_ids))
             typer.echo(f"accepted by {anchor.who}: {name} ({runs}, fingerprint {anchor.fingerprint})")
 
 
@@ -181,6 +182,7 @@ def export(
     fingerprint: OfFingerprint = None,
 ) -> None:
     """Write a history as JSONL, to be imported elsewhere."""
+    from pytest_mooncake.commands.history_tables import counted
     from pytest_mooncake.history.transfer import content_of, export_lines
 
     with _opened(at) as opened:
@@ -192,7 +194,7 @@ def export(
         sys.stdout.buffer.writelines(export_lines(content))
         return
     _write_whole(output, b"".join(export_lines(content)))
-    typer.echo(f"wrote {output}: {len(content.runs)} runs, {content.records} records", err=True)
+    typer.echo(f"wrote {output}: {counted(len(content.runs))}, {counted(content.records, 'record')}", err=True)
 
 
 def _write_whole(path: Path, content: bytes) -> None:
@@ -246,7 +248,7 @@ def prune(
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it they are only listed.")] = False,
 ) -> None:
     """Remove old runs; those of accepted releases stay, and so do all findings and anchors."""
-    from pytest_mooncake.commands.history_tables import run_table
+    from pytest_mooncake.commands.history_tables import counted, run_table
     from pytest_mooncake.history.pruning import superfluous
 
     if (keep is None) == (before is None):
@@ -256,10 +258,10 @@ def prune(
         if not going:
             typer.echo("nothing to remove")
         elif yes:
-            typer.echo(f"removed {opened.remove([run.id for run in going])} runs")
+            typer.echo(f"removed {counted(opened.remove([run.id for run in going]))}")
         else:
             typer.echo(run_table(going, set()))
-            typer.echo(f"{len(going)} runs would be removed; --yes removes them")
+            typer.echo(f"{counted(len(going))} would be removed; --yes removes what is listed")
 
 
 def _day(text: str | None) -> date | None:

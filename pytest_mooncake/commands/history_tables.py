@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from pytest_mooncake.history.comparing import Change
-from pytest_mooncake.history.kept import Anchor, Finding, StoredRun
+from pytest_mooncake.history.kept import Anchor, Finding, StoredClaim, StoredRound, StoredRun
 
-__all__ = ["change_table", "run_lines", "run_table", "sides_line", "trend_table"]
+__all__ = ["change_table", "counted", "run_lines", "run_table", "sides_line", "trend_table"]
 
 MISSING = "-"
 SHORT = 12
 MARKS = {"alarm": "alarm", "confirmation": "confirmed", "change_point": "shift", "new_level": "new level"}
+
+
+def counted(number: int, what: str = "run") -> str:
+    """A number of things in words.
+
+    >>> counted(1), counted(2, "record")
+    ('1 run', '2 records')
+    """
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def run_table(runs: Sequence[StoredRun], accepted: Collection[str]) -> str:
@@ -44,36 +53,39 @@ def run_lines(run: StoredRun, findings: Sequence[Finding], anchors: Sequence[Anc
     yield from _block("release", run.release)
     yield from _block(f"fingerprint {run.fingerprint}", run.parts)
     yield from _block("metrics", {name: _number(value) for name, value in run.metrics.items()})
-    yield ""
+    yield from _claim_table(run.claims)
+    yield from _round_table(run.rounds)
+
+
+def _claim_table(claims: Sequence[StoredClaim]) -> Iterator[str]:
     rows = [
-        (claim.claim_id, claim.verdict, _number(claim.estimate_ratio), _ends(claim.low_ratio, claim.high_ratio))
-        for claim in run.claims
+        (one.claim_id, one.verdict, _number(one.estimate_ratio), _ends(one.low_ratio, one.high_ratio)) for one in claims
     ]
-    yield _table(("claim", "verdict", "ratio", "interval"), rows)
-    yield ""
+    if rows:
+        yield ""
+        yield _table(("claim", "verdict", "ratio", "interval"), rows)
+
+
+def _round_table(rounds: Sequence[StoredRound]) -> Iterator[str]:
     figures = ("ttft_mean_ms", "ttft_p90_ms", "tpot_mean_ms", "request_throughput")
-    yield _table(
-        ("round", "kind", "requests", "failed", *figures),
-        [
-            (one.round, one.kind, one.requests, one.failed, *(_number(one.figures.get(f)) for f in figures))
-            for one in run.rounds
-        ],
-    )
+    rows = [
+        (one.round, one.kind, one.requests, one.failed, *(_number(one.figures.get(name)) for name in figures))
+        for one in rounds
+    ]
+    if rows:
+        yield ""
+        yield _table(("round", "kind", "requests", "failed", *figures), rows)
 
 
 def _block(title: str, values: Mapping[str, object]) -> Iterator[str]:
-    yield ""
-    yield title
-    for name, value in values.items():
-        if value is not None:
-            yield _printable(f"  {name:<32} {value}")
+    lines = [_printable(f"  {name:<32} {value}") for name, value in values.items() if value is not None]
+    if lines:
+        yield from ("", title, *lines)
 
 
 def sides_line(before: Sequence[StoredRun], after: Sequence[StoredRun]) -> str:
     """What is compared with what."""
-    names = [
-        f"{side[-1].label or side[-1].id} ({len(side)} run{'s' if len(side) > 1 else ''})" for side in (before, after)
-    ]
+    names = [f"{side[-1].label or side[-1].id} ({counted(len(side))})" for side in (before, after)]
     return _printable(f"B {names[1]} against A {names[0]}, fingerprint {after[-1].fingerprint}")
 
 

@@ -49,7 +49,7 @@ def accept(history: History, name: str, act: Act) -> tuple[Anchor, ...]:
     """
     _check(act)
     runs = history.named(name)
-    by_fingerprint = {one.fingerprint: [run for run in runs if run.fingerprint == one.fingerprint] for one in runs}
+    by_fingerprint = {one.fingerprint: _sound(runs, one.fingerprint) for one in runs}
     objections = [
         objection
         for fingerprint, alike in by_fingerprint.items()
@@ -61,6 +61,12 @@ def accept(history: History, name: str, act: Act) -> tuple[Anchor, ...]:
     levels = [_new_level(anchor, act) for anchor in anchors] if act.new_level else []
     history.add_all((), levels, anchors)
     return anchors
+
+
+def _sound(runs: Sequence[StoredRun], fingerprint: str) -> list[StoredRun]:
+    """The release's runs of that fingerprint; those without valid figures only where there are no others."""
+    alike = [run for run in runs if run.fingerprint == fingerprint]
+    return [run for run in alike if run.verdict != "INVALID"] or alike
 
 
 def _check(act: Act) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_label_that_matches_nothing_is_one_line(call: Call, arguments: tuple[s
 
 
 def test_a_trend_is_of_the_newest_fingerprint_and_carries_what_was_found(call: Call) -> None:
-    assert f"fingerprint {OTHER}, 1 runs" in call("trend")[1]
+    assert f"fingerprint {OTHER}, 1 run," in call("trend")[1]
     out = call("trend", "--fingerprint", FINGERPRINT, "--metric", "warm.ttft_mean_ms")[1]
     assert [line.split()[1] for line in out.splitlines()[3:]] == ["bad?[31m", "v1", "v2"]
     assert "alarm warm.ttft_mean_ms" in out
@@ -98,6 +99,17 @@ def test_a_metric_that_no_run_has_is_answered_with_what_there_is(call: Call) -> 
     code, _, err = call("trend", "--metric", "warm.tftt_mean_ms")
     assert code == 4
     assert "did you mean warm.ttft_mean_ms" in err
+
+
+def test_runs_without_a_valid_trial_are_shown_as_what_they_are(call: Call) -> None:
+    with open_history("sqlite:///mooncake-history.sqlite") as history:
+        bare = replace(made_run(label="bare", started_at="2026-03-01T00:00:00+00:00"), metrics={}, rounds=(), claims=())
+        history.add(*(replace(bare, id=run_id, verdict="INVALID", fingerprint="d" * 24) for run_id in ("b-1", "b-2")))
+    assert "INVALID" in call("trend")[1]
+    assert "neither has a valid trial" in call("compare", "b-1", "b-2")[1]
+    assert "claim" not in call("show", "b-1")[1]
+    assert "no run has any" in call("trend", "--metric", "warm.ttft_mean_ms")[2]
+    assert "run b-2 is INVALID" in call("accept", "bare", "--why", "x")[2]
 
 
 def test_a_worse_release_is_accepted_only_when_its_loss_is_named(call: Call) -> None:
@@ -150,7 +162,7 @@ def test_an_export_without_a_file_goes_to_standard_output(call: Call) -> None:
 def test_pruning_lists_first_and_removes_on_yes(call: Call) -> None:
     assert "2 runs would be removed" in call("prune", "--keep", "1")[1]
     assert "run-1" in call("list")[1]
-    assert "removed 1 runs" in call("prune", "--before", "2026-01-01", "--yes")[1]
+    assert "removed 1 run" in call("prune", "--before", "2026-01-01", "--yes")[1]
     assert "run-4" not in call("list")[1]
     assert "nothing to remove" in call("prune", "--before", "2026-01-01")[1]
 

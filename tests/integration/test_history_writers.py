@@ -63,11 +63,12 @@ def test_eight_writers_at_once_on_a_new_database_lose_nothing(url: str) -> None:
 
 def test_a_writer_killed_before_its_run_is_whole_leaves_nothing_and_bars_nobody(url: str) -> None:
     open_history(url).close()
-    writer = start(url, "killed", 1, "stop")
-    assert writer.stdout is not None
-    assert writer.stdout.readline() == "inserted\n"
-    writer.kill()
-    writer.communicate(timeout=30)
+    with start(url, "killed", 1, "stop") as writer:
+        try:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "inserted\n"
+        finally:
+            writer.kill()
     with open_history(url) as history:
         assert history.runs() == ()
         assert history.add(made_run()) == 1

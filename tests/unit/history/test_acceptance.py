@@ -88,6 +88,12 @@ def test_a_run_that_did_not_hold_is_accepted_only_by_name(history: History, verd
     assert accept(history, "v2", act(although=("verdict",)))[0].run_ids == ("run-2",)
 
 
+def test_a_run_whose_instrument_failed_does_not_stand_in_the_way_of_its_release(history: History) -> None:
+    add(history, "run-2", verdict="INVALID", metrics={})
+    add(history, "run-3", verdict="INCONCLUSIVE")
+    assert accept(history, "v2", act())[0].run_ids == ("run-3",)
+
+
 def test_a_release_is_accepted_on_all_its_machines_or_on_none(history: History) -> None:
     accept(history, "v1", act())
     other = "e" * 24
