@@ -32,7 +32,7 @@ class Act:
     why: str
     although: tuple[str, ...] = ()
     new_level: bool = False
-    at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="microseconds"))
 
 
 def accept(history: History, name: str, act: Act) -> tuple[Anchor, ...]:

@@ -88,6 +88,15 @@ def test_a_run_that_did_not_hold_is_accepted_only_by_name(history: History, verd
     assert accept(history, "v2", act(although=("verdict",)))[0].run_ids == ("run-2",)
 
 
+def test_of_two_acts_in_the_same_second_the_later_one_holds(history: History) -> None:
+    add(history, "run-2")
+    for name in ("v2", "v1", "v2", "v1"):
+        accept(history, name, Act(who="somebody", why="in turns"))
+    anchor = history.anchor(FINGERPRINT)
+    assert anchor is not None
+    assert (anchor.label, len(history.anchors())) == ("v1", 4)
+
+
 def test_a_run_whose_instrument_failed_does_not_stand_in_the_way_of_its_release(history: History) -> None:
     add(history, "run-2", verdict="INVALID", metrics={})
     add(history, "run-3", verdict="INCONCLUSIVE")
