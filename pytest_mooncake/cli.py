@@ -126,18 +126,35 @@ def _print_view(view: StackView) -> None:
 def init(
     directory: Annotated[Path, typer.Argument(help="Where to write acceptance/, fixtures/ and conftest.py.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    pipeline: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pipeline",
+            metavar="github|gitlab|jenkins|kubernetes|argo",
+            help="Write the gate of this pipeline instead; repeatable.",
+        ),
+    ] = None,
 ) -> None:
-    """Write the acceptance suite into a repository of your own."""
-    from pytest_mooncake.packing import write_suite
+    """Write the acceptance suite into a repository of your own, or the gate of a pipeline that runs it."""
+    from pytest_mooncake.packing import write_pipeline, write_suite
 
+    for name in pipeline or ():
+        typer.echo(f"wrote {write_pipeline(directory, name, force=force)}")
+    if pipeline:
+        return
     for path in write_suite(directory, force=force):
         typer.echo(f"wrote {path}")
     typer.echo("next: pytest acceptance/ --mooncake-stack simulated   (seconds; no model runs)")
 
 
 @app.command()
-def verdict(directory: Annotated[Path, typer.Argument(help="Directory of a recorded run.")]) -> None:
-    """Judge a recorded run again and exit 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID."""
+def verdict(
+    directory: Annotated[Path, typer.Argument(help="Directory of a recorded run.")],
+    fail_only: Annotated[
+        bool, typer.Option("--fail-only", help="Exit 1 on FAIL only, 0 on PASS, INCONCLUSIVE and INVALID.")
+    ] = False,
+) -> None:
+    """Judge a recorded run again and exit 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID; 4: there is nothing to judge."""
     from pytest_mooncake.errors import JournalError
     from pytest_mooncake.journal import read
     from pytest_mooncake.judging import judge
@@ -155,7 +172,8 @@ def verdict(directory: Annotated[Path, typer.Argument(help="Directory of a recor
     typer.echo(judgement.verdict)
     for reason in judgement.reasons:
         typer.echo(f"  {reason}")
-    raise typer.Exit(EXIT_OF[judgement.verdict])
+    code = EXIT_OF[judgement.verdict]
+    raise typer.Exit(int(code == EXIT_OF[Verdict.FAIL]) if fail_only else code)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from pytest_mooncake import __version__, cli
 from pytest_mooncake.errors import StackError, UsageError
+from pytest_mooncake.packing import PIPELINES
 from pytest_mooncake.records import Engine, StackView, Store
 from pytest_mooncake.stack import kept
 
@@ -52,6 +53,22 @@ def test_init_overwrites_nothing_unless_told(tmp_path: Path) -> None:
     assert not (tmp_path / "acceptance").exists()
     assert runner.invoke(cli.app, ["init", "--force", str(tmp_path)]).exit_code == 0
     assert mine.read_text(encoding="utf-8") != "mine"
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_init_writes_the_gate_of_a_pipeline_and_nothing_else(tmp_path: Path, name: str) -> None:
+    result = runner.invoke(cli.app, ["init", str(tmp_path), "--pipeline", name])
+    (written,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert result.output == f"wrote {written}\n"
+    assert "pytest-mooncake verdict" in written.read_text(encoding="utf-8")
+    again = runner.invoke(cli.app, ["init", str(tmp_path), "--pipeline", name])
+    assert "is there already" in str(again.exception)
+
+
+def test_init_knows_which_pipelines_there_are(tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["init", str(tmp_path), "--pipeline", "gitlub"])
+    assert isinstance(result.exception, UsageError)
+    assert "gitlub: expected one of github, gitlab" in str(result.exception)
 
 
 def test_a_kept_stack_is_started_shown_and_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,8 @@ def test_a_recording_can_be_judged_on_the_command_line(suite: Run, pytester: pyt
     command = [sys.executable, "-m", "pytest_mooncake.cli", "verdict", "quick"]
     done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     assert (done.returncode, done.stdout.splitlines()[0], done.stderr) == (10, "INCONCLUSIVE", "")
+    lenient = subprocess.run([*command, "--fail-only"], cwd=pytester.path, capture_output=True, text=True, check=False)
+    assert (lenient.returncode, lenient.stdout) == (0, done.stdout)
     done = subprocess.run([*command[:-1], "none"], cwd=pytester.path, capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert done.stderr.startswith("ERROR: none holds no run")
