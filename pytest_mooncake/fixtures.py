@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_mooncake.analysis.release import ReleaseFinding
     from pytest_mooncake.conduct import Outcome, RoundsOf
     from pytest_mooncake.plan.models import Plan
     from pytest_mooncake.records import Claim, StackView
     from pytest_mooncake.session import MooncakeSession
 
-__all__ = ["claim", "cold_round", "mooncake_fact", "mooncake_plan", "run", "stack", "warm_round"]
+__all__ = ["claim", "cold_round", "mooncake_fact", "mooncake_plan", "release", "run", "stack", "warm_round"]
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +57,12 @@ def cold_round(run: Outcome) -> RoundsOf:
 def warm_round(run: Outcome) -> RoundsOf:
     """All valid warm rounds of the chain: `.summary`, `.rounds`, `.requests`."""
     return run.warm
+
+
+@pytest.fixture(scope="session")
+def release(run: Outcome) -> ReleaseFinding | None:
+    """The run against its history; `None` where no history was asked for or it could not be read."""
+    return run.report.release
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SESSION = pytest.StashKey["MooncakeSession"]()
 REFUSED_UNDER_XDIST = pytest.StashKey[bool]()
-RUN_FIXTURES = frozenset({"mooncake_plan", "stack", "run", "cold_round", "warm_round", "claim"})
+RUN_FIXTURES = frozenset({"mooncake_plan", "stack", "run", "cold_round", "warm_round", "claim", "release"})
 XDIST_LINE = (
     "pytest-mooncake measures one stack with one clock and cannot be spread over xdist workers: "
     "leave out -n (or run the acceptance with -n 0)"

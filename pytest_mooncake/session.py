@@ -24,6 +24,7 @@ from pytest_mooncake.plan.resolve import new_run_id, resolve
 from pytest_mooncake.publish import publish, workflow_commands
 from pytest_mooncake.recording import Stored, refuse_unreachable, store_run
 from pytest_mooncake.records import StackView, Verdict
+from pytest_mooncake.release import with_release
 
 if TYPE_CHECKING:
     from pytest_mooncake.records import Judgement
@@ -139,10 +140,19 @@ class MooncakeSession:
             restart = partial(self._restart, progress) if self._restart else None
             outcome = conduct(self.plan, view, self._directory, progress, restart)
             self._stored = store_run(self.options, self._here, outcome.recorded, view, outcome.judgement)
-            return outcome
+            return self._compared(outcome, keep=not self._stored.complaints)
         directory = report_directory(self.options.report, f"replay-{new_run_id()}", self._here)
         directory.mkdir(parents=True, exist_ok=True)
-        return conclude(self._replayed, directory)
+        return self._compared(conclude(self._replayed, directory), keep=False)
+
+    def _compared(self, outcome: Outcome, *, keep: bool) -> Outcome:
+        """With the release held against the history; a failure costs a line, not the run."""
+        try:
+            return with_release(self.options, self._here, outcome, keep=keep)
+        except MooncakeError as error:
+            complaint = f"the release was not compared: {error}"
+            self._stored = replace(self._stored, complaints=(*self._stored.complaints, complaint))
+            return outcome
 
     def _published(self, outcome: Outcome) -> Outcome:
         published = publish(
@@ -232,6 +242,9 @@ class MooncakeSession:
             reporter.line(line)
         for line in self._stored.lines:
             reporter.line(line)
+        if outcome.report.release is not None:
+            release = outcome.report.release
+            reporter.line(release.text_zh if self.plan.lang == "zh" else release.text)
         for complaint in (*self._stored.complaints, *self._complaints):
             reporter.line(f"WARNING: {complaint}", yellow=True)
         for command in workflow_commands(outcome.report, os.environ, self.plan.lang):

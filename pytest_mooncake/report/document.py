@@ -14,6 +14,7 @@ from typing import Any
 
 from pytest_mooncake.analysis.cold_tax import ColdTax, cold_tax
 from pytest_mooncake.analysis.economics import Economics
+from pytest_mooncake.analysis.release import ReleaseFinding
 from pytest_mooncake.analysis.summary import Summary, summarise
 from pytest_mooncake.analysis.versus import Versus
 from pytest_mooncake.plan.models import EconomicsPlan, Plan, Target
@@ -100,6 +101,7 @@ class Report:
     economics: Economics | None = None
     cold_tax: ColdTax | None = None
     versus: Versus | None = None
+    release: ReleaseFinding | None = None
     limits: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     simulated: bool = False
@@ -182,6 +184,7 @@ class Report:
             "economics": self.economics.to_json() if self.economics else None,
             "cold_tax": self.cold_tax.to_json() if self.cold_tax else None,
             "versus": self.versus.to_json() if self.versus else None,
+            "release": self.release.to_json() if self.release else None,
             "limits": dict(self.limits) if self.limits else None,
             "definitions": definitions(catalogue("en")) if self.protocol else None,
             "beside": {name: self.judgement.details.get(name) for name in BESIDE},

@@ -111,7 +111,8 @@ def beside(report: Report, words: Catalogue) -> tuple[str, ...]:
     parts = [*details.get("remarks", ()), *(details.get(name) for name in ("feasibility", "outlook", "settlement"))]
     key = "text_zh" if words.lang == "zh" else "text"
     told = tuple(str(part[key]) for part in parts if part)
-    return told if report.versus is None else (*told, getattr(report.versus, key))
+    further = (one for one in (report.versus, report.release) if one is not None)
+    return (*told, *(getattr(one, key) for one in further))
 
 
 def law_label(words: Catalogue, law: str) -> str:

@@ -1,0 +1,37 @@
+"""Is this release slower than the ones before? Alarm from the history, confirmation in turns with the old endpoint.
+
+FAIL: an alarm that was confirmed. An alarm that was not, or slower in turns without an alarm, is INCONCLUSIVE, which
+does not pass. Without a history, with too few runs or with runs of another fingerprint the test is skipped and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pytest_mooncake.analysis.release import ReleaseFinding
+from pytest_mooncake.conduct import Outcome
+from pytest_mooncake.records import Verdict
+
+
+def test_release_is_not_slower_than_its_past(
+    release: ReleaseFinding | None, mooncake_fact: Callable[[str, object], None]
+) -> None:
+    """No metric alarms against the runs of the history and against the accepted release."""
+    if release is None:
+        pytest.skip("no history was compared: give --mooncake-history URL or --mooncake-baseline LABEL")
+    mooncake_fact("release", release.words)
+    if release.verdict is None:
+        pytest.skip(release.words)
+    if release.verdict is not Verdict.PASS:
+        pytest.fail(f"{release.verdict}: {release.words}", pytrace=False)
+
+
+def test_new_endpoint_is_not_slower_than_the_old_one(run: Outcome) -> None:
+    """Measured in turns, no metric of the new endpoint is confirmed as slower, and none stays undecided."""
+    versus = run.report.versus
+    if versus is None:
+        pytest.skip("only one endpoint was measured: give --mooncake-url NEW and --mooncake-versus OLD")
+    if versus.slower or not versus.is_decided:
+        pytest.fail(f"{Verdict.INCONCLUSIVE}: {versus.text}", pytrace=False)
