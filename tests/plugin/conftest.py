@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import aiohttp
+import alembic.context
 import numpy
 import orjson
 import pydantic
 import pytest
 import scipy.stats
+import sqlalchemy.dialects.postgresql
+import sqlalchemy.dialects.sqlite
 import uvloop
 
 from pytest_mooncake.packing import write_suite
 
 pytest_plugins = ["pytester"]
 
-LOADED_ONCE = (aiohttp, numpy, orjson, pydantic, scipy.stats, uvloop)
-"""Extension modules that may not be loaded twice; pytester forgets whatever an inner run was the first to import."""
+LOADED_ONCE = (aiohttp, alembic.context, numpy, orjson, pydantic, scipy.stats, sqlalchemy.dialects, uvloop)
+"""Modules that may not be loaded twice; pytester forgets whatever an inner run was the first to import."""
 
 SMALL = (
     "--mooncake-requests=6",
