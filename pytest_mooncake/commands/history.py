@@ -103,6 +103,9 @@ def trend(
     label: OfLabel = None,
     fingerprint: OfFingerprint = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 30,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts, shifts and gaps instead.")
+    ] = None,
 ) -> None:
     """Metrics from run to run, of the newest run's fingerprint unless another is given."""
     from pytest_mooncake.analysis.regression import WATCHED
@@ -116,6 +119,12 @@ def trend(
         raise UsageError(f"no such run in {opened.shown}: pytest-mooncake history list shows what there is")
     _check_metrics(metric or (), runs)
     names = metric or [one.name for one in WATCHED]
+    if html is not None:
+        from pytest_mooncake.commands.history_page import trend_page
+
+        _write_whole(html, trend_page(runs, names, findings).encode())
+        typer.echo(f"wrote {html}: {counted(len(runs))}", err=True)
+        return
     typer.echo(f"fingerprint {runs[-1].fingerprint}, {counted(len(runs))}, oldest first")
     typer.echo(trend_table(runs, names, findings))
 

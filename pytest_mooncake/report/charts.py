@@ -53,14 +53,15 @@ def charts(report: Report, words: Catalogue) -> dict[str, Any]:
         "ratios": _ratios(report, chart_data.ratio_rows(report.judgement.claims), words),
         "attribution": _attribution(report, words),
     }
-    return {name: _item(plot) for name, plot in made.items() if plot is not None}
+    return {name: item(plot) for name, plot in made.items() if plot is not None}
 
 
-def _item(plot: Figure) -> dict[str, Any]:
+def item(plot: Figure) -> dict[str, Any]:
+    """A chart as JSON, the same bytes for the same chart."""
     from bokeh.embed import json_item
 
-    item: dict[str, Any] = _renumbered(json_item(plot))
-    return item
+    made: dict[str, Any] = _renumbered(json_item(plot))
+    return made
 
 
 def _renumbered(item: Any) -> Any:
@@ -79,7 +80,8 @@ def _renumbered(item: Any) -> Any:
     return walk(item)
 
 
-def _figure(*, height: int, **options: Any) -> Figure:
+def base_figure(*, height: int, **options: Any) -> Figure:
+    """An empty chart in the page's colours."""
     from bokeh.plotting import figure
 
     plot = figure(
@@ -107,7 +109,8 @@ def _from_zero() -> Any:
     return DataRange1d(start=0)
 
 
-def _legend(plot: Figure) -> None:
+def legend(plot: Figure) -> None:
+    """The legend above the chart."""
     plot.legend.label_text_color = INK
     plot.legend.label_text_font = "sans-serif"
     plot.legend.background_fill_alpha = 0
@@ -116,14 +119,15 @@ def _legend(plot: Figure) -> None:
     plot.add_layout(plot.legend[0], "above")
 
 
-def _hover(plot: Figure, renderers: Sequence[Any], tooltips: Sequence[tuple[str, str]]) -> None:
+def hover(plot: Figure, renderers: Sequence[Any], tooltips: Sequence[tuple[str, str]]) -> None:
+    """What is told of the mark under the pointer; Bokeh escapes the values."""
     from bokeh.models import HoverTool
 
     plot.add_tools(HoverTool(renderers=list(renderers), tooltips=list(tooltips)))
 
 
 def _ecdf(rounds: Sequence[Any], words: Catalogue) -> Figure:
-    plot = _figure(
+    plot = base_figure(
         height=300,
         x_axis_label="TTFT (ms)",
         y_axis_label=words("page.share_of_requests"),
@@ -137,24 +141,24 @@ def _ecdf(rounds: Sequence[Any], words: Catalogue) -> Figure:
         label = words(f"word.{kind.value}_short")
         dash = "solid" if kind is Kind.COLD else "dashed"
         line = plot.step(
-            "ttft", "share", source=_source(data), mode="after", line_width=2, color=COLOURS[kind], line_dash=dash,
+            "ttft", "share", source=source(data), mode="after", line_width=2, color=COLOURS[kind], line_dash=dash,
             legend_label=label,
         )  # fmt: skip
         drawn.append(line)
-    _hover(plot, drawn, [("TTFT (ms)", "@ttft{0.0}"), (words("page.share_of_requests"), "@share{0.000}")])
-    _legend(plot)
+    hover(plot, drawn, [("TTFT (ms)", "@ttft{0.0}"), (words("page.share_of_requests"), "@share{0.000}")])
+    legend(plot)
     return plot
 
 
 def _requests(points: Sequence[RequestPoint], words: Catalogue) -> Figure | None:
     if not points:
         return None
-    plot = _figure(height=320, x_axis_label=words("page.seconds"), y_axis_label="TTFT (ms)", y_range=_from_zero())
+    plot = base_figure(height=320, x_axis_label=words("page.seconds"), y_axis_label="TTFT (ms)", y_range=_from_zero())
     if len(points) > chart_data.MOST_REQUESTS:
         _draw_bins(plot, chart_data.bins(points), words)
     else:
         _draw_each(plot, points, words)
-    _legend(plot)
+    legend(plot)
     return plot
 
 
@@ -171,7 +175,7 @@ def _draw_each(plot: Figure, points: Sequence[RequestPoint], words: Catalogue) -
         }
         drawn.append(
             plot.scatter(
-                "at", "ttft", source=_source(data), size=6, marker=MARKERS[kind], color=COLOURS[kind], alpha=0.7,
+                "at", "ttft", source=source(data), size=6, marker=MARKERS[kind], color=COLOURS[kind], alpha=0.7,
                 legend_label=words(f"word.{kind.value}_short"),
             )
         )  # fmt: skip
@@ -180,11 +184,11 @@ def _draw_each(plot: Figure, points: Sequence[RequestPoint], words: Catalogue) -
         data = {"at": [p.at_s for p in lost], "ttft": [0.0] * len(lost), "round": [p.round for p in lost],
                 "index": [p.index for p in lost], "cached": ["-"] * len(lost)}  # fmt: skip
         drawn.append(
-            plot.scatter("at", "ttft", source=_source(data), size=9, marker="x", color=BAD, line_width=2,
+            plot.scatter("at", "ttft", source=source(data), size=9, marker="x", color=BAD, line_width=2,
                          legend_label=words("metric.failures"))
         )  # fmt: skip
     tips = [(words("word.rounds"), "@round"), ("#", "@index"), ("TTFT (ms)", "@ttft{0.0}")]
-    _hover(plot, drawn, [*tips, (words("page.cached"), "@cached")])
+    hover(plot, drawn, [*tips, (words("page.cached"), "@cached")])
 
 
 def _draw_bins(plot: Figure, found: Sequence[Bin], words: Catalogue) -> None:
@@ -199,14 +203,14 @@ def _draw_bins(plot: Figure, found: Sequence[Bin], words: Catalogue) -> None:
             "requests": [b.requests for b in mine],
             "failed": [b.failed for b in mine],
         }
-        source, label = _source(data), words(f"word.{kind.value}_short")
-        plot.segment("at", "least", "at", "most", source=source, color=COLOURS[kind], alpha=0.4, legend_label=label)
+        held, label = source(data), words(f"word.{kind.value}_short")
+        plot.segment("at", "least", "at", "most", source=held, color=COLOURS[kind], alpha=0.4, legend_label=label)
         drawn.append(
-            plot.scatter("at", "mean", source=source, size=5, marker=MARKERS[kind], color=COLOURS[kind],
+            plot.scatter("at", "mean", source=held, size=5, marker=MARKERS[kind], color=COLOURS[kind],
                          legend_label=label)
         )  # fmt: skip
     tips = [("TTFT (ms)", "@mean{0.0} (@least{0.0} - @most{0.0})"), (words("method.requests"), "@requests")]
-    _hover(plot, drawn, [*tips, (words("metric.failures"), "@failed")])
+    hover(plot, drawn, [*tips, (words("metric.failures"), "@failed")])
 
 
 def _ratios(report: Report, rows: Sequence[RatioRow], words: Catalogue) -> Figure | None:
@@ -217,14 +221,14 @@ def _ratios(report: Report, rows: Sequence[RatioRow], words: Catalogue) -> Figur
     claims = {claim.id: claim for claim in report.judgement.claims}
     labels = [claim_label(words, claims[row.id])[:40] for row in rows]
     labels = [label if labels.count(label) == 1 else f"{label} ({n})" for n, label in enumerate(labels, 1)]
-    plot = _figure(
+    plot = base_figure(
         height=90 + 44 * len(rows), x_axis_type="log", y_range=labels[::-1], x_axis_label=words("word.ratio")
     )
     plot.xaxis.formatter = NumeralTickFormatter(format="0.[000]")
     plot.xaxis.ticker = FixedTicker(ticks=list(chart_data.ratio_ticks(rows)))
     _draw_intervals(plot, rows, labels, words)
     _draw_trials(plot, rows, labels, words)
-    _legend(plot)
+    legend(plot)
     return plot
 
 
@@ -235,10 +239,10 @@ def _draw_trials(plot: Figure, rows: Sequence[RatioRow], labels: Sequence[str], 
         return
     data = {"label": [t[0] for t in trials], "trial": [t[1] for t in trials], "ratio": [t[2] for t in trials]}
     dots = plot.scatter(
-        "ratio", "label", source=_source(data), size=6, fill_color=None, line_color=INK, alpha=0.7,
+        "ratio", "label", source=source(data), size=6, fill_color=None, line_color=INK, alpha=0.7,
         legend_label=words("word.trial"),
     )  # fmt: skip
-    _hover(plot, [dots], [(words("word.trial"), "@trial"), (words("word.ratio"), "@ratio{0.000}")])
+    hover(plot, [dots], [(words("word.trial"), "@trial"), (words("word.ratio"), "@ratio{0.000}")])
 
 
 def _draw_intervals(plot: Figure, rows: Sequence[RatioRow], labels: Sequence[str], words: Catalogue) -> None:
@@ -247,22 +251,22 @@ def _draw_intervals(plot: Figure, rows: Sequence[RatioRow], labels: Sequence[str
     if ends:
         data = {"label": [e[0] for e in ends], "low": [e[1][0] for e in ends], "high": [e[1][1] for e in ends]}
         band = plot.segment(
-            "low", "label", "high", "label", source=_source(data), line_width=7, color=WARM, alpha=0.5,
+            "low", "label", "high", "label", source=source(data), line_width=7, color=WARM, alpha=0.5,
             legend_label=words("word.interval"),
         )  # fmt: skip
-        _hover(plot, [band], [(words("word.interval"), "@low{0.000} - @high{0.000}")])
+        hover(plot, [band], [(words("word.interval"), "@low{0.000} - @high{0.000}")])
     data = {"label": list(labels), "ratio": [row.estimate for row in rows]}
     point = plot.scatter(
-        "ratio", "label", source=_source(data), size=11, marker="diamond", color=WARM,
+        "ratio", "label", source=source(data), size=11, marker="diamond", color=WARM,
         legend_label=words("page.estimate"),
     )  # fmt: skip
     goals = [(label, row.target) for label, row in named if row.target]
     data = {"label": [g[0] for g in goals], "ratio": [g[1] for g in goals]}
     mark = plot.scatter(
-        "ratio", "label", source=_source(data), size=22, marker="dash", angle=1.5708, line_width=3, color=BAD,
+        "ratio", "label", source=source(data), size=22, marker="dash", angle=1.5708, line_width=3, color=BAD,
         legend_label=words("word.target"),
     )  # fmt: skip
-    _hover(plot, [point, mark], [(words("word.ratio"), "@ratio{0.000}")])
+    hover(plot, [point, mark], [(words("word.ratio"), "@ratio{0.000}")])
 
 
 def _attribution(report: Report, words: Catalogue) -> Figure | None:
@@ -274,19 +278,20 @@ def _attribution(report: Report, words: Catalogue) -> Figure | None:
     names = [name for name in TIER_COLOURS if any(dict(side.tiers).get(name) for side in found)]
     sides = [words(f"word.{a.kind.value}_short") for a in found]
     data = {"side": sides} | {name: [dict(side.tiers).get(name, 0) for side in found] for name in names}
-    plot = _figure(height=190, y_range=sides[::-1], x_range=_from_zero(), x_axis_label="tokens")
+    plot = base_figure(height=190, y_range=sides[::-1], x_range=_from_zero(), x_axis_label="tokens")
     plot.xaxis.formatter = NumeralTickFormatter(format="0.[0]a")
     labels = [words(f"tier.{name}") for name in names]
     colours = [TIER_COLOURS[name] for name in names]
     bars = plot.hbar_stack(
-        names, y="side", height=0.6, source=_source(data), color=colours, legend_label=labels, line_color=None
+        names, y="side", height=0.6, source=source(data), color=colours, legend_label=labels, line_color=None
     )
-    _hover(plot, bars, [(label, f"@{name}{{0,0}}") for name, label in zip(names, labels, strict=True)])
-    _legend(plot)
+    hover(plot, bars, [(label, f"@{name}{{0,0}}") for name, label in zip(names, labels, strict=True)])
+    legend(plot)
     return plot
 
 
-def _source(data: Mapping[str, Any]) -> Any:
+def source(data: Mapping[str, Any]) -> Any:
+    """Columns by name, as Bokeh takes them."""
     from bokeh.models import ColumnDataSource
 
     return ColumnDataSource(dict(data))

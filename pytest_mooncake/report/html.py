@@ -36,20 +36,20 @@ def render(report: Report, lang: Lang = "en") -> str:
     words = catalogue(lang)
     drawn = charts.charts(report, words)
     text = (
-        _environment(words)
+        environment(words)
         .get_template(TEMPLATE)
         .render(
             **shared(report, words),
             drawn=drawn,
             described=charts.descriptions(report, words),
-            data=_in_script(drawn),
+            data=in_script(drawn),
             library=charts.library() if drawn else "",
         )
     )
     return text.strip() + "\n"
 
 
-def _in_script(values: dict[str, Any]) -> str:
+def in_script(values: dict[str, Any]) -> str:
     """JSON that cannot end the script element it stands in."""
     import orjson
 
@@ -57,7 +57,8 @@ def _in_script(values: dict[str, Any]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _environment(words: Catalogue) -> Environment:
+def environment(words: Catalogue) -> Environment:
+    """Templates of the pages: everything is escaped, control characters of foreign text are shown, never sent."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     made = Environment(

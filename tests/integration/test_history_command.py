@@ -185,3 +185,18 @@ def test_a_history_that_is_not_there_is_not_made_by_looking(call: Call, tmp_path
     code, _, err = call("list", "--history", "sqlite:///none.sqlite")
     assert (code, err.count("\n")) == (4, 1)
     assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_the_trend_is_written_as_a_page(call: Call, tmp_path: Path) -> None:
+    code, out, err = call("trend", "--fingerprint", "fff", "--html", "trend.html")
+    text = (tmp_path / "trend.html").read_text(encoding="utf-8")
+    assert (code, out, err) == (0, "", "wrote trend.html: 3 runs\n")
+    assert text.startswith("<!DOCTYPE html>")
+    assert FOUND.words in text
+    assert "\x1b" not in text
+
+
+def test_a_page_that_cannot_be_written_is_said_in_a_line(call: Call) -> None:
+    code, _, err = call("trend", "--html", "none/trend.html")
+    assert (code, err.count("\n")) == (4, 1)
+    assert "none/trend.html: cannot be written" in err

@@ -13,6 +13,7 @@ from pytest_mooncake.records import Verdict
 from pytest_mooncake.report.document import Report, build
 from pytest_mooncake.report.html import render
 from tests.unit.report import runs
+from tests.unit.report import test_trend as trend
 from tests.unit.report.originals import original_report
 
 pytestmark = pytest.mark.full
@@ -113,4 +114,20 @@ def test_on_a_sheet_of_paper_nothing_is_cut_off(browser: Any, tmp_path: Path, sc
 
     assert widest <= A4_PIXELS
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_trend_page_draws_in_silence_and_an_audit_finds_nothing(browser: Any, tmp_path: Path, scheme: str) -> None:
+    package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    script = next(Path(next(iter(package.__path__))).rglob("axe.min.js"))
+    path = tmp_path / "trend.html"
+    path.write_text(trend.page([*trend.series(shifted=True), trend.run(60, verdict="FAIL")]), encoding="utf-8")
+
+    page, seen = opened(browser, path, scheme, width=360, audited=True)
+    page.evaluate(script.read_text(encoding="utf-8"))
+
+    assert seen == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert [violation["id"] for violation in page.evaluate("axe.run()")["violations"]] == []
     page.context.close()

@@ -1,0 +1,50 @@
+"""`pytest-mooncake history trend --html FILE`: what a history holds, as the trend page wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pytest_mooncake.analysis.regression import WATCHED
+from pytest_mooncake.history.kept import Finding, StoredRun
+
+if TYPE_CHECKING:
+    from pytest_mooncake.report.trend import TrendRun
+
+TITLES: Mapping[str, str] = {one.name: one.title for one in WATCHED}
+
+
+def trend_page(
+    runs: Sequence[StoredRun], names: Sequence[str], findings: Sequence[Finding], now: datetime | None = None
+) -> str:
+    """The page of runs of one fingerprint, oldest first; `now` has a time zone."""
+    from pytest_mooncake.report.trend import render_trend
+
+    found: dict[str, list[str]] = {}
+    for finding in findings:
+        found.setdefault(finding.run_id or "", []).append(finding.words)
+    made = [_trend_run(run, names, tuple(found.get(run.id, ()))) for run in runs]
+    titles = {name: TITLES.get(name, name) for name in names}
+    return render_trend(made, titles, runs[-1].fingerprint, now or datetime.now(UTC))
+
+
+def _trend_run(run: StoredRun, names: Sequence[str], found: tuple[str, ...]) -> TrendRun:
+    from pytest_mooncake.report.trend import TrendRun
+
+    began = datetime.fromisoformat(run.started_at)
+    return TrendRun(
+        run_id=run.id,
+        release=run.release_name,
+        started_at=began if began.tzinfo else began.replace(tzinfo=UTC),
+        verdict=run.verdict,
+        metrics=run.metrics,
+        rounds={name: _of_rounds(run, name) for name in names},
+        found=found,
+    )
+
+
+def _of_rounds(run: StoredRun, metric: str) -> tuple[float, ...]:
+    """`warm.ttft_mean_ms` of each warm round."""
+    kind, _, figure = metric.partition(".")
+    return tuple(one.figures[figure] for one in run.rounds if one.kind == kind and figure in one.figures)
