@@ -285,6 +285,9 @@ def _prefill_fell(facts: Facts) -> Evidence:
     if facts.engine_problem or cold is None or warm is None:
         why = facts.engine_problem or "the engine's prefill times of both rounds are not known"
         return unavailable(facts, check, Rung.ENGINE, Fault.PRODUCT, expected=expected, why=why)
+    if facts.reference_deltas and facts.reference_deltas.get("external_hit_tokens") and not facts.own_tokens:
+        why = "the cold round before was not cold: its prefill is no measure"
+        return unavailable(facts, check, Rung.ENGINE, Fault.PRODUCT, expected=expected, why=why)
     if facts.own_tokens or facts.is_steady:
         why = "the cold round reuses too, by plan: what is left to gain is for the claims to judge"
         return unavailable(facts, check, Rung.ENGINE, Fault.PRODUCT, expected=expected, why=why)

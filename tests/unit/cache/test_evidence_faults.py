@@ -334,6 +334,15 @@ def test_replies_and_counters_that_disagree_are_told() -> None:
     assert found["cached_tokens_agree"].observed == "256 in the replies, 0 in the counters"
 
 
+def test_a_cold_round_that_hit_is_no_measure_of_the_warm_prefill() -> None:
+    world = World()
+    hit = play(world, Kind.COLD, tier="mooncake", prefill_s=0.03)
+    warm = play(world, Kind.WARM, number=1, prefill_s=0.05)
+    evidence = {e.id: e for e in round_evidence(warm, view(), reference=hit)}
+    assert evidence["warm_prefill_fell"].status is Status.UNAVAILABLE
+    assert "was not cold" in evidence["warm_prefill_fell"].detail
+
+
 def test_a_warm_prefill_that_is_no_faster_is_told() -> None:
     world = World()
     cold = play(world, Kind.COLD, prefill_s=0.125)
