@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 SESSION = pytest.StashKey["MooncakeSession"]()
 REFUSED_UNDER_XDIST = pytest.StashKey[bool]()
-RUN_FIXTURES = frozenset({"mooncake_plan", "stack", "run", "cold_round", "warm_round", "claim", "release"})
+OUR_OWN = "mooncake_session"
+"""In the closure of every fixture that needs a run; names such as `run` or `stack` may be the user's own."""
 XDIST_LINE = (
     "pytest-mooncake measures one stack with one clock and cannot be spread over xdist workers: "
     "leave out -n (or run the acceptance with -n 0)"
@@ -52,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a test that asks for `claim` one case per claim of the run's targets."""
-    if "claim" not in metafunc.fixturenames:
+    if not {"claim", OUR_OWN}.issubset(metafunc.fixturenames):
         return
     try:
         ids = _session(metafunc.config).claim_ids()
@@ -79,7 +80,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def _needs_run(item: pytest.Item) -> bool:
-    return not RUN_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    return OUR_OWN in getattr(item, "fixturenames", ())
 
 
 def pytest_runtestloop(session: pytest.Session) -> object | None:

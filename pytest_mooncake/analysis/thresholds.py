@@ -11,11 +11,12 @@ from pytest_mooncake.analysis.columns import Columns, columns_of
 from pytest_mooncake.analysis.metrics import cached_share
 from pytest_mooncake.analysis.percent import percent
 from pytest_mooncake.analysis.summary import rank_of, summarise_columns
-from pytest_mooncake.plan.thresholds import Asked, Threshold
 from pytest_mooncake.records import Claim, Kind, Round, Verdict
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from pytest_mooncake.plan.thresholds import Asked, Threshold
 
 _HOLDS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,

@@ -98,6 +98,34 @@ def test_a_run_spread_over_xdist_workers_is_refused(
     assert "Traceback" not in text
 
 
+@pytest.mark.parametrize("workers", [(), ("-n2",)])
+def test_fixtures_of_the_users_own_may_have_our_names(pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def stack():
+            return "bricks"
+
+        @pytest.fixture(params=["strong", "weak"])
+        def claim(request):
+            return request.param
+
+        @pytest.fixture
+        def run(stack):
+            return stack
+
+        def test_theirs(run, claim):
+            assert (run, claim) in {("bricks", "strong"), ("bricks", "weak")}
+        """
+    )
+    result = pytester.run(sys.executable, "-m", "pytest", "-p", "no:asyncio", "-p", "no:cacheprovider", *workers)
+    result.assert_outcomes(passed=2)
+    assert result.ret == 0
+    assert "mooncake" not in result.stdout.str().partition("plugins:")[2].partition("\n")[2]
+
+
 def test_an_ordinary_run_loads_nothing_heavy(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
