@@ -254,6 +254,7 @@ def test_a_report_that_cannot_be_made_is_refused_in_one_line(recorded: Path, tmp
         assert "\n" not in str(refused.value)
 
 
+@pytest.mark.full
 def test_the_cold_tax_is_measured_on_a_stack_without_connector_and_carries_the_business_case(
     suite: Run, pytester: pytest.Pytester
 ) -> None:

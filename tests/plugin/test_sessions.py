@@ -9,6 +9,7 @@ import pytest
 from tests.plugin.conftest import SIMULATED, Run
 
 
+@pytest.mark.full
 def test_a_run_over_two_starts_is_one_run(suite: Run, pytester: pytest.Pytester) -> None:
     result = suite(*SIMULATED, "--mooncake-sessions=2", "--mooncake-report=spread")
     held = json.loads((pytester.path / "spread" / "report.json").read_text(encoding="utf-8"))
@@ -25,6 +26,7 @@ def test_a_run_over_two_starts_is_one_run(suite: Run, pytester: pytest.Pytester)
     assert (pytester.path / "spread" / "logs" / "start-2").is_dir()
 
 
+@pytest.mark.full
 def test_one_start_says_what_it_cannot_see(suite: Run, pytester: pytest.Pytester) -> None:
     suite(*SIMULATED, "--mooncake-trials=2", "--mooncake-report=one")
     held = json.loads((pytester.path / "one" / "report.json").read_text(encoding="utf-8"))

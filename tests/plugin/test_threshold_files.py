@@ -23,6 +23,7 @@ def test_an_unknown_metric_is_refused_with_the_nearest_one(suite: Run, pytester:
     assert "limits.yaml:4: thresholds.0: no metric is called 'warm.tttf'; did you mean warm.ttft" in said
 
 
+@pytest.mark.full
 def test_a_crossed_threshold_that_ends_the_run_ends_it_at_the_first_trial(
     suite: Run, pytester: pytest.Pytester
 ) -> None:
