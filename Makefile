@@ -8,6 +8,8 @@ PYTEST := $(BIN)/pytest -p no:cacheprovider
 ARGS ?=
 COVERAGE ?= 95
 DONE := build/full
+# measures clients against each other, so nothing may run beside it
+ALONE := tests/integration/test_load_benchmark.py
 
 .PHONY: help acceptance setup setup-test check test test-full chromium postgresql clean
 
@@ -32,8 +34,8 @@ check: setup-test
 
 test: check
 	rm -f .coverage .coverage.*
-	$(PYTEST) tests/unit tests/integration -m "not full" -q -n 2 --dist loadfile --cov --cov-report=
-	$(PYTEST) tests/plugin -m "not full" -q --cov --cov-append --cov-report=
+	$(PYTEST) tests/unit tests/integration --ignore=$(ALONE) -m "not full" -q -n 2 --dist loadfile --cov --cov-report=
+	$(PYTEST) tests/plugin $(ALONE) -m "not full" -q --cov --cov-append --cov-report=
 	$(PYTEST) tests/stack -q --cov --cov-append --cov-report=
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 

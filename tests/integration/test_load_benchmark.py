@@ -119,7 +119,7 @@ def test_without_a_compiler_there_is_no_floor_and_the_servers_own_truth_is_used(
 
 
 def test_costs_beside_chunks_are_measured() -> None:
-    assert own_costs.prompt_us(repeats=1) > 0
+    assert own_costs.prompt_us(repeats=5) > 0  # a difference of two noisy figures: the median of some
     assert own_costs.bytes_per_stream(replace(SMALL, streams=8)) > 0
 
 
