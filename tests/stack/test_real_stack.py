@@ -170,6 +170,8 @@ def test_a_prompt_shorter_than_a_chunk_stores_nothing(running: Running) -> None:
 def test_a_run_on_it_is_proven_by_the_stores_own_counters(running: Running, tmp_path: Path) -> None:
     """Small enough for minutes; speed is not asserted (the machine may be busy), where the tokens came from is.
 
+    On a busy machine six short requests can be late as a whole by one hiccup: that trial is INVALID, and rightly so.
+
     No prompt of a whole number of engine steps (2,048): beside another's decode its last step would be of one token,
     and LMCache 0.5.6 stores nothing of such a step.
     """
@@ -178,9 +180,10 @@ def test_a_run_on_it_is_proven_by_the_stores_own_counters(running: Running, tmp_
     outcome = conduct(plan, view_of(running.view), tmp_path / "run", Silent())
     judgement = outcome.judgement
     assert [e for e in judgement.evidence if e.status is Status.BROKEN] == []
-    assert judgement.verdict in {Verdict.PASS, Verdict.INCONCLUSIVE}
+    reasons = [reason for trial in judgement.trials if not trial.valid for reason in trial.reasons]
+    assert [reason for reason in reasons if "the client was" not in reason] == []
+    assert judgement.verdict in {Verdict.PASS, Verdict.INCONCLUSIVE, *([Verdict.INVALID] if reasons else [])}
     assert judgement.details["rung"] is Rung.STORE
-    assert [trial.reasons for trial in judgement.trials if not trial.valid] == []
     warm, cold = outcome.warm.summary, outcome.cold.summary
     assert cold.cached_tokens == 0
     assert warm.cached_tokens == warm.requests * 15 * 256, "whole chunks are cached, the tail is computed"
