@@ -15,6 +15,7 @@ import pytest
 from pytest_mooncake.beforehand import refuse_the_impossible
 from pytest_mooncake.conduct import Outcome, conclude, conduct, message_of, open_stack, report_directory
 from pytest_mooncake.console import Console, Progress, Silent
+from pytest_mooncake.environment import describe
 from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.journal import Recorded, read, refuse_used
 from pytest_mooncake.options import Options, invocation_dir
@@ -27,6 +28,7 @@ from pytest_mooncake.records import StackView, Verdict
 from pytest_mooncake.release import with_release
 
 if TYPE_CHECKING:
+    from pytest_mooncake.analysis.ahead import Past
     from pytest_mooncake.records import Judgement
 
 LEAST_COLUMNS = 60
@@ -84,15 +86,23 @@ class MooncakeSession:
         """Print the plan and let no test run, when only the plan was asked for."""
         if self.options.dry_run:
             from pytest_mooncake.dry_run import plan_lines
-            from pytest_mooncake.past import past_of
 
             reporter = self._reporter()
             try:
-                for line in plan_lines(self.plan, past_of(self.plan, self._here)):
+                for line in plan_lines(self.plan, self._past()):
                     if reporter is not None:
                         reporter.write_line(line)
             except MooncakeError as refusal:
                 self._error = refusal
+
+    def _past(self) -> Past | None:
+        """Earlier runs of the kind: those of the history where one is named, else the newest record."""
+        from pytest_mooncake.past import past_in_history, past_of
+        from pytest_mooncake.recording import history_url
+
+        url = history_url(self.options)
+        known = past_in_history(self.plan, describe(self._here), url, self._here) if url is not None else None
+        return known or past_of(self.plan, self._here)
 
     @contextlib.contextmanager
     def opened_stack(self) -> Iterator[StackView]:

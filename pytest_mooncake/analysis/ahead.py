@@ -1,4 +1,4 @@
-"""What a run will cost and can tell, before it is started: from an earlier run of the kind, else from assumptions."""
+"""What a run will cost and can tell, before it is started: from earlier runs of the kind, else from assumptions."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_mooncake.analysis.beside import design_of
-from pytest_mooncake.analysis.forecast import PRIOR_SIGMA, Forecast, assumed_of, forecast
+from pytest_mooncake.analysis.forecast import PRIOR_SIGMA, Forecast, forecast
 from pytest_mooncake.analysis.percent import percent
 from pytest_mooncake.analysis.power import Assumed
-from pytest_mooncake.records import Claim
 
 if TYPE_CHECKING:
     from pytest_mooncake.plan.targets import Target, TargetsPlan
@@ -23,11 +22,13 @@ BEYOND = 0.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """An earlier run on the same stack with the same workload: its claims, its trials, how long one took."""
+    """Earlier runs on the same stack with the same workload: what they suggest of the claims, how long a trial took."""
 
     name: str
-    claims: tuple[Claim, ...]
-    trials: int
+    """Which runs, as in "if it goes as in …"."""
+    assumed: tuple[Assumed, ...]
+    df: float
+    """Degrees of freedom behind the spreads; 0: nothing is known of them."""
     trial_s: float | None
 
 
@@ -37,17 +38,17 @@ def power_lines(targets: TargetsPlan, looks: tuple[int, ...], past: Past | None 
     Args:
         targets: of the run.
         looks: its design.
-        past: an earlier run of the same kind; `None`: assumptions are made, and said.
+        past: earlier runs of the same kind; `None`: assumptions are made, and said.
     """
     design = design_of(targets, looks)
-    known = assumed_of(past.claims) if past is not None and past.trials > 1 else ()
+    known = past.assumed if past is not None and past.df > 0 else ()
     claims = known or tuple(_assumed(one) for one in targets.claims if one.gating and one.ratio is not None)
     if design is None or not claims:
         yield "power", "no gating claim on a ratio is tested, so there is nothing to forecast"
         return
     if past is not None and known:
-        seen = forecast(design, claims, df=max(1, 2 * past.trials - 2), trial_s=past.trial_s)
-        yield "power", f"if it goes as in {past.name} ({past.trials} trials): {_sentence(seen)}"
+        seen = forecast(design, claims, df=past.df, trial_s=past.trial_s)
+        yield "power", f"if it goes as in {past.name}: {_sentence(seen)}"
     else:
         seen = forecast(design, claims)
         low, high = (percent(sigma, 1) for sigma in PRIOR_SIGMA)

@@ -14,7 +14,7 @@ from typing import Any
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import StackView
 
-__all__ = ["CLIENT_DEFINITIONS", "Parts", "differences", "fingerprint_of", "parts_of", "release_of"]
+__all__ = ["CLIENT_DEFINITIONS", "Parts", "differences", "fingerprint_of", "parts_of", "plan_parts", "release_of"]
 
 CLIENT_DEFINITIONS = 1
 """Raised when TTFT, TPOT, a round or what else the client measures comes to mean something different."""
@@ -35,13 +35,22 @@ def parts_of(plan: Plan, view: StackView, environment: Mapping[str, Any]) -> dic
         environment: the machine, as `environment.describe` tells it. It counts where the stack was started on it;
             behind an endpoint only what `--mooncake-hardware` says is known of the hardware.
     """
+    return {
+        **dict(_flat("model", _model(plan, view))),
+        **plan_parts(plan, environment),
+        **dict(_flat("topology", _topology(plan, view))),
+    }
+
+
+def plan_parts(plan: Plan, environment: Mapping[str, Any]) -> dict[str, Part]:
+    """The parts that are known before anything is started: a run with this plan on this machine will have them."""
     workload = plan.workload.model_dump(mode="json", exclude=NAMES_ONLY)
     if plan.workload.trace is not None:  # the same trace lies elsewhere on another machine
         workload["trace"]["path"] = plan.workload.trace.path.rpartition("/")[2]
     return {
-        **dict(_flat("model", _model(plan, view))),
         **dict(_flat("hardware", _hardware(plan, environment))),
-        **dict(_flat("topology", _topology(plan, view))),
+        "topology.stack": plan.stack.kind,
+        **({} if plan.stack.kind == "attached" else {"topology.engines": plan.stack.engine.count}),
         **dict(_flat("workload", {**workload, "steady": plan.steady})),
         "client.definitions": CLIENT_DEFINITIONS,
         "client.api": plan.api,

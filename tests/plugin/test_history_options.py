@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -65,6 +66,21 @@ def test_a_history_that_cannot_be_reached_is_told_before_anything_is_measured(
     assert "s3cret" not in result.stdout.str() + result.stderr.str()
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
     assert not (pytester.path / "mooncake-report").exists()
+
+
+def test_a_dry_run_forecasts_from_the_histories_runs_of_its_kind(suite: Run, pytester: pytest.Pytester) -> None:
+    options = (*SIMULATED, "--mooncake-quick", f"--mooncake-history={URL}")
+    suite(*options, "--mooncake-report=run", where=ONE_TEST)
+    with open_history(URL, base=pytester.path, must_exist=True) as history:
+        (run,) = history.runs()
+        more = [
+            replace(one, round=10 + one.round, figures={n: v * 1.05 for n, v in one.figures.items()})
+            for one in run.rounds
+        ]
+        ratios = {"ratio.ttft_mean": 0.2, "ratio.request_throughput": 4.0, "ratio.tpot_mean": 1.0}
+        history.add(replace(run, id="of-two-trials", rounds=(*run.rounds, *more), metrics=ratios))
+    result = suite(*SIMULATED, "--mooncake-dry-run", f"--mooncake-history={URL}", where=ONE_TEST)
+    result.stdout.fnmatch_lines(["*if it goes as in 2 runs of the history (3 trials): a verdict after *"])
 
 
 def test_a_dry_run_touches_no_history(suite: Run, pytester: pytest.Pytester) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_mooncake.analysis.ahead import BEYOND, Past, _assumed, power_lines
 from pytest_mooncake.analysis.claims import judge_claims
+from pytest_mooncake.analysis.forecast import assumed_of
 from pytest_mooncake.plan.targets import Target, TargetsPlan
 from tests.unit.analysis.spec import SPEC
 from tests.unit.analysis.test_claims import LOOKS, noisy
@@ -19,7 +20,9 @@ def said(targets: TargetsPlan = SPEC, looks: tuple[int, ...] = LOOKS, past: Past
 
 def past(trials: int, sigma: float, *, trial_s: float | None = 60.0) -> Past:
     claims = judge_claims(SPEC, noisy(trials, 0.3, sigma=sigma), looks=LOOKS, trials=trials, quick=False)
-    return Past(name="20261124-2000-abcd", claims=claims, trials=trials, trial_s=trial_s)
+    return Past(
+        name=f"20261124-2000-abcd ({trials} trials)", assumed=assumed_of(claims), df=2 * trials - 2, trial_s=trial_s
+    )
 
 
 def numbers(text: str) -> list[float]:
