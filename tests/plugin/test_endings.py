@@ -36,7 +36,14 @@ def running(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path, li
     record = directory / "record"
     command = [sys.executable, "-m", "pytest", "acceptance", "-p", "no:cacheprovider", f"--mooncake-report={record}"]
     log = (directory / "log").open("wb")
-    process = subprocess.Popen([*command, *SIMULATED], cwd=directory, stdout=log, stderr=log)
+    process = subprocess.Popen(
+        [*command, *SIMULATED],
+        cwd=directory,
+        stdout=log,
+        stderr=log,
+        # a shell that runs the tests in the background has SIGINT ignored in all of them
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         requests = record / "requests.jsonl"
         assert wait_for(lambda: requests.exists() and requests.read_bytes().count(b"\n") >= 9), log.name
