@@ -26,6 +26,7 @@ class Witness:
         self._done = 0
         self._failed = 0
         self._started_s = 0.0
+        self._warned = False
 
     def round_starts(self, step: Step, planned: int) -> None:
         """A round is about to be sent."""
@@ -87,7 +88,12 @@ class Witness:
         if not trial.valid:
             self._progress.say(f"trial {trial.index} is invalid: {trial.reasons[0]}")
             return
-        self._progress.say(f"after {judgement.details['valid_trials']} trials: {judgement.verdict}")
+        done = judgement.details["valid_trials"]
+        self._progress.say(f"after {done} trial{'s' if done > 1 else ''}: {judgement.verdict}")
+        found = judgement.details.get("feasibility")
+        if found is not None and not found["feasible"] and not self._warned:
+            self._warned = True
+            self._progress.say(f"WARNING: {found['text']}; Ctrl-C ends the run and keeps what was measured")
 
     def probed(self, answers: tuple[ProbeAnswer, ...]) -> None:
         """Keep the correctness gate's answers and say that it was run."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.analysis.ahead import Past
-from pytest_mooncake.analysis.beside import trial_seconds
+from pytest_mooncake.analysis.beside import feasibility_of, feasibility_of_times, trial_seconds
 from pytest_mooncake.analysis.fingerprint import Parts, plan_parts
 from pytest_mooncake.analysis.forecast import assumed_of
 from pytest_mooncake.analysis.power import Assumed
@@ -56,6 +56,7 @@ def past_of(plan: Plan, invocation_dir: Path) -> Past | None:
         assumed=assumed_of(judgement.claims),
         df=max(0, 2 * trials - 2),
         trial_s=trial_seconds(valid),
+        feasibility=feasibility_of(plan.targets, valid) if _is_closed_loop(plan) else None,
     )
 
 
@@ -90,7 +91,21 @@ def past_in_history(plan: Plan, environment: Mapping[str, Any], url: str, invoca
         assumed=tuple(found),
         df=sum(df for kind in Kind for _, df in _variances(runs, claims[0].metric, kind)),
         trial_s=_trial_s(runs),
+        feasibility=_feasibility(plan, runs[-1]) if _is_closed_loop(plan) else None,
     )
+
+
+def _is_closed_loop(plan: Plan) -> bool:
+    """The formula of feasibility is that of a closed loop."""
+    return plan.workload.in_flight_cap is not None
+
+
+def _feasibility(plan: Plan, run: StoredRun) -> dict[str, Any] | None:
+    cold, warm = (
+        {name: run.metrics.get(f"{kind.value}.{name}_mean_ms") for name in ("ttft", "e2e")}
+        for kind in (Kind.COLD, Kind.WARM)
+    )
+    return feasibility_of_times(plan.targets, ttft_ms=(cold["ttft"], warm["ttft"]), e2e_ms=(cold["e2e"], warm["e2e"]))
 
 
 def _alike(run: StoredRun, wanted: Parts) -> bool:

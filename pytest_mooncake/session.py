@@ -104,6 +104,15 @@ class MooncakeSession:
         known = past_in_history(self.plan, describe(self._here), url, self._here) if url is not None else None
         return known or past_of(self.plan, self._here)
 
+    def _warn_of_the_past(self, progress: Progress) -> None:
+        """Say before anything is started what could not be met in earlier runs of the kind; never a refusal."""
+        try:
+            past = None if self.plan.quick else self._past()
+        except MooncakeError:
+            return  # the history itself has been opened before, and what fails in storing into it is said then
+        if past is not None and past.feasibility is not None and not past.feasibility["feasible"]:
+            progress.say(f"WARNING: as in {past.name}: {past.feasibility['text']}")
+
     @contextlib.contextmanager
     def opened_stack(self) -> Iterator[StackView]:
         """The stack under test for the length of the session (of a replay: as it was recorded)."""
@@ -116,6 +125,7 @@ class MooncakeSession:
             with self._uncaptured() as progress:
                 try:
                     refuse_the_impossible(self.plan)
+                    self._warn_of_the_past(progress)
                     log_dir = self._directory / "logs"
                     view = opened.enter_context(open_stack(self.plan, log_dir, progress))
                 except MooncakeError as error:

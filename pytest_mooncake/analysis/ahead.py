@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.analysis.beside import design_of
 from pytest_mooncake.analysis.forecast import PRIOR_SIGMA, Forecast, forecast
@@ -30,6 +30,8 @@ class Past:
     df: float
     """Degrees of freedom behind the spreads; 0: nothing is known of them."""
     trial_s: float | None
+    feasibility: Mapping[str, Any] | None = None
+    """Whether their targets could be met together, as `feasibility_of` says it; `None`: not known."""
 
 
 def power_lines(targets: TargetsPlan, looks: tuple[int, ...], past: Past | None = None) -> Iterator[tuple[str, str]]:
@@ -57,6 +59,8 @@ def power_lines(targets: TargetsPlan, looks: tuple[int, ...], past: Past | None 
         yield "power", _sentence(seen)
     yield "resolves", f"{_resolved(seen)} in 80 % of runs, at the noisy end of that"
     yield "minutes", _minutes(seen)
+    if past is not None and past.feasibility is not None:
+        yield "feasible" if past.feasibility["feasible"] else "WARNING", str(past.feasibility["text"])
 
 
 def _assumed(target: Target) -> Assumed:

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from pytest_mooncake.plan.targets import Target, TargetsPlan
     from pytest_mooncake.records import Round
 
-__all__ = ["design_of", "feasibility_of", "forecast_json", "outlook_of", "settlement_of", "trial_seconds"]
+__all__ = [
+    "design_of",
+    "feasibility_of",
+    "feasibility_of_times",
+    "forecast_json",
+    "outlook_of",
+    "settlement_of",
+    "trial_seconds",
+]
 
 RUNS = 2_000
 """Simulated runs of an outlook between two trials: it must not cost what the client needs."""
@@ -133,12 +141,22 @@ def feasibility_of(targets: TargetsPlan, rounds: Sequence[Round]) -> dict[str, A
     Returns:
         Figures and sentences; `None` where no throughput is asked for or a kind of rounds is missing.
     """
-    asked = next((one for one in targets.claims if _asks_throughput(one)), None)
     cold, warm = (summarise([one for one in rounds if one.kind is kind]) for kind in (Kind.COLD, Kind.WARM))
-    probe = Probe.of(cold, warm)
-    if asked is None or asked.ratio is None or probe is None or not cold.ttft_ms.mean or warm.ttft_ms.mean is None:
+    return feasibility_of_times(
+        targets, ttft_ms=(cold.ttft_ms.mean, warm.ttft_ms.mean), e2e_ms=(cold.e2e_ms.mean, warm.e2e_ms.mean)
+    )
+
+
+def feasibility_of_times(
+    targets: TargetsPlan, *, ttft_ms: tuple[float | None, float | None], e2e_ms: tuple[float | None, float | None]
+) -> dict[str, Any] | None:
+    """The same from mean TTFT and mean end-to-end latency of a request, cold and warm."""
+    asked = next((one for one in targets.claims if _asks_throughput(one)), None)
+    decode = [None if end is None or first is None else end - first for first, end in zip(ttft_ms, e2e_ms, strict=True)]
+    probe = Probe.of_times(ttft_ms[0], *decode)
+    if asked is None or asked.ratio is None or probe is None or not ttft_ms[0] or ttft_ms[1] is None:
         return None
-    cut = 1 - warm.ttft_ms.mean / cold.ttft_ms.mean
+    cut = 1 - ttft_ms[1] / ttft_ms[0]
     found = asdict(feasibility(probe, throughput_ratio=asked.ratio, ttft_cut=cut))
     text, text_zh = found.pop("sentence"), found.pop("sentence_zh")
     figures = {"k": probe.k, "rho": probe.rho, "ttft_cut": cut, "asked_ratio": asked.ratio, **found}

@@ -7,12 +7,17 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_mooncake.analysis.fingerprint import plan_parts
 from pytest_mooncake.errors import HistoryError
+from pytest_mooncake.history.kept import StoredRound, StoredRun
 from pytest_mooncake.history.store import History, open_history
+from pytest_mooncake.options import Options
+from pytest_mooncake.plan.resolve import resolve
 from tests.plugin.conftest import SIMULATED, Run
 
 ONE_TEST = "acceptance/test_correctness.py"
 URL = "sqlite:///kept.sqlite"
+NOBODY = "http://127.0.0.1:1"
 
 
 def test_a_run_goes_into_the_history_and_its_replay_does_not(suite: Run, pytester: pytest.Pytester) -> None:
@@ -81,6 +86,45 @@ def test_a_dry_run_forecasts_from_the_histories_runs_of_its_kind(suite: Run, pyt
         history.add(replace(run, id="of-two-trials", rounds=(*run.rounds, *more), metrics=ratios))
     result = suite(*SIMULATED, "--mooncake-dry-run", f"--mooncake-history={URL}", where=ONE_TEST)
     result.stdout.fnmatch_lines(["*if it goes as in 2 runs of the history (3 trials): a verdict after *"])
+
+
+@pytest.mark.parametrize(("decode_ms", "warns"), [(10.0, False), (2000.0, True)])
+def test_targets_that_an_earlier_run_could_not_meet_together_are_warned_of_before_anything_is_started(
+    suite: Run, pytester: pytest.Pytester, decode_ms: float, warns: bool
+) -> None:
+    plan = resolve(Options(url=(NOBODY,)), pytester.path)
+    metrics = {
+        "cold.ttft_mean_ms": 1000.0,
+        "warm.ttft_mean_ms": 100.0,
+        "cold.e2e_mean_ms": 1000 + decode_ms,
+        "warm.e2e_mean_ms": 100 + decode_ms,
+        "ratio.ttft_mean": 0.1,
+        "ratio.request_throughput": 2.0,
+        "ratio.tpot_mean": 1.0,
+    }
+    figures = {"ttft_mean_ms": 9.0, "request_throughput": 9.0, "tpot_mean_ms": 9.0}
+    rounds = tuple(
+        StoredRound(round=number, kind=kind, requests=1, failed=0, figures=figures)
+        for number, kind in enumerate(("cold", "warm", "cold", "warm"))
+    )
+    run = StoredRun(
+        id="earlier",
+        label=None,
+        started_at="2026-01-01T00:00:00+00:00",
+        verdict="FAIL",
+        fingerprint="f" * 24,
+        parts=plan_parts(plan, {}),
+        metrics=metrics,
+        rounds=rounds,
+    )
+    with open_history(URL, base=pytester.path) as history:
+        history.add(run)
+    result = suite(f"--mooncake-url={NOBODY}", f"--mooncake-history={URL}", where=ONE_TEST)
+    assert result.ret == 4
+    warned = [
+        line for line in result.outlines if "WARNING: as in 1 run of the history (2 trials): with k = 2.00" in line
+    ]
+    assert len(warned) == warns
 
 
 def test_a_dry_run_touches_no_history(suite: Run, pytester: pytest.Pytester) -> None:

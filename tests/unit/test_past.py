@@ -77,8 +77,11 @@ MACHINE: dict[str, Part] = {"cpu": "one", "cpu_cores": 2, "memory_bytes": 2**34}
 URL = "sqlite:///history.sqlite"
 
 
-def stored(plan: Plan, name: str, ratio: float, colds: tuple[float, ...]) -> StoredRun:
-    """A run whose cold rounds have mean TTFTs of `colds` ms, and its warm rounds `ratio` of that."""
+def stored(plan: Plan, name: str, ratio: float, colds: tuple[float, ...], decode_ms: float = 1.0) -> StoredRun:
+    """A run whose cold rounds have mean TTFTs of `colds` ms, and its warm rounds `ratio` of that.
+
+    A request decodes for `decode_ms`, and its first token takes 1 s when cold.
+    """
     rounds: list[StoredRound] = []
     for cold in colds:
         for kind, scale in (("warm", ratio), ("cold", 1.0)):
@@ -96,7 +99,15 @@ def stored(plan: Plan, name: str, ratio: float, colds: tuple[float, ...]) -> Sto
         verdict="PASS",
         fingerprint="f" * 24,
         parts=plan_parts(plan, MACHINE),
-        metrics={"ratio.ttft_mean": ratio, "ratio.request_throughput": 1 / ratio, "ratio.tpot_mean": 1.0},
+        metrics={
+            "ratio.ttft_mean": ratio,
+            "ratio.request_throughput": 1 / ratio,
+            "ratio.tpot_mean": 1.0,
+            "cold.ttft_mean_ms": 1000.0,
+            "warm.ttft_mean_ms": 1000 * ratio,
+            "cold.e2e_mean_ms": 1000.0 + decode_ms,
+            "warm.e2e_mean_ms": 1000 * ratio + decode_ms,
+        },
         rounds=tuple(rounds),
     )
 
@@ -156,3 +167,21 @@ def test_a_history_that_is_not_there_yet_is_not_made_and_one_that_is_none_is_sai
     (tmp_path / "history.sqlite").write_text("no database", encoding="utf-8")
     with pytest.raises(MooncakeError, match=r"history\.sqlite"):
         past_in_history(plan, MACHINE, URL, tmp_path)
+
+
+@pytest.mark.parametrize(("decode_ms", "feasible"), [(10.0, True), (2000.0, False)])
+def test_a_history_tells_whether_the_targets_can_be_met_together(
+    plan: Plan, tmp_path: Path, decode_ms: float, feasible: bool
+) -> None:
+    keep(tmp_path, stored(plan, "run-1", 0.1, (100.0, 110.0), decode_ms))
+    found = past_in_history(plan, MACHINE, URL, tmp_path)
+    assert found is not None
+    assert found.feasibility is not None
+    assert found.feasibility["feasible"] is feasible
+    assert found.feasibility["k"] == pytest.approx(decode_ms / 1000)
+    assert found.feasibility["rho"] == pytest.approx(1.0)
+    open_loop = resolve(Options(stack="simulated", evidence="timing", rate="5"), tmp_path)
+    keep(tmp_path, replace(stored(open_loop, "run-2", 0.1, (100.0, 110.0), decode_ms)))
+    found = past_in_history(open_loop, MACHINE, URL, tmp_path)
+    assert found is not None
+    assert found.feasibility is None, "the formula is that of a closed loop"

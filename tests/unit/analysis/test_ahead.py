@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -78,3 +79,11 @@ def test_gains_are_assumed_to_be_exceeded_and_what_is_to_stay_stable_to_stay(
     target: str, metric: str, ratio: float
 ) -> None:
     assert _assumed(Target(metric=metric, target=target)).ratio == pytest.approx(ratio)
+
+
+@pytest.mark.parametrize(("feasible", "label"), [(True, "feasible"), (False, "WARNING")])
+def test_a_past_in_which_the_targets_could_not_be_met_together_warns(feasible: bool, label: str) -> None:
+    known = replace(past(4, 0.02), feasibility={"feasible": feasible, "text": "words"})
+    lines = said(past=known)
+    assert lines[label] == "words"
+    assert {"feasible", "WARNING"} & {*lines} == {label}

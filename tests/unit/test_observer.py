@@ -1,0 +1,59 @@
+"""What people are told as a run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_mooncake.journal import Journal
+from pytest_mooncake.observer import Witness
+from pytest_mooncake.options import Options
+from pytest_mooncake.plan.resolve import resolve
+from pytest_mooncake.records import Judgement, Trial, Verdict
+
+
+class Said:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def tick(self, text: str) -> None:
+        """Nobody watches."""
+
+
+def after(trials: int, feasibility: dict[str, Any] | None) -> Judgement:
+    return Judgement(
+        verdict=Verdict.INCONCLUSIVE,
+        reasons=(),
+        claims=(),
+        evidence=(),
+        trials=(Trial(index=trials, segment=1, cold=1, warm=2, cold_after=3, valid=True),),
+        details={"valid_trials": trials, "feasibility": feasibility},
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "warnings"),
+    [(None, 0), ({"feasible": True, "text": "fine"}, 0), ({"feasible": False, "text": "×1.4"}, 1)],
+)
+def test_targets_that_cannot_be_met_together_are_warned_of_once_and_early(
+    tmp_path: Path, found: dict[str, Any] | None, warnings: int
+) -> None:
+    said = Said()
+    with Journal(tmp_path / "run", resolve(Options(stack="simulated"), tmp_path)) as journal:
+        witness = Witness(journal, said)
+        witness.judged(after(1, found))
+        witness.judged(after(2, found))
+    assert [line for line in said.lines if line.startswith("after")] == [
+        "after 1 trial: INCONCLUSIVE",
+        "after 2 trials: INCONCLUSIVE",
+    ]
+    warned = [line for line in said.lines if line.startswith("WARNING: ×1.4")]
+    assert len(warned) == warnings
+    assert said.lines[1:2] == warned or not warned, "right after the first trial"
