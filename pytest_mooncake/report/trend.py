@@ -87,9 +87,9 @@ def interval(run: TrendRun, metric: str) -> tuple[float, float] | None:
     values = run.rounds.get(metric, ())
     if len(values) < 2 or metric not in run.metrics:
         return None
-    from scipy import stats
+    from scipy.special import stdtrit
 
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * statistics.stdev(values) / math.sqrt(len(values))
     return run.metrics[metric] - half, run.metrics[metric] + half
 
 
