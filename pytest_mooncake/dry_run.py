@@ -127,4 +127,5 @@ def _clears(plan: Plan) -> str:
     if plan.allow_clear == "none":
         return "nothing: cold rounds are cold by a fresh nonce in every prompt"
     whose = "whosever keys it holds" if plan.allow_clear == "everything" else "if it holds no keys of somebody else"
-    return f"the store before the first round, {whose}; the engines' prefix caches before every warm round"
+    nearer = "the engines' prefix caches and LMCache's CPU memory (where its internal API is on)"
+    return f"the store before the first round, {whose}; {nearer} before every warm round"

@@ -27,6 +27,7 @@ class Witness:
         self._failed = 0
         self._started_s = 0.0
         self._warned = False
+        self._clearing: tuple[str, ...] = ()
 
     def round_starts(self, step: Step, planned: int) -> None:
         """A round is about to be sent."""
@@ -104,5 +105,9 @@ class Witness:
         )
 
     def note(self, event: str, **values: object) -> None:
-        """Keep what happened beside the rounds: keys removed, caches cleared."""
+        """Keep what happened beside the rounds. What is going to be cleared is said before it is, once."""
         self._journal.event(event, **values)
+        lines = values.get("plan")
+        if event == "clearing" and isinstance(lines, tuple) and lines != self._clearing:
+            self._clearing = lines
+            self._progress.say(f"clearing, as --mooncake-allow-clear permits: {'; '.join(lines)}")

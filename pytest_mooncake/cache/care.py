@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pytest_mooncake.cache.clear import Layer, Permission, clear, plan_clear
+from pytest_mooncake.cache.connectors import connectors_of
 from pytest_mooncake.cache.counters import deltas
 from pytest_mooncake.cache.keys import is_tagged, run_tag
 from pytest_mooncake.cache.own_keys import Removal, remove_own_keys
@@ -32,6 +33,9 @@ RPC_PORT = 50051
 CONNECT_S = 2.0
 REMOVAL_S = 20.0
 NONCE_DIGITS = 12
+
+NEARER = (Layer.ENGINE, Layer.CONNECTOR)
+"""What stands nearer to an engine than the store: emptied before each warm round, for that has to read the store."""
 
 Note = Callable[..., None]
 Read = Callable[[], Awaitable[tuple[Scrape, ...]]]
@@ -95,6 +99,8 @@ class StoreCare:
         self._why_kept = ""
         self._read_by_warm: str | None = None
         self._removed = 0
+        self._connectors: tuple[str, ...] = ()
+        self._not_cleared: dict[str, None] = {}
 
     async def start(self) -> None:
         """Look at the stack, and clear it where that was allowed.
@@ -110,7 +116,8 @@ class StoreCare:
         if self._store is not None and isinstance(proof_tag, str) and not ends_with_the_run(self._view):
             await self._remove(self._session, self._store, proof_tag, part=None, timeout_s=REMOVAL_S)
         if self._permission is not Permission.NONE:
-            await self._clear((Layer.ENGINE, Layer.STORE) if self._view.store else (Layer.ENGINE,))
+            self._connectors = await connectors_of(self._session, self._view)
+            await self._clear((*NEARER, Layer.STORE) if self._view.store else NEARER)
 
     @property
     def tags_requests(self) -> bool:
@@ -139,7 +146,7 @@ class StoreCare:
         """Before a round: take away what no round reads any more, and what stands nearer than the store if allowed."""
         if kind is Kind.WARM:
             if self._permission is not Permission.NONE:
-                await self._clear((Layer.ENGINE,))
+                await self._clear(NEARER)
             return
         done, self._read_by_warm = self._read_by_warm, nonce[:NONCE_DIGITS]
         if done is not None and not self._keep_full:
@@ -147,11 +154,13 @@ class StoreCare:
 
     async def finish(self) -> None:
         """After the last round: take away all keys of the run, and say what stays and what was evicted meanwhile."""
-        if self._view.store is None:
+        sentences = [f"not seen to be empty after clearing: {what}" for what in self._not_cleared]
+        if self._view.store is not None:
+            await self._take_away(None)
+            evicted = _evicted(self._seen, await self._read(), ours_alone=ends_with_the_run(self._view))
+            sentences += [*self._what_stays(), *evicted]
+        elif not sentences:
             return
-        await self._take_away(None)
-        evicted = _evicted(self._seen, await self._read(), ours_alone=ends_with_the_run(self._view))
-        sentences = [*self._what_stays(), *evicted]
         self._note("store_care", removed_keys=self._removed, sentences=sentences)
 
     async def _take_away(self, part: str | None) -> None:
@@ -171,14 +180,25 @@ class StoreCare:
         ends_with_us = ends_with_the_run(self._view)
         if self._store is not None or ends_with_us:
             return []
-        how = f", recognisable by @run%{self._run_id}" if self._tagged else ""
+        how = f", recognisable by @run%{self._run_id}" if self._tagged else ", and nothing in them says whose they are"
         return [f"keys of this run stay in the store{how}: {self._why_kept}"]
 
     async def _clear(self, layers: tuple[Layer, ...]) -> None:
-        is_own = is_tagged(self._run_id)
-        plan = await plan_clear(self._session, self._view, layers=layers, is_own=is_own)
+        proof = self._view.details.get("proof_tag")
+        tags = [is_tagged(tag) for tag in (self._run_id, proof) if isinstance(tag, str)]
+
+        def is_own(key: str) -> bool:
+            """Stored by this run, or by a stack started for it, which proves itself with a few chunks."""
+            return any(tagged(key) for tagged in tags)
+
+        plan = await plan_clear(
+            self._session, self._view, layers=layers, is_own=is_own, connector_urls=self._connectors
+        )
+        self._note("clearing", plan=plan.lines())
         done = await clear(self._session, self._view, plan, self._permission, is_own=is_own)
         self._note("cleared", plan=plan.lines(), outcome=done)
+        not_empty = (f"{one.layer} {one.target}: {one.detail}" for one in done if not one.verified)
+        self._not_cleared.update(dict.fromkeys(not_empty))
 
 
 async def _removable(view: StackView, *, tagged: bool) -> tuple[Store | None, str]:

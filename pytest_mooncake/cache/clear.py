@@ -58,12 +58,19 @@ class ClearPlan:
 
     def lines(self) -> tuple[str, ...]:
         """Say what would go, a line a layer."""
+        workers = len(self.connector_urls)
         said = {
-            Layer.ENGINE: f"the prefix cache of {len(self.engine_urls)} engines",
-            Layer.CONNECTOR: f"LMCache's CPU memory on {len(self.connector_urls)} workers (not its remote tier)",
+            Layer.ENGINE: f"the prefix cache of {_count(len(self.engine_urls), 'engine')}",
+            Layer.CONNECTOR: f"LMCache's CPU memory on {_count(workers, 'worker')} (not its remote tier)"
+            if workers
+            else "",
             Layer.STORE: "" if self.keys is None else _keys_line(self.keys),
         }
         return tuple(said[layer] for layer in self.layers if said[layer])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _keys_line(keys: KeyCensus) -> str:
@@ -153,7 +160,7 @@ async def clear(
     if Layer.ENGINE in now.layers:
         done += [await _reset_engine(session, url, sleep) for url in now.engine_urls]
     if Layer.CONNECTOR in now.layers:
-        done += [await _clear_connector(session, url) for url in now.connector_urls]
+        done += [await _clear_connector(session, url, sleep) for url in now.connector_urls]
     if Layer.STORE in now.layers and view.store is not None:
         done.append(await _empty_store(session, view, sleep))
     return tuple(done)
@@ -187,12 +194,26 @@ def _refusal(status: int, body: str) -> str:
     return f"HTTP {status}: {' '.join(body[:100].split())}" if status else body
 
 
-async def _clear_connector(session: aiohttp.ClientSession, url: str) -> Cleared:
-    status, body = await _call(session, "DELETE", f"{url.rstrip('/')}/cache/clear?locations=LocalCPUBackend")
-    removed = _reply(body).get("num_removed")
-    detail = _refusal(status, body) if status != 200 else f"{removed} tokens removed"
-    verified = status == 200 and removed is not None
-    return Cleared(layer=Layer.CONNECTOR, target=url, verified=verified, detail=detail)
+async def _clear_connector(
+    session: aiohttp.ClientSession, url: str, sleep: Callable[[float], Awaitable[None]]
+) -> Cleared:
+    """Clear until there is nothing more to remove: chunks in use are pinned, and stay the first time."""
+    removed_tokens = 0
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            await sleep(PAUSE_S)
+        status, body = await _call(session, "DELETE", f"{url.rstrip('/')}/cache/clear?locations=LocalCPUBackend")
+        removed = _reply(body).get("num_removed")
+        if status != 200 or not isinstance(removed, int):
+            detail = _refusal(status, body) if status != 200 else "it does not say how much it removed"
+            return Cleared(layer=Layer.CONNECTOR, target=url, verified=False, detail=detail)
+        removed_tokens += removed
+        if removed == 0:
+            break
+    left = "" if removed == 0 else "; there was still something to remove at the end"
+    return Cleared(
+        layer=Layer.CONNECTOR, target=url, verified=removed == 0, detail=f"{removed_tokens:,} tokens removed{left}"
+    )
 
 
 async def _empty_store(

@@ -6,6 +6,7 @@ takes one JSON command a line on stdin, answering each with one JSON line on std
 * it watches its parent by pidfd, so a parent killed with SIGKILL is noticed at once, even where a forked child of the
   parent still holds the command pipe open;
 * it is a child subreaper, so a process whose own parent dies becomes its child and cannot escape;
+* when one of its direct children dies, what is left of that one's session is killed;
 * its direct children get SIGKILL when it dies itself (`PR_SET_PDEATHSIG`; it starts them from its only thread, because
   that signal is tied to the thread that forked);
 * it removes the run directory (sockets, temporary files) and the shared memory its processes left behind.
@@ -140,6 +141,7 @@ class Warden:
         self.started: set[int] = set()
         self.before = _shared_memory()
         self.detached = False
+        self.ending = False
 
     def start(self, name: str, argv: list[str], env: dict[str, str], log: str, cwd: str) -> int:
         """Start one process in a session of its own, its output appended to `log`."""
@@ -171,9 +173,13 @@ class Warden:
                 return
             if name := self.running.pop(pid, None):
                 self.exited[name] = os.waitstatus_to_exitcode(status)
+                if not self.ending:
+                    # what a dead engine leaves behind holds its listening socket: requests would wait there in vain
+                    _signal([pid], signal.SIGKILL, os.killpg)
 
     def end(self, grace_s: float) -> None:
         """End all processes, then remove what they left."""
+        self.ending = True
         pids = {*self.started, *descendants(os.getpid())}
         ours = shared_memory_of(pids)
         deadline = time.monotonic() + grace_s

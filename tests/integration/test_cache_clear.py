@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from pytest_mooncake.cache import connectors
+from pytest_mooncake.cache.care import StoreCare
 from pytest_mooncake.cache.clear import Cleared, Layer, Permission, clear, plan_clear
 from pytest_mooncake.cache.keys import census, is_tagged, list_keys, run_tag
 from pytest_mooncake.cache.own_keys import Removal, remove_own_keys
 from pytest_mooncake.errors import EndpointError, UsageError
-from pytest_mooncake.records import Engine, StackView, Store
+from pytest_mooncake.records import Engine, Kind, Scrape, StackView, Store
 
 RUN = "20261124-a1"
 OURS = tuple(f"m@1@0@{i:x}@bfloat16@run%{RUN}" for i in range(3))
@@ -32,12 +36,16 @@ class Fleet:
     stuck: int = 0
     arrivals: list[str] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
+    kept_tokens: list[int] = field(default_factory=lambda: [512])
+    """What a worker removes from its memory, call by call; then nothing."""
+    version: str = '"0.5.6"'
 
     def app(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/get_all_keys", self.get_all_keys)
         app.router.add_post("/reset_prefix_cache", self.reset)
         app.router.add_delete("/cache/clear", self.clear_connector)
+        app.router.add_get("/lmc_version", self.lmc_version)
         app.router.add_post("/api/v1/remove_all", self.remove_all)
         return app
 
@@ -56,7 +64,11 @@ class Fleet:
 
     async def clear_connector(self, request: web.Request) -> web.Response:
         self.calls.append(f"connector {request.query['locations']}")
-        return web.json_response({"status": "success", "num_removed": 512})
+        removed = self.kept_tokens.pop(0) if self.kept_tokens else 0
+        return web.json_response({"status": "success", "num_removed": removed})
+
+    async def lmc_version(self, _: web.Request) -> web.Response:
+        return web.Response(text=self.version, content_type="application/json")
 
     async def remove_all(self, request: web.Request) -> web.Response:
         if "remove" in self.gone:
@@ -112,8 +124,8 @@ async def test_a_plan_says_what_would_go_and_touches_nothing(
 
     assert fleet.calls == ["list"]
     assert plan.lines() == (
-        "the prefix cache of 1 engines",
-        "LMCache's CPU memory on 1 workers (not its remote tier)",
+        "the prefix cache of 1 engine",
+        "LMCache's CPU memory on 1 worker (not its remote tier)",
         f"all 6 keys of the Mooncake store, 3 of them not from this run (such as {THEIRS[0]!r})",
     )
 
@@ -226,7 +238,73 @@ async def test_lmcaches_cpu_memory_is_cleared_and_its_remote_tier_is_not_claimed
     (connector,) = await cleared(session, view, Permission.OWN, Layer.CONNECTOR)
 
     assert (connector.verified, connector.detail) == (True, "512 tokens removed")
-    assert fleet.calls == ["connector LocalCPUBackend"]
+    assert fleet.calls == ["connector LocalCPUBackend"] * 2, "a second call has to find nothing more"
+
+
+@pytest.mark.parametrize(
+    ("kept", "verified", "detail"),
+    [
+        ([], True, "0 tokens removed"),
+        ([512, 256], True, "768 tokens removed"),
+        ([256] * 9, False, "1,280 tokens removed; there was still something to remove at the end"),
+    ],
+)
+async def test_a_worker_is_cleared_once_it_has_nothing_left(
+    fleet: Fleet, view: StackView, session: aiohttp.ClientSession, kept: list[int], verified: bool, detail: str
+) -> None:
+    fleet.kept_tokens = kept
+    (connector,) = await cleared(session, view, Permission.OWN, Layer.CONNECTOR)
+    assert (connector.verified, connector.detail) == (verified, detail)
+
+
+async def test_workers_are_found_where_lmcache_says_its_version_and_nowhere_else(
+    fleet: Fleet, view: StackView, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = urlsplit(view.engines[0].url).port
+    monkeypatch.setattr(connectors, "FIRST_PORT", port)
+    monkeypatch.setattr(connectors, "MOST_RANKS", 1)
+    assert await connectors.connectors_of(session, view) == (view.engines[0].url,)
+    fleet.version = "<html>another service</html>"
+    assert await connectors.connectors_of(session, view) == ()
+    told = replace(view, details={"lmcache_api_urls": ["http://127.0.0.1:7777"]})
+    assert await connectors.connectors_of(session, told) == ("http://127.0.0.1:7777",)
+    monkeypatch.setattr(connectors, "FIRST_PORT", 1)
+    assert await connectors.connectors_of(session, view) == (), "nothing listens there"
+
+
+async def test_a_run_that_may_clear_empties_what_is_nearer_than_the_store_before_every_warm_round(
+    fleet: Fleet, view: StackView, session: aiohttp.ClientSession
+) -> None:
+    fleet.kept_tokens = [256] * 9
+    fleet.keys = ["m@1@0@aa@bfloat16@run%proof-1"]
+    events: list[tuple[str, dict[str, Any]]] = []
+
+    async def read() -> tuple[Scrape, ...]:
+        return ()
+
+    care = StoreCare(
+        session,
+        replace(view, details={"lmcache_api_urls": [view.engines[0].url], "proof_tag": "proof-1"}),
+        RUN,
+        read=read,
+        permission=Permission.OWN,
+        note=lambda event, **values: events.append((event, values)),
+    )
+    await care.start()
+    assert [values["plan"][:2] for event, values in events if event == "clearing"] == [
+        ("the prefix cache of 1 engine", "LMCache's CPU memory on 1 worker (not its remote tier)")
+    ]
+    for kind, expected in ((Kind.COLD, 0), (Kind.WARM, 5)):
+        fleet.calls.clear()
+        await care.prepare(kind, "a" * 32)
+        assert fleet.calls.count("connector LocalCPUBackend") == expected
+        assert fleet.calls.count("reset") == min(expected, 1)
+        assert not any(call.startswith("remove_all") for call in fleet.calls), "the store is what is to be read"
+    await care.finish()
+    sentences = events[-1][1]["sentences"]
+    not_empty = [sentence for sentence in sentences if sentence.startswith("not seen to be empty after clearing: ")]
+    assert [sentence.split(": ", 1)[1].partition(" ")[0] for sentence in not_empty] == ["engine", "connector"]
+    assert any("nothing in them says whose they are" in sentence for sentence in sentences)
 
 
 async def test_a_worker_that_does_not_answer_is_told(

@@ -86,10 +86,31 @@ def test_leaving_the_block_ends_everything_even_what_ignores_sigterm_or_moved_aw
 
 def test_a_process_whose_parent_has_died_is_still_found(tmp_path: Path) -> None:
     with supervised(isolate=False) as supervisor:
-        supervisor.start(shell("setsid sleep 60 & exit 0", tmp_path))
+        supervisor.start(shell("setsid sleep 60 & sleep 0.5; exit 0", tmp_path))
         assert eventually(lambda: supervisor.exits() == {"sh": 0})
         (orphan,) = supervisor.processes()
     assert all_gone((orphan,))
+
+
+def test_what_a_killed_process_leaves_behind_does_not_go_on_listening_for_it(tmp_path: Path) -> None:
+    """As vLLM's engine core does, with the API server's socket: clients would be connected and never answered."""
+    script = (
+        "import os, socket, time\n"
+        "held = socket.create_server(('127.0.0.1', 0))\n"
+        "os.fork() or time.sleep(60)\n"
+        "print(held.getsockname()[1], flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with supervised(isolate=False) as supervisor:
+        pid = supervisor.start(python(script, tmp_path))
+        log = tmp_path / "py.log"
+        assert eventually(lambda: log.exists() and log.read_text().endswith("\n"))
+        port = int(log.read_text())
+        assert len(supervisor.processes()) == 2
+        os.kill(pid, signal.SIGKILL)
+        assert eventually(lambda: supervisor.exits() == {"py": -signal.SIGKILL} and not supervisor.processes())
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
 def test_an_exception_in_the_block_ends_everything_too(tmp_path: Path) -> None:

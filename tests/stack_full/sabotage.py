@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +165,7 @@ class RunningStore:
     rpc: str
     admin: str
     metadata: str
+    node_pid: int = 0
 
     @property
     def options(self) -> dict[str, Any]:
@@ -190,7 +191,8 @@ def running_store(held: ExitStack, tmp_path: Path) -> RunningStore:
     _wait(f"{store.admin}/metrics")
     client = [f"-host={loopback}", f"-port={node}", f"-global_segment_size={2**30}", "-protocol=tcp"]
     client += [f"-master_server_address={store.rpc}", f"-metadata_server={store.metadata}"]
-    _start(held, [str(parts.node), *client, "-enable_http_server=true", f"-http_port={http}"], tmp_path / "node.log")
+    serving = ["-enable_http_server=true", f"-http_port={http}"]
+    store = replace(store, node_pid=_start(held, [str(parts.node), *client, *serving], tmp_path / "node.log"))
     _wait(f"http://{loopback}:{http}/metrics")
     order = json.dumps({"master": store.rpc, "metadata": store.metadata})
     env = os.environ | {"MC_TCP_BIND_ADDRESS": loopback}
@@ -199,11 +201,13 @@ def running_store(held: ExitStack, tmp_path: Path) -> RunningStore:
     return store
 
 
-def _start(held: ExitStack, command: list[str], log: Path) -> None:
+def _start(held: ExitStack, command: list[str], log: Path) -> int:
+    """Start a process that ends with `held`, and return its pid."""
     env = os.environ | {"MC_TCP_BIND_ADDRESS": "127.0.0.1"}
     with log.open("wb") as file:
         process = held.enter_context(subprocess.Popen(command, stdout=file, stderr=file, env=env))
     held.callback(process.kill)
+    return process.pid
 
 
 def _wait(url: str) -> None:

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import aiohttp
@@ -69,10 +69,31 @@ def _in_the_middle_of_a_round(process: subprocess.Popen[bytes], record: Path) ->
         time.sleep(0.1)
 
 
+def _namespace(pid: int) -> int:
+    """The network namespace of a process, by its inode."""
+    return Path(f"/proc/{pid}/ns/net").stat().st_ino
+
+
 def _listening(pid: int) -> set[int]:
     """Ports on which anybody listens in the network namespace of a process."""
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
     return {int(row[1].partition(":")[2], 16) for row in rows if row[3] == "0A"}
+
+
+def _who_is_in(namespaces: set[int]) -> list[int]:
+    """Processes in one of these namespaces."""
+    found = []
+    for pid in psutil.pids():
+        with suppress(OSError):
+            if _namespace(pid) in namespaces:
+                found.append(pid)
+    return found
+
+
+def _mounted(namespaces: set[int]) -> list[str]:
+    """Mounts that keep one of these namespaces though nobody is in it."""
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    return [line for line in mounts if any(f"net:[{inode}]" in line for inode in namespaces)]
 
 
 def _alive(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -83,11 +104,13 @@ def test_a_killed_pytest_leaves_no_process_no_port_and_all_records(tmp_path: Pat
     write_suite(tmp_path)
     record = tmp_path / "record"
     command = [sys.executable, "-m", "pytest", "acceptance", "-p", "no:cacheprovider", *RUN]
+    before = _listening(os.getpid())
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
         try:
             _in_the_middle_of_a_round(process, record)
             started = psutil.Process(process.pid).children(recursive=True)
+            apart = {_namespace(one.pid) for one in started} - {_namespace(os.getpid())}
             listening = {port for one in started for port in _listening(one.pid)}
             assert len(started) >= 7
             assert len(listening) >= 5, "master, metadata server, storage nodes and vLLM listen"
@@ -98,7 +121,10 @@ def test_a_killed_pytest_leaves_no_process_no_port_and_all_records(tmp_path: Pat
     while _alive(started) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert _alive(started) == []
-    assert not listening & _listening(os.getpid())
+    assert (_who_is_in(apart), _mounted(apart)) == ([], []), (
+        "a namespace is gone, and its ports with it, when nobody holds it"
+    )
+    assert not (listening & _listening(os.getpid())) - (before if apart else set())
     finished = [json.loads(line) for line in _lines(record / "requests.jsonl")]
     assert len(finished) >= 3
     assert {one["error"] for one in finished} == {None}

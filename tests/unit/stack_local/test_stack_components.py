@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,35 @@ def test_every_port_is_given_to_exactly_one_listener() -> None:
     assert len(set(given)) == len(given) == Ports.count(plan)
 
 
+def test_lmcaches_internal_api_is_on_only_where_it_can_clear_something_and_nobody_else_gets_at_it() -> None:
+    """It runs whatever code is sent to it."""
+    keeping = make_plan(connector={"local_cpu": True}, engine={"count": 2})
+    for plan, is_apart in ((make_plan(), True), (keeping, False)):
+        settings = components.lmcache_settings(plan, replace(make_site(plan), is_apart=is_apart), 0)
+        assert not any("internal_api" in name for name in settings)
+    site = replace(make_site(keeping), is_apart=True)
+    first, second = (components.lmcache_settings(keeping, site, index) for index in range(2))
+    for index, settings in enumerate((first, second)):
+        assert settings["internal_api_server_host"] == "127.0.0.1"
+        worker = settings["internal_api_server_port_start"] + settings["internal_api_server_include_index_list"][0]
+        assert worker == site.ports.lmcache[index], "rank 0 adds one to the scheduler's port"
+    given = {site.ports.rpc, site.ports.admin, site.ports.metadata, *site.ports.engines, *site.ports.lmcache}
+    assert len(given) == 7
+    files = {components.engine(keeping, site, index, fork=False).env["LMCACHE_CONFIG_FILE"] for index in range(2)}
+    assert len(files) == 2
+
+
+@pytest.mark.parametrize(
+    ("caching", "is_apart", "dev"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_vllms_development_endpoints_are_on_only_where_a_prefix_cache_can_be_reset_and_nobody_else_gets_at_them(
+    caching: bool, is_apart: bool, dev: bool
+) -> None:
+    plan = make_plan(engine={"prefix_caching": caching})
+    site = replace(make_site(plan), is_apart=is_apart)
+    assert ("VLLM_SERVER_DEV_MODE" in components.engine_env(plan, site, 0, fork=True)) is dev
+
+
 def test_the_master_serves_metadata_and_holds_leases_as_planned() -> None:
     plan = make_plan(store={"lease_ttl_ms": 1234})
     argv = components.master(plan, make_site(plan)).argv
@@ -76,7 +106,7 @@ def test_each_node_has_ports_and_a_log_of_its_own_and_lends_what_is_planned() ->
 def test_lmcache_is_told_the_master_in_both_spellings_and_lends_no_memory_itself() -> None:
     plan = make_plan(connector={"chunk_tokens": 128, "local_cpu": True})
     site = make_site(plan)
-    settings = yaml.safe_load(yaml.safe_dump(components.lmcache_settings(plan, site)))
+    settings = yaml.safe_load(yaml.safe_dump(components.lmcache_settings(plan, site, 0)))
     extra = settings["extra_config"]
     assert extra["master_server_address"] == extra["mooncake_master_server_addr"] == site.master_address
     assert {"device_name", "mooncake_rdma_devices"} <= set(extra)
@@ -154,7 +184,7 @@ def test_engines_that_join_a_running_store_are_all_that_is_started() -> None:
     site = dataclasses.replace(make_site(plan), store=store)
     assert Ports.count(plan) == 3 + 1
     assert site.ports.nodes == ()
-    settings = components.lmcache_settings(plan, site)["extra_config"]
+    settings = components.lmcache_settings(plan, site, 0)["extra_config"]
     assert settings["mooncake_master_server_addr"] == "10.0.0.9:50051"
     assert settings["metadata_server"] == "http://10.0.0.9:8080/metadata"
     assert components.admin_url(site) == "http://10.0.0.9:9003"
