@@ -154,25 +154,21 @@ def verdict(
         bool, typer.Option("--fail-only", help="Exit 1 on FAIL only, 0 on PASS, INCONCLUSIVE and INVALID.")
     ] = False,
 ) -> None:
-    """Judge a recorded run again and exit 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID; 4: there is nothing to judge."""
-    from pytest_mooncake.errors import JournalError
-    from pytest_mooncake.journal import read
-    from pytest_mooncake.judging import judge
+    """Judge a recorded run again and exit 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID; 4: there is nothing to judge.
 
-    recorded = read(directory)
-    if recorded.view is None or not recorded.rounds:
-        raise JournalError(f"{directory}: not one round was finished; there is nothing to judge")
-    judgement = judge(
-        recorded.plan,
-        recorded.view,
-        recorded.rounds,
-        ended=recorded.unfinished,
-        aftermath=recorded.aftermath,
-    )
-    typer.echo(judgement.verdict)
-    for reason in judgement.reasons:
+    What the history said of the release, and turns with an old endpoint, count too: the worst of all is the exit code.
+    """
+    from pytest_mooncake.conduct import reported
+    from pytest_mooncake.journal import read
+
+    report, _ = reported(read(directory))
+    typer.echo(report.gate)
+    for reason in report.judgement.reasons:
         typer.echo(f"  {reason}")
-    code = EXIT_OF[judgement.verdict]
+    for further in (report.release, report.versus):
+        if further is not None:
+            typer.echo(f"  {further.text}")
+    code = EXIT_OF[report.gate]
     raise typer.Exit(int(code == EXIT_OF[Verdict.FAIL]) if fail_only else code)
 
 

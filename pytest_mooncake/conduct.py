@@ -322,7 +322,7 @@ def reported(recorded: Recorded) -> tuple[Report, StackView]:
         JournalError: the record holds no stack or no finished round.
     """
     from pytest_mooncake.analysis.versus import compare_visits
-    from pytest_mooncake.report.document import build
+    from pytest_mooncake.report.build import build
 
     plan, view, rounds = recorded.plan, recorded.view, recorded.rounds
     if view is None or not rounds:
@@ -337,8 +337,32 @@ def reported(recorded: Recorded) -> tuple[Report, StackView]:
         economics=plan.economics,
         without_cache=recorded.without_connector,
         versus=compare_visits(recorded.versus, (1,) if plan.quick else plan.looks),
+        **_told_by_history(recorded),
     )
     return report, view
+
+
+def _told_by_history(recorded: Recorded) -> dict[str, Any]:
+    """What the history said of the run when it was over, out of its record.
+
+    Raises:
+        JournalError: another version wrote it in another form.
+    """
+    if recorded.history is None:
+        return {}
+    from pydantic import TypeAdapter, ValidationError
+
+    from pytest_mooncake.analysis.release import ReleaseFinding
+    from pytest_mooncake.report.trend_run import TrendRun
+
+    try:
+        return {
+            "release": TypeAdapter(ReleaseFinding).validate_python(recorded.history["release"]),
+            "past": TypeAdapter(tuple[TrendRun, ...]).validate_python(recorded.history["runs"]),
+        }
+    except (ValidationError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        raise JournalError(f"{recorded.directory}: its event 'history' cannot be read ({first})") from None
 
 
 def report_directory(given: str | None, run_id: str, invocation_dir: Path) -> Path:

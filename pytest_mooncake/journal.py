@@ -58,6 +58,10 @@ def refuse_used(directory: Path) -> None:
         )
 
 
+HISTORY = "history"
+"""The event that holds what the history said of a run."""
+
+
 class Journal:
     """Append-only writer of one run. Use as a context manager; not safe for several threads at once.
 
@@ -117,6 +121,8 @@ class Recorded:
     """Cold rounds on an engine without a connector, beside the run; the first one is left out."""
     versus: tuple[Round, ...] = ()
     """Rounds of the endpoint of the run and the one it replaces, in turns; the first visit is left out."""
+    history: Mapping[str, Any] | None = None
+    """What the history said of the run after it: `release` and the comparable `runs`, as they were written."""
 
     @property
     def complete(self) -> bool:
@@ -127,6 +133,12 @@ class Recorded:
     def unfinished(self) -> str | None:
         """How a run ended that was not decided; `None` of a complete one."""
         return None if self.complete else self.end or "killed"
+
+
+def append_event(directory: Path, name: str, **values: object) -> None:
+    """Append an event to the record of a run that is over: what became known of it afterwards."""
+    with (directory / EVENTS_FILE).open("ab", buffering=0) as events:
+        events.write(orjson.dumps({"event": name, **values}) + b"\n")
 
 
 def read(directory: Path) -> Recorded:
@@ -152,6 +164,7 @@ def read(directory: Path) -> Recorded:
         environment=next((e["environment"] for e in events if e["event"] == "environment"), {}),
         aftermath=_aftermath(events),
         end=next((e["reason"] for e in reversed(events) if e["event"] == "run_end"), None),
+        history=next((e for e in reversed(events) if e["event"] == HISTORY), None),
         orphans=tuple(r for left in requests.values() for r in left),
     )
 

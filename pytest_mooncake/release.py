@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.analysis.regression import PastRun, compare_release
+from pytest_mooncake.analysis.regression import WATCHED, PastRun, compare_release
 from pytest_mooncake.analysis.release import ReleaseFinding, finding_of
 from pytest_mooncake.analysis.versus import Versus
 from pytest_mooncake.conduct import Outcome
+from pytest_mooncake.journal import HISTORY, append_event
 from pytest_mooncake.options import Options
 from pytest_mooncake.recording import history_url, stored_run
 from pytest_mooncake.records import Verdict
@@ -22,10 +23,14 @@ from pytest_mooncake.records import Verdict
 if TYPE_CHECKING:
     from pytest_mooncake.history.kept import Finding, StoredRun
     from pytest_mooncake.history.store import History
+    from pytest_mooncake.report.trend_run import TrendRun
 
 __all__ = ["compare_with_history", "with_release"]
 
 ALARM, CONFIRMATION = "alarm", "confirmation"
+MOST_SHOWN = 60
+"""Runs that the page of a run shows; `history trend --html` shows more."""
+TITLES = tuple(one.name for one in WATCHED)
 _UNFIT = (Verdict.FAIL, Verdict.INVALID)
 """Verdicts of runs that no release is measured by."""
 
@@ -51,9 +56,37 @@ def with_release(options: Options, invocation_dir: Path, outcome: Outcome, *, ke
     found = compare_with_history(
         url, invocation_dir, run, baseline=options.baseline, versus=outcome.report.versus, keep=keep
     )
-    report = replace(outcome.report, release=found)
+    past = _trend(url, invocation_dir, run)
+    if keep:
+        append_event(outcome.directory, HISTORY, release=found, runs=past)
+    report = replace(outcome.report, release=found, past=past)
     files = write_reports(report, outcome.directory, lang=outcome.recorded.plan.lang)
     return replace(outcome, report=report, files=files)
+
+
+def _trend(url: str, base: Path, run: StoredRun) -> tuple[TrendRun, ...]:
+    """Comparable runs up to this one, the newest few, for the page."""
+    from pytest_mooncake.history.store import open_history
+    from pytest_mooncake.report.trend_run import TrendRun
+
+    with open_history(url, base=base) as history:
+        earlier = [one for one in history.runs(fingerprint=run.fingerprint) if one.started_at <= run.started_at]
+        words: dict[str, list[str]] = {}
+        for finding in history.findings(fingerprint=run.fingerprint):
+            words.setdefault(finding.run_id or "", []).append(finding.words)
+    runs = [*(one for one in earlier if one.id != run.id), run][-MOST_SHOWN:]
+    return tuple(
+        TrendRun(
+            run_id=one.id,
+            release=one.release_name,
+            started_at=one.began,
+            verdict=one.verdict,
+            metrics={name: one.metrics[name] for name in TITLES if name in one.metrics},
+            rounds={name: one.of_rounds(name) for name in TITLES},
+            found=tuple(words.get(one.id, ())),
+        )
+        for one in runs
+    )
 
 
 def compare_with_history(

@@ -51,6 +51,25 @@ class ReleaseFinding:
 _ZH = {Verdict.PASS: "通过", Verdict.FAIL: "未通过", Verdict.INCONCLUSIVE: "未决", Verdict.INVALID: "无效"}
 
 
+def gated(run: Verdict, release: ReleaseFinding | None, versus: Versus | None) -> Verdict:
+    """The verdict on which a pipeline acts, from that of the run, of its release, and of turns with the old endpoint.
+
+    An INVALID run says nothing of anything. Slower in turns alone, or undecided, is INCONCLUSIVE: FAIL takes an alarm
+    of the history as well. What could not be compared changes nothing.
+
+    >>> gated(Verdict.PASS, None, None)
+    <Verdict.PASS: 'PASS'>
+    """
+    found = {run}
+    if release is not None and release.verdict is not None:
+        found.add(release.verdict)
+    if versus is not None and (versus.slower or not versus.is_decided):
+        found.add(Verdict.INCONCLUSIVE)
+    if run is Verdict.INVALID:
+        return run
+    return next(one for one in (Verdict.FAIL, Verdict.INVALID, Verdict.INCONCLUSIVE, Verdict.PASS) if one in found)
+
+
 def finding_of(comparison: Comparison, versus: Versus | None) -> ReleaseFinding:
     """Alarm and confirmation together."""
     if comparison.standing is not Standing.COMPARED:

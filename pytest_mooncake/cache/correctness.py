@@ -158,7 +158,11 @@ def _cached(answers: Sequence[ProbeAnswer]) -> Evidence:
     observed = ", ".join(f"{a.prompt_tokens}: {a.cached_tokens or 0}" for a in warm)
     wrong = [a for a in warm if (a.cached_tokens or 0) != a.cached_expected]
     named = ", ".join(a.case for a in wrong)
-    detail = f"{named}: chunk size, save_unfull_chunk or the rule for the last token differ" if wrong else ""
+    why = (
+        f"{named}: chunk size, save_unfull_chunk or the rule for the last token differ, or the engine's own prefix "
+        "cache answered, which knows no tags (--no-enable-prefix-caching)"
+    )
+    detail = why if wrong else ""
     return _check(check, Status.BROKEN if wrong else Status.HELD, expected, observed, detail)
 
 
@@ -172,7 +176,11 @@ def _tenants(answers: Sequence[ProbeAnswer]) -> Evidence:
     if not warm:
         return _unavailable(check, expected, "the document was not cached under its own tag either")
     held = not found.cached_tokens
-    detail = "" if held else "one tenant is served what another one stored: the tag does not reach the keys"
+    why = (
+        "one tenant is served what another one stored: the tag does not reach the keys, or the engine's own prefix "
+        "cache answered, which knows no tags (--no-enable-prefix-caching)"
+    )
+    detail = "" if held else why
     observed = f"{found.cached_tokens or 0} cached tokens ({warm} under its own)"
     return _check(check, Status.HELD if held else Status.BROKEN, expected, observed, detail)
 

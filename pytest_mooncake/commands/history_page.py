@@ -10,7 +10,7 @@ from pytest_mooncake.analysis.regression import WATCHED
 from pytest_mooncake.history.kept import Finding, StoredRun
 
 if TYPE_CHECKING:
-    from pytest_mooncake.report.trend import TrendRun
+    from pytest_mooncake.report.trend_run import TrendRun
 
 TITLES: Mapping[str, str] = {one.name: one.title for one in WATCHED}
 
@@ -30,21 +30,14 @@ def trend_page(
 
 
 def _trend_run(run: StoredRun, names: Sequence[str], found: tuple[str, ...]) -> TrendRun:
-    from pytest_mooncake.report.trend import TrendRun
+    from pytest_mooncake.report.trend_run import TrendRun
 
-    began = datetime.fromisoformat(run.started_at)
     return TrendRun(
         run_id=run.id,
         release=run.release_name,
-        started_at=began if began.tzinfo else began.replace(tzinfo=UTC),
+        started_at=run.began,
         verdict=run.verdict,
         metrics=run.metrics,
-        rounds={name: _of_rounds(run, name) for name in names},
+        rounds={name: run.of_rounds(name) for name in names},
         found=found,
     )
-
-
-def _of_rounds(run: StoredRun, metric: str) -> tuple[float, ...]:
-    """`warm.ttft_mean_ms` of each warm round."""
-    kind, _, figure = metric.partition(".")
-    return tuple(one.figures[figure] for one in run.rounds if one.kind == kind and figure in one.figures)

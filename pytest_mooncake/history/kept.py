@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from pytest_mooncake import __version__
@@ -60,6 +61,17 @@ class StoredRun:
     def release_name(self) -> str:
         """The label, else the versions in one line, else the run's id."""
         return self.label or ", ".join(f"{name} {version}" for name, version in self.release.items()) or self.id
+
+    def of_rounds(self, metric: str) -> tuple[float, ...]:
+        """The figure of each round of the metric's kind that measured it, such as `warm.ttft_mean_ms`."""
+        kind, _, figure = metric.partition(".")
+        return tuple(one.figures[figure] for one in self.rounds if one.kind == kind and figure in one.figures)
+
+    @property
+    def began(self) -> datetime:
+        """When it was started, with a time zone."""
+        at = datetime.fromisoformat(self.started_at)
+        return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,10 +69,12 @@ def verdict_json(report: Report) -> dict[str, Any]:
         "run": report.run_id,
         "label": report.label,
         "verdict": report.verdict.value,
-        "exit_code": EXIT_CODES[report.verdict],
+        "exit_code": EXIT_CODES[report.gate],
         "simulated": report.simulated,
         "targets_met": {"met": met, "of": of},
         "reasons": list(report.judgement.reasons),
+        "release": _release_json(report),
+        "versus": _versus_json(report),
         "claims": {
             claim.id: {
                 "verdict": claim.verdict.value,
@@ -83,6 +85,24 @@ def verdict_json(report: Report) -> dict[str, Any]:
             for claim in report.judgement.claims
         },
     }
+
+
+def _release_json(report: Report) -> dict[str, Any] | None:
+    """What the history says of this release; `verdict` is null where it could not be compared."""
+    found = report.release
+    if found is None:
+        return None
+    return {
+        "verdict": found.verdict.value if found.verdict else None,
+        "words": found.words,
+        "confirmed": list(found.confirmed),
+    }
+
+
+def _versus_json(report: Report) -> dict[str, Any] | None:
+    """What turns with the old endpoint say, without their figures."""
+    found = report.versus
+    return {"slower": list(found.slower), "decided": found.is_decided, "words": found.text} if found else None
 
 
 def verdict_text(report: Report) -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+    from pytest_mooncake.report.trend_section import TrendSection
+
 TEMPLATE = "report.html.j2"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
@@ -34,19 +36,27 @@ def render(report: Report, lang: Lang = "en") -> str:
         HTML below 2 MB, whatever the size of the run. The same report gives the same bytes.
     """
     words = catalogue(lang)
-    drawn = charts.charts(report, words)
+    trend = _trend(report, words)
+    drawn = {**charts.charts(report, words), **(trend.drawn if trend else {})}
     text = (
         environment(words)
         .get_template(TEMPLATE)
         .render(
             **shared(report, words),
             drawn=drawn,
-            described=charts.descriptions(report, words),
+            described={**charts.descriptions(report, words), **(trend.described if trend else {})},
+            trend=trend,
             data=in_script(drawn),
             library=charts.library() if drawn else "",
         )
     )
     return text.strip() + "\n"
+
+
+def _trend(report: Report, words: Catalogue) -> TrendSection | None:
+    from pytest_mooncake.report.trend_section import section
+
+    return section(report, words)
 
 
 def in_script(values: dict[str, Any]) -> str:

@@ -76,7 +76,7 @@ def _families(report: Report) -> dict[str, Iterator[Sample]]:
     claims = report.judgement.claims
     return {
         "mooncake_verdict": _one_hot(report.verdict, {}),
-        "mooncake_exit_code": iter([("", {}, float(EXIT_CODES[report.verdict]))]),
+        "mooncake_exit_code": iter([("", {}, float(EXIT_CODES[report.gate]))]),
         "mooncake_claim_ratio": (sample for claim in claims for sample in _ratios(claim)),
         "mooncake_claim_verdict": (s for claim in claims for s in _one_hot(claim.verdict, {"claim": claim.id})),
         "mooncake_ttft_seconds": _spreads(report, "ttft_ms"),

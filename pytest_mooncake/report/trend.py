@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from pytest_mooncake.report import charts
 from pytest_mooncake.report.html import environment, in_script
 from pytest_mooncake.report.labels import catalogue
 from pytest_mooncake.report.numbers import quantity
+from pytest_mooncake.report.trend_run import TrendRun
 
 if TYPE_CHECKING:
     from pytest_mooncake.analysis.change_points import ChangePoint
@@ -29,19 +30,6 @@ GAP_LEAST = timedelta(days=2)
 """Shorter pauses are a night or a weekend's eve, not a gap."""
 LEAST_RUNS_FOR_GAPS = 4
 MOST_RUNS = 1_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrendRun:
-    """One run of the page; `rounds` holds a metric's figure of each of the run's rounds (absent: not measured)."""
-
-    run_id: str
-    release: str
-    started_at: datetime
-    verdict: str
-    metrics: Mapping[str, float]
-    rounds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    found: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

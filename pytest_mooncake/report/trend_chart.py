@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.records import Verdict
 from pytest_mooncake.report.charts import BAD, GRID, INK, NEAR, NEXT, WARM, base_figure, hover, legend, source
-from pytest_mooncake.report.trend import Gap, MetricTrend, TrendRun, interval
+from pytest_mooncake.report.trend import Gap, MetricTrend, interval
+from pytest_mooncake.report.trend_run import TrendRun
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as Figure

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pytest_mooncake.records import Verdict
-from pytest_mooncake.report.document import Report, build
+from pytest_mooncake.report.build import build
+from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.html import render
 from tests.unit.report import runs
 from tests.unit.report import test_trend as trend

@@ -8,11 +8,14 @@ from dataclasses import replace
 import pytest
 
 from pytest_mooncake.analysis.fingerprint import plan_parts
+from pytest_mooncake.conduct import reported
 from pytest_mooncake.errors import HistoryError
 from pytest_mooncake.history.kept import StoredRound, StoredRun
 from pytest_mooncake.history.store import History, open_history
+from pytest_mooncake.journal import read
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.resolve import resolve
+from pytest_mooncake.report.html import render
 from tests.plugin.conftest import SIMULATED, Run
 
 ONE_TEST = "acceptance/test_correctness.py"
@@ -29,6 +32,9 @@ def test_a_run_goes_into_the_history_and_its_replay_does_not(suite: Run, pyteste
     with open_history(URL, base=pytester.path, must_exist=True) as history:
         (run,) = history.runs()
 
+    page, _ = reported(read(pytester.path / "run"))
+    assert render(page) == (pytester.path / "run" / "report.html").read_text(encoding="utf-8"), "from the record alone"
+    assert held["release"] is not None
     assert (first.ret, replay.ret) == (1, 1)  # a quick run is never accepted; the history changes nothing of that
     first.stdout.fnmatch_lines(["history: sqlite:///*kept.sqlite, the first run of its kind"])
     assert (run.label, run.verdict) == ("v1", held["verdict"])

@@ -24,9 +24,6 @@ from pytest_mooncake.records import StackView
 from pytest_mooncake.stack.namespace import inside
 from tests.stack_full.sabotage import SMALL, Saboteur, plan_of
 
-DATA_PORTS = range(12300, 14301)
-"""Where Mooncake's TCP transport listens."""
-
 
 @contextlib.contextmanager
 def old_deployment(tmp_path: Path) -> Iterator[StackView]:
@@ -123,17 +120,15 @@ def _json() -> dict[str, str]:
     return {"Content-Type": "application/json"}
 
 
-def throttle(node_pid: int, rate: str) -> int:
-    """Let no more than `rate` (as `tc` writes it) pass to and from a storage node's data port; returns the port."""
-    listening = {
-        c.laddr.port for c in psutil.Process(node_pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN
-    }
-    (port,) = sorted(listening & set(DATA_PORTS))
+def throttle(node_pid: int, rate: str) -> None:
+    """Let no more than `rate` (as `tc` writes it) pass to and from a storage node: all ports that it listens on."""
+    connections = psutil.Process(node_pid).net_connections("tcp")
+    ports = {one.laddr.port for one in connections if one.status == psutil.CONN_LISTEN}
+    assert ports
+    ends = [f"ip {end} {port} 0xffff" for port in sorted(ports) for end in ("sport", "dport")]
     for command in (
         "qdisc add dev lo root handle 1: htb",
         f"class add dev lo parent 1: classid 1:1 htb rate {rate} burst 64k",
-        f"filter add dev lo parent 1: protocol ip u32 match ip sport {port} 0xffff flowid 1:1",
-        f"filter add dev lo parent 1: protocol ip u32 match ip dport {port} 0xffff flowid 1:1",
+        *(f"filter add dev lo parent 1: protocol ip u32 match {end} flowid 1:1" for end in ends),
     ):
         subprocess.run(["tc", *command.split()], check=True)
-    return port

@@ -143,10 +143,14 @@ def test_hits_of_lmcaches_cpu_memory_are_not_taken_for_the_stores(tmp_path: Path
 
 
 def test_a_run_that_may_clear_empties_what_is_nearer_than_the_store_and_reads_the_store(tmp_path: Path) -> None:
-    """The two faults above at once, with leave to clear: the counters then say that Mooncake served every hit."""
+    """The two faults above at once, with leave to clear: the counters then say that Mooncake served every hit.
+
+    The correctness gate clears nothing: what it finds of the prefix cache, which knows no tenants, is no part of this.
+    """
     nearer = "connector:\n  local_cpu: true\nengine:\n  prefix_caching: true\n"
     outcome = run(tmp_path, plan_of(tmp_path, nearer, allow_clear="1"))
-    assert broken(outcome) == {}, "\n".join(outcome.judgement.reasons)
+    wrong = [e for e in outcome.judgement.evidence if e.status is Status.BROKEN and e.round is not None]
+    assert wrong == [], "\n".join(outcome.judgement.reasons)
     warm = [row for row in outcome.judgement.details["attribution"] if row["kind"] == "warm"]
     assert warm
     for row in warm:

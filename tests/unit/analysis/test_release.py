@@ -8,7 +8,7 @@ import math
 import pytest
 
 from pytest_mooncake.analysis.regression import PastRun, compare_release
-from pytest_mooncake.analysis.release import ReleaseFinding, finding_of
+from pytest_mooncake.analysis.release import ReleaseFinding, finding_of, gated
 from pytest_mooncake.analysis.versus import Standing, Versus, VersusMetric
 from pytest_mooncake.records import Verdict
 from tests.unit.analysis.test_regression import TTFT, history, run
@@ -76,3 +76,28 @@ def test_a_metric_left_out_takes_the_pass_away() -> None:
 def test_it_goes_into_json() -> None:
     told = json.loads(json.dumps(found(1.3, turns("slower")).to_json()))
     assert (told["verdict"], told["confirmed"], told["comparison"]["compared"]) == ("FAIL", [TTFT], 5)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "slower", "versus", "expected"),
+    [
+        (Verdict.PASS, 1.0, None, Verdict.PASS),
+        (Verdict.PASS, 1.3, None, Verdict.INCONCLUSIVE),
+        (Verdict.PASS, 1.3, "slower", Verdict.FAIL),
+        (Verdict.PASS, 1.0, "slower", Verdict.INCONCLUSIVE),
+        (Verdict.PASS, 1.0, "undecided", Verdict.INCONCLUSIVE),
+        (Verdict.PASS, 1.0, "not slower", Verdict.PASS),
+        (Verdict.INCONCLUSIVE, 1.3, "slower", Verdict.FAIL),
+        (Verdict.FAIL, 1.0, "not slower", Verdict.FAIL),
+        (Verdict.INVALID, 1.3, "slower", Verdict.INVALID),
+    ],
+)
+def test_a_pipeline_acts_on_the_worst_of_the_run_its_release_and_the_turns(
+    verdict: Verdict, slower: float, versus: Standing | None, expected: Verdict
+) -> None:
+    told = turns(versus) if versus else None
+    assert gated(verdict, found(slower, told), told) is expected
+
+
+def test_a_release_that_could_not_be_compared_changes_nothing() -> None:
+    assert gated(Verdict.PASS, finding_of(compare_release(run("new"), []), None), None) is Verdict.PASS

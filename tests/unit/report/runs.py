@@ -26,7 +26,8 @@ from pytest_mooncake.records import (
     Trial,
     Verdict,
 )
-from pytest_mooncake.report.document import Report, build
+from pytest_mooncake.report.build import build
+from pytest_mooncake.report.document import Report
 
 MS = 1_000_000
 TARGETS = TargetsPlan(

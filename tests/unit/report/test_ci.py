@@ -7,11 +7,22 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_mooncake.analysis.regression import PastRun, compare_release
+from pytest_mooncake.analysis.release import finding_of
+from pytest_mooncake.analysis.versus import Versus, VersusMetric
 from pytest_mooncake.records import Verdict
 from pytest_mooncake.report import ci
 from pytest_mooncake.report.labels import LANGUAGES, Lang
 from tests.unit.report import runs
 from tests.unit.report.originals import original_report
+
+LEVEL = {
+    "warm.ttft_mean_ms": 400.0,
+    "warm.tpot_mean_ms": 15.0,
+    "warm.request_throughput": 7.0,
+    "cold.ttft_mean_ms": 1200.0,
+    "warm.hit_share": 1.0,
+}
 
 
 def test_a_claims_properties_hold_metric_ratio_interval_and_verdict() -> None:
@@ -133,3 +144,18 @@ def test_the_comment_says_how_figures_are_counted_and_how_wrong_the_client_was()
     assert "TTFT = last byte of the request" in text
     assert "own error: TTFT +0.050 ms" in text
     assert "own error" not in ci.comment(original_report())
+
+
+def test_verdict_json_holds_the_release_and_its_exit_code_is_the_worst_of_both() -> None:
+    one = VersusMetric(metric="warm.ttft_mean_ms", title="TTFT", ratio=1.5, ci_ratio=(1.4, 1.6), standing="slower")
+    versus = Versus(visits=3, confidence=0.9, metrics=(one,))
+    past = [PastRun(run_id=str(n), release=f"v{n}", fingerprint="f", metrics=LEVEL) for n in range(12)]
+    new = PastRun(run_id="new", release="new", fingerprint="f", metrics={**LEVEL, "warm.ttft_mean_ms": 900.0})
+    release = finding_of(compare_release(new, past), versus)
+    told = ci.verdict_json(replace(runs.report(), release=release, versus=versus))
+
+    assert (told["verdict"], told["exit_code"]) == ("PASS", 1)
+    assert (told["release"]["verdict"], told["release"]["confirmed"]) == ("FAIL", ["warm.ttft_mean_ms"])
+    assert (told["versus"]["slower"], told["versus"]["decided"]) == (["warm.ttft_mean_ms"], True)
+    plain = ci.verdict_json(runs.report())
+    assert (plain["release"], plain["versus"], plain["exit_code"]) == (None, None, 0)

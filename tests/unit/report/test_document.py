@@ -13,7 +13,8 @@ from jsonschema import Draft202012Validator
 
 from pytest_mooncake.plan.models import EconomicsPlan, Target, TraceSpec, WorkloadPlan
 from pytest_mooncake.records import ClientHealth, Rung, Status, Trial, Verdict
-from pytest_mooncake.report.document import as_text, build
+from pytest_mooncake.report.build import build
+from pytest_mooncake.report.document import as_text
 from tests.unit.report import runs
 from tests.unit.report.originals import original_report
 

@@ -10,12 +10,14 @@ from html.parser import HTMLParser
 import pytest
 
 from pytest_mooncake.records import Verdict
+from pytest_mooncake.report.build import build
 from pytest_mooncake.report.chart_data import MOST_REQUESTS
-from pytest_mooncake.report.document import Report, build
+from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.html import render
 from pytest_mooncake.report.labels import LANGUAGES, Lang
 from tests.unit.report import runs
 from tests.unit.report.originals import original_report
+from tests.unit.report.test_trend import series
 
 TWO_MB = 2_000_000
 REPORT = runs.report()
@@ -154,3 +156,23 @@ def test_label_limits_and_notes_are_shown() -> None:
     assert "Loading takes at least (s)" in text
     assert "SIMULATED" in text
     assert "tiny model on a CPU" in text
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_run_with_a_history_shows_each_metric_over_the_releases_before_it(lang: Lang) -> None:
+    past = tuple(series(shifted=True))
+    text = render(replace(REPORT, past=past), lang)
+    page = Page(text)
+    assert "trend" in page.ids
+    assert "chart-trend-warm-ttft_mean_ms" in page.ids
+    assert "trend-warm-ttft_mean_ms" in chart_data(text)
+    assert "chart-trend-warm-tpot_mean_ms" not in page.ids, "no run measured it: that is said, not drawn"
+    assert text.count('class="note"') >= 4
+    assert ("18 comparable runs" if lang == "en" else "可比的 18 次运行") in text
+    assert text == render(replace(REPORT, past=past), lang)
+    assert len(text.encode()) < TWO_MB
+
+
+def test_one_run_shows_no_trend() -> None:
+    for past in ((), tuple(series(shifted=False)[:1])):
+        assert "trend" not in Page(render(replace(REPORT, past=past))).ids

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_mooncake.plan.models import EconomicsPlan, SimulatedCost, StackPlan
 from pytest_mooncake.records import Kind, Phase, Verdict
-from pytest_mooncake.report.document import build
+from pytest_mooncake.report.build import build
 from pytest_mooncake.report.labels import LANGUAGES, Lang, catalogue, definitions
 from pytest_mooncake.report.markdown import anchor, render
 from pytest_mooncake.report.terminal import summary_lines

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pytest_mooncake.report.charts import library
-from pytest_mooncake.report.trend import TrendRun, gaps, interval, metric_trend, render_trend
+from pytest_mooncake.report.trend import gaps, interval, metric_trend, render_trend
+from pytest_mooncake.report.trend_run import TrendRun
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 METRIC = "warm.ttft_mean_ms"
