@@ -54,6 +54,7 @@ class Options:
     label: str | None = None
     history: str | None = None
     baseline: str | None = None
+    releases_per_year: str | None = None
     replay: str | None = None
     steady: bool = False
     cold_tax: bool = False
@@ -204,6 +205,11 @@ DECLARED: tuple[Declared, ...] = (
         "baseline",
         "LABEL",
         "label of the past release to compare with (without --mooncake-history: in mooncake-history.sqlite here)",
+    ),
+    Declared(
+        "releases_per_year",
+        "N",
+        "releases that go through this gate in a year, for the false alarms to expect (default 52)",
     ),
     Declared("replay", "DIR", "judge and report a recorded run again; sends nothing"),
     Declared(

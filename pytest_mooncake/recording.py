@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.analysis.fingerprint import fingerprint_of, parts_of, release_of
+from pytest_mooncake.analysis.regression import RELEASES_PER_YEAR
 from pytest_mooncake.analysis.summary import Summary, summarise
 from pytest_mooncake.analysis.verdicts import WARM_HIT_SHARE
-from pytest_mooncake.errors import MooncakeError
+from pytest_mooncake.errors import MooncakeError, UsageError
 from pytest_mooncake.journal import Recorded
 from pytest_mooncake.judging import rounds_of_valid_trials
 from pytest_mooncake.options import Options
@@ -24,8 +25,9 @@ from pytest_mooncake.records import Claim, Judgement, Kind, Round, StackView
 if TYPE_CHECKING:
     from pytest_mooncake.history.kept import StoredClaim, StoredRound, StoredRun
 
-__all__ = ["Stored", "history_url", "refuse_unreachable", "store_run", "stored_run"]
+__all__ = ["Stored", "history_url", "refuse_unreachable", "releases_per_year", "store_run", "stored_run"]
 
+MOST_RELEASES = 1e6
 SPREADS = ("ttft_ms", "ttft_user_ms", "tpot_ms", "itl_ms", "e2e_ms")
 RATES = ("request_throughput", "output_token_throughput", "makespan_s", "requests", "failed")
 
@@ -49,16 +51,37 @@ def history_url(options: Options) -> str | None:
     return DEFAULT_URL
 
 
+def releases_per_year(options: Options) -> float:
+    """How often a release goes through the gate.
+
+    Raises:
+        UsageError: not a positive number, or there is no history that it could be held against.
+    """
+    given = options.releases_per_year
+    if given is None:
+        return RELEASES_PER_YEAR
+    if history_url(options) is None:
+        raise UsageError("--mooncake-releases-per-year needs a history: give --mooncake-history or --mooncake-baseline")
+    try:
+        rate = float(given)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < MOST_RELEASES:
+        raise UsageError(f"--mooncake-releases-per-year {given}: expected a positive number such as 52")
+    return rate
+
+
 def refuse_unreachable(options: Options, invocation_dir: Path) -> None:
-    """Open the history once, before anything is measured.
+    """Open the history once, before anything is measured, and look at what else was said of it.
 
     A baseline that no run is called after is refused where there are runs; in a history without any, a first run may
     name the baseline that later ones will have.
 
     Raises:
-        UsageError: no run and no label is called as the baseline is.
+        UsageError: no run and no label is called as the baseline is, or the release rate is no number.
         MooncakeError: it cannot be reached or written to, or is of a newer version.
     """
+    releases_per_year(options)
     if (url := history_url(options)) is not None:
         from pytest_mooncake.history.store import open_history
 

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.analysis.regression import WATCHED, PastRun, compare_release
+from pytest_mooncake.analysis.regression import RELEASES_PER_YEAR, WATCHED, PastRun, compare_release
 from pytest_mooncake.analysis.release import ReleaseFinding, finding_of
 from pytest_mooncake.analysis.versus import Versus
 from pytest_mooncake.conduct import Outcome
 from pytest_mooncake.journal import HISTORY, append_event
 from pytest_mooncake.options import Options
-from pytest_mooncake.recording import history_url, stored_run
+from pytest_mooncake.recording import history_url, releases_per_year, stored_run
 from pytest_mooncake.records import Verdict
 
 if TYPE_CHECKING:
@@ -54,7 +54,13 @@ def with_release(options: Options, invocation_dir: Path, outcome: Outcome, *, ke
 
     run = stored_run(outcome.recorded, outcome.view, outcome.judgement)
     found = compare_with_history(
-        url, invocation_dir, run, baseline=options.baseline, versus=outcome.report.versus, keep=keep
+        url,
+        invocation_dir,
+        run,
+        baseline=options.baseline,
+        versus=outcome.report.versus,
+        keep=keep,
+        per_year=releases_per_year(options),
     )
     past = _trend(url, invocation_dir, run)
     if keep:
@@ -90,7 +96,14 @@ def _trend(url: str, base: Path, run: StoredRun) -> tuple[TrendRun, ...]:
 
 
 def compare_with_history(
-    url: str, base: Path, run: StoredRun, *, baseline: str | None, versus: Versus | None, keep: bool
+    url: str,
+    base: Path,
+    run: StoredRun,
+    *,
+    baseline: str | None,
+    versus: Versus | None,
+    keep: bool,
+    per_year: float = RELEASES_PER_YEAR,
 ) -> ReleaseFinding:
     """Compare a run with the history and store what was found.
 
@@ -101,6 +114,7 @@ def compare_with_history(
         baseline: label or run that is the anchor instead of the accepted one.
         versus: the new and the old endpoint in turns, if they were measured.
         keep: whether findings are stored; a replay stores none.
+        per_year: releases a year, for the false alarms to expect.
 
     Raises:
         UsageError: nothing in the history is called as the baseline is.
@@ -116,6 +130,7 @@ def compare_with_history(
             _as_past(run),
             [_as_past(one) for one in past],
             anchor=[_as_past(one) for one in anchor],
+            releases_per_year=per_year,
         )
         found = finding_of(comparison, versus)
         if keep:

@@ -44,8 +44,9 @@ class ChangePoint:
     index: int
     release: str
     ratio: float
-    t: float
-    bound: float
+    t: float | None
+    bound: float | None
+    """The statistic and what it had to exceed; `None` where the shift was found without a test."""
     runs_before: int
     runs_after: int
 

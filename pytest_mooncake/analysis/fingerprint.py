@@ -39,6 +39,7 @@ def parts_of(plan: Plan, view: StackView, environment: Mapping[str, Any]) -> dic
         **dict(_flat("model", _model(plan, view))),
         **plan_parts(plan, environment),
         **dict(_flat("topology", _topology(plan, view))),
+        "client.quick": plan.quick or None,  # one pair of rounds is no release, and no baseline of one
     }
 
 

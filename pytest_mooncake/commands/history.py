@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pytest_mooncake.analysis.ruptures_points import Method
 from pytest_mooncake.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,10 +107,13 @@ def trend(
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts, shifts and gaps instead.")
     ] = None,
+    changes: Annotated[
+        Method, typer.Option("--changes", help="Who dates shifts: the package itself, or ruptures (an extra).")
+    ] = Method.TESTED,
 ) -> None:
-    """Metrics from run to run, of the newest run's fingerprint unless another is given."""
+    """Metrics from run to run, of the newest run's fingerprint unless another is given; shifts with their release."""
     from pytest_mooncake.analysis.regression import WATCHED
-    from pytest_mooncake.commands.history_tables import counted, trend_table
+    from pytest_mooncake.commands.history_tables import counted, shift_lines, trend_table
 
     with _opened(at) as opened:
         newest = opened.runs(_whole_fingerprint(opened, fingerprint), label, 1)
@@ -122,11 +126,13 @@ def trend(
     if html is not None:
         from pytest_mooncake.commands.history_page import trend_page
 
-        _write_whole(html, trend_page(runs, names, findings).encode())
+        _write_whole(html, trend_page(runs, names, findings, method=changes).encode())
         typer.echo(f"wrote {html}: {counted(len(runs))}", err=True)
         return
     typer.echo(f"fingerprint {runs[-1].fingerprint}, {counted(len(runs))}, oldest first")
     typer.echo(trend_table(runs, names, findings))
+    for line in shift_lines(runs, names, changes):
+        typer.echo(line)
 
 
 def _check_metrics(names: Sequence[str], runs: Sequence[StoredRun]) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pytest_mooncake.analysis.regression import WATCHED
+from pytest_mooncake.analysis.ruptures_points import Method
 from pytest_mooncake.history.kept import Finding, StoredRun
 
 if TYPE_CHECKING:
@@ -16,9 +17,14 @@ TITLES: Mapping[str, str] = {one.name: one.title for one in WATCHED}
 
 
 def trend_page(
-    runs: Sequence[StoredRun], names: Sequence[str], findings: Sequence[Finding], now: datetime | None = None
+    runs: Sequence[StoredRun],
+    names: Sequence[str],
+    findings: Sequence[Finding],
+    now: datetime | None = None,
+    *,
+    method: Method = Method.TESTED,
 ) -> str:
-    """The page of runs of one fingerprint, oldest first; `now` has a time zone."""
+    """The page of runs of one fingerprint, oldest first; `now` has a time zone, `method` dates shifts."""
     from pytest_mooncake.report.trend import render_trend
 
     found: dict[str, list[str]] = {}
@@ -26,7 +32,7 @@ def trend_page(
         found.setdefault(finding.run_id or "", []).append(finding.words)
     made = [_trend_run(run, names, tuple(found.get(run.id, ()))) for run in runs]
     titles = {name: TITLES.get(name, name) for name in names}
-    return render_trend(made, titles, runs[-1].fingerprint, now or datetime.now(UTC))
+    return render_trend(made, titles, runs[-1].fingerprint, now or datetime.now(UTC), method=method)
 
 
 def _trend_run(run: StoredRun, names: Sequence[str], found: tuple[str, ...]) -> TrendRun:

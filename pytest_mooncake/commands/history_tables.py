@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from pytest_mooncake.analysis.ruptures_points import Method, points_by
 from pytest_mooncake.history.comparing import Change
 from pytest_mooncake.history.kept import Anchor, Finding, StoredClaim, StoredRound, StoredRun
+from pytest_mooncake.records import Verdict
 
-__all__ = ["change_table", "counted", "run_lines", "run_table", "sides_line", "trend_table"]
+__all__ = ["change_table", "counted", "run_lines", "run_table", "shift_lines", "sides_line", "trend_table"]
 
 MISSING = "-"
 SHORT = 12
@@ -121,6 +124,19 @@ def trend_table(runs: Sequence[StoredRun], names: Sequence[str], findings: Seque
         for run in runs
     ]
     return _table(("began", "release", "verdict", *names, ""), rows)
+
+
+def shift_lines(runs: Sequence[StoredRun], names: Sequence[str], method: Method) -> Iterator[str]:
+    """When each metric shifted and with which release, a line a shift; INVALID runs take no part.
+
+    Raises:
+        MissingPartError: ruptures was asked for and is not installed.
+    """
+    valid = [run for run in runs if run.verdict != Verdict.INVALID]
+    for name in names:
+        dated = [run for run in valid if 0 < run.metrics.get(name, 0.0) < math.inf]
+        for point in points_by(method, [run.metrics[name] for run in dated], [run.release_name for run in dated]):
+            yield f"shift of {name}: {point.words}"
 
 
 def _ends(low: float | None, high: float | None) -> str:

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from pytest_mooncake.analysis.ruptures_points import Method, points_by
 from pytest_mooncake.records import Verdict
 from pytest_mooncake.report import charts
 from pytest_mooncake.report.html import environment, in_script
@@ -97,13 +98,15 @@ def gaps(runs: Sequence[TrendRun], now: datetime) -> tuple[Gap, ...]:
     )
 
 
-def metric_trend(runs: Sequence[TrendRun], name: str, title: str) -> MetricTrend:
-    """One metric of all runs, oldest first."""
-    from pytest_mooncake.analysis.change_points import change_points
+def metric_trend(runs: Sequence[TrendRun], name: str, title: str, *, method: Method = Method.TESTED) -> MetricTrend:
+    """One metric of all runs, oldest first; `method` dates its shifts.
 
+    Raises:
+        MissingPartError: ruptures was asked for and is not installed.
+    """
     measured = tuple(run for run in runs if name in run.metrics)
     dated = [run for run in measured if run.verdict != Verdict.INVALID and 0 < run.metrics[name] < math.inf]
-    points = change_points([run.metrics[name] for run in dated], [run.release for run in dated])
+    points = points_by(method, [run.metrics[name] for run in dated], [run.release for run in dated])
     return MetricTrend(
         name=name,
         title=title,
@@ -113,7 +116,14 @@ def metric_trend(runs: Sequence[TrendRun], name: str, title: str) -> MetricTrend
     )
 
 
-def render_trend(runs: Sequence[TrendRun], metrics: Mapping[str, str], fingerprint: str, now: datetime) -> str:
+def render_trend(
+    runs: Sequence[TrendRun],
+    metrics: Mapping[str, str],
+    fingerprint: str,
+    now: datetime,
+    *,
+    method: Method = Method.TESTED,
+) -> str:
     """The page.
 
     Args:
@@ -121,12 +131,13 @@ def render_trend(runs: Sequence[TrendRun], metrics: Mapping[str, str], fingerpri
         metrics: title of each metric, by name.
         fingerprint: what the runs have in common.
         now: with time zone; a history whose last run is long ago has a gap.
+        method: who dates shifts.
 
     Returns:
         Self-contained HTML; the same arguments give the same bytes.
     """
     shown = tuple(runs[-MOST_RUNS:])
-    trends = [metric_trend(shown, name, title) for name, title in metrics.items()]
+    trends = [metric_trend(shown, name, title, method=method) for name, title in metrics.items()]
     pauses = gaps(shown, now)
     drawn = {f"trend-{n}": _drawn(trend, pauses) for n, trend in enumerate(trends) if trend.runs}
     words = catalogue("en")

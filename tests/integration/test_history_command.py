@@ -200,3 +200,16 @@ def test_a_page_that_cannot_be_written_is_said_in_a_line(call: Call) -> None:
     code, _, err = call("trend", "--html", "none/trend.html")
     assert (code, err.count("\n")) == (4, 1)
     assert "none/trend.html: cannot be written" in err
+
+
+@pytest.mark.parametrize("method", ["tested", "ruptures"])
+def test_a_trend_dates_a_shift_and_names_its_release_whoever_finds_it(call: Call, tmp_path: Path, method: str) -> None:
+    with open_history(base=tmp_path) as history:
+        history.add(*(
+            made_run(f"s-{n:02}", {"warm.ttft_mean_ms": (100.0 if n < 14 else 130.0) + n % 3}, label=f"s{n}",
+                     started_at=f"2026-03-{n + 1:02}T00:00:00+00:00", fingerprint="5" * 24)
+            for n in range(20)
+        ))  # fmt: skip
+    out = call("trend", "--fingerprint", "555", "--metric", "warm.ttft_mean_ms", "--changes", method)[1]
+    assert "shift of warm.ttft_mean_ms: +29." in out
+    assert "since s14 (14 runs before, 6 from it on)" in out

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from pytest_mooncake.analysis.release import ReleaseFinding
 from pytest_mooncake.analysis.versus import Versus, VersusMetric
 from pytest_mooncake.history.kept import Finding, StoredRun
@@ -94,3 +96,13 @@ def test_the_first_run_may_name_the_baseline_that_later_ones_will_have(tmp_path:
     found, _ = compared(tmp_path, [], stored(1), baseline="v1")
     assert found.verdict is None
     assert found.words.startswith("nothing to compare with")
+
+
+def test_the_false_alarms_to_expect_follow_the_release_rate(tmp_path: Path) -> None:
+    past = [stored(n) for n in range(1, 13)]
+    compared(tmp_path, past, stored(20))
+    weekly, daily = (
+        compare_with_history(URL, tmp_path, stored(20), baseline=None, versus=None, keep=False, per_year=rate)
+        for rate in (52.0, 260.0)
+    )
+    assert daily.comparison.false_alarms_a_year == pytest.approx(5 * weekly.comparison.false_alarms_a_year)

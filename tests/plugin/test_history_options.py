@@ -89,7 +89,10 @@ def test_a_dry_run_forecasts_from_the_histories_runs_of_its_kind(suite: Run, pyt
             for one in run.rounds
         ]
         ratios = {"ratio.ttft_mean": 0.2, "ratio.request_throughput": 4.0, "ratio.tpot_mean": 1.0}
-        history.add(replace(run, id="of-two-trials", rounds=(*run.rounds, *more), metrics=ratios))
+        parts = {name: value for name, value in run.parts.items() if name != "client.quick"}
+        run = replace(run, parts=parts)
+        history.remove([run.id])
+        history.add(run, replace(run, id="of-two-trials", rounds=(*run.rounds, *more), metrics=ratios))
     result = suite(*SIMULATED, "--mooncake-dry-run", f"--mooncake-history={URL}", where=ONE_TEST)
     result.stdout.fnmatch_lines(["*if it goes as in 2 runs of the history (3 trials): a verdict after *"])
 
@@ -137,3 +140,17 @@ def test_a_dry_run_touches_no_history(suite: Run, pytester: pytest.Pytester) -> 
     result = suite(*SIMULATED, "--mooncake-dry-run", f"--mooncake-history={URL}", where=ONE_TEST)
     assert result.ret == 0
     assert not (pytester.path / "kept.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--mooncake-releases-per-year=12",), "*--mooncake-releases-per-year needs a history: *"),
+        (("--mooncake-releases-per-year=0", f"--mooncake-history={URL}"), "*expected a positive number such as 52"),
+        (("--mooncake-releases-per-year=often", f"--mooncake-history={URL}"), "*expected a positive number such as 52"),
+    ],
+)
+def test_a_release_rate_that_makes_no_sense_is_refused(suite: Run, options: tuple[str, ...], line: str) -> None:
+    result = suite(*SIMULATED, *options, where=ONE_TEST)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([line])

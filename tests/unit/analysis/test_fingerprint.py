@@ -150,3 +150,7 @@ def test_parts_differ_from_themselves_in_nothing_whatever_their_order_and_wherev
     turned = json.loads(json.dumps(dict(reversed(parts.items()))))
     assert differences(parts, turned) == ()
     assert fingerprint_of(parts) == fingerprint_of(turned)
+
+
+def test_a_quick_run_is_compared_with_none_that_was_judged() -> None:
+    assert fingerprint(plan(quick=True)) != fingerprint(plan())
