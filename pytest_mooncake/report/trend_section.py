@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from pytest_mooncake.analysis.regression import WATCHED
 from pytest_mooncake.report import charts
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue
-from pytest_mooncake.report.trend import MetricTrend, gaps, metric_trend
+from pytest_mooncake.report.numbers import quantity
+from pytest_mooncake.report.trend import Gap, MetricTrend, gaps, metric_trend
 from pytest_mooncake.report.trend_chart import chart
 
 __all__ = ["LEAST_RUNS", "TrendSection", "section"]
@@ -36,18 +38,42 @@ def section(report: Report, words: Catalogue) -> TrendSection | None:
     runs = report.past
     if len(runs) < LEAST_RUNS:
         return None
-    trends = [metric_trend(runs, one.name, one.title) for one in WATCHED]
+    trends = [metric_trend(runs, one.name, words(f"trend.{one.name.replace('.', '_')}")) for one in WATCHED]
     measured = [trend for trend in trends if trend.runs]
     pauses = gaps(runs, runs[-1].started_at)
     missing = [trend for trend in trends if trend.missing]
     return TrendSection(
         runs=len(runs),
         notes=(
-            *(words("trend.gap", words=gap.words) for gap in pauses),
+            *(_told_gap(gap, words) for gap in pauses),
             *(words("trend.missing", metric=one.title, n=len(one.missing), of=len(runs)) for one in missing),
         ),
         drawn={_name(trend): charts.item(chart(trend, pauses)) for trend in measured},
-        described={_name(trend): trend.words for trend in measured},
+        described={_name(trend): _told(trend, words) for trend in measured},
+    )
+
+
+def _told_gap(gap: Gap, words: Catalogue) -> str:
+    days, usual = (f"{span / timedelta(days=1):.1f}" for span in (gap.end - gap.start, gap.usual))
+    return words("trend.gap", start=f"{gap.start:%Y-%m-%d}", end=f"{gap.end:%Y-%m-%d}", days=days, usual=usual)
+
+
+def _told(trend: MetricTrend, words: Catalogue) -> str:
+    """What the chart shows, for readers who do not see it."""
+    values = [run.metrics[trend.name] for run in trend.runs]
+    shifts = [
+        words(
+            "trend.shift",
+            change=f"{(point.ratio - 1) * 100:+.1f} %",
+            release=point.release,
+            before=point.runs_before,
+            after=point.runs_after,
+        )
+        for _, point in trend.shifts
+    ]
+    low, high, last = map(quantity, (min(values), max(values), values[-1]))
+    return words("trend.caption", metric=trend.title, n=len(values), low=low, high=high, last=last) + "; ".join(
+        shifts or [words("trend.no_shift")]
     )
 
 

@@ -115,6 +115,10 @@ def test_on_a_sheet_of_paper_nothing_is_cut_off(browser: Any, tmp_path: Path, sc
 
     assert widest <= A4_PIXELS
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    figure = page.locator("figure").first
+    assert figure.evaluate("one => getComputedStyle(one).backgroundColor") == "rgb(255, 255, 255)"
+    turned = figure.locator(".chart").evaluate("one => getComputedStyle(one).filter")
+    assert ("invert(1)" in turned) is (scheme == "dark"), "what was drawn for a dark page is turned for paper"
     page.context.close()
 
 

@@ -168,6 +168,7 @@ def test_a_run_with_a_history_shows_each_metric_over_the_releases_before_it(lang
     assert "trend-warm-ttft_mean_ms" in chart_data(text)
     assert "chart-trend-warm-tpot_mean_ms" not in page.ids, "no run measured it: that is said, not drawn"
     assert text.count('class="note"') >= 4
+    assert ("since v14 (14 runs before" if lang == "en" else "自 v14 起") in text
     assert ("18 comparable runs" if lang == "en" else "可比的 18 次运行") in text
     assert text == render(replace(REPORT, past=past), lang)
     assert len(text.encode()) < TWO_MB
