@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from pytest_mooncake.plan.models import EconomicsPlan, SimulatedCost, StackPlan
-from pytest_mooncake.records import Kind, Phase, Verdict
+from pytest_mooncake.records import Kind, Phase, Round, Verdict
 from pytest_mooncake.report.build import build
+from pytest_mooncake.report.html import render as render_page
 from pytest_mooncake.report.labels import LANGUAGES, Lang, catalogue, definitions
 from pytest_mooncake.report.markdown import anchor, render
 from pytest_mooncake.report.terminal import summary_lines
@@ -318,6 +319,51 @@ def test_the_gain_against_an_engine_without_a_connector_stands_beside_the_other_
     assert report.economics.headline.gain_ratio == pytest.approx(1.0, abs=0.01)
     assert report.to_json()["cold_tax"]["rounds"] == 3
     assert any("connector" in line or "连接器" in line for line in summary_lines(report, lang=lang))
+
+
+def slowed(measured: Round, factor: float) -> Round:
+    """The same round on a machine that is slower by `factor`."""
+
+    def later(at_ns: int | None) -> int | None:
+        return None if at_ns is None else measured.started_ns + round((at_ns - measured.started_ns) * factor)
+
+    names = ("intended_ns", "sent_ns", "first_byte_ns", "first_token_ns", "last_token_ns", "done_ns")
+    requests = tuple(
+        replace(
+            one,
+            chunk_ns=tuple(later(at) or 0 for at in one.chunk_ns),
+            **{name: later(getattr(one, name)) for name in names},
+        )
+        for one in measured.requests
+    )
+    return replace(measured, requests=requests, ended_ns=later(measured.ended_ns) or 0)
+
+
+@pytest.mark.parametrize(("lang", "words"), [("en", "the machine drifted"), ("zh", "机器状态有漂移")])
+def test_an_engine_that_does_not_store_and_is_slower_still_does_not_flatter_the_case(lang: Lang, words: str) -> None:
+    cold = (replace(runs.chain_round(n), phase=Phase.COLD_TAX) for n in (1, 3, 5))
+    without = tuple(slowed(one, 3.0) for one in cold if one.kind is Kind.COLD)
+    assert len(without) == 3
+    report = build(
+        runs.plan(),
+        runs.view(),
+        runs.rounds(),
+        runs.judgement(),
+        runs.ENVIRONMENT,
+        economics=EconomicsPlan(),
+        without_cache=without,
+    )
+    claim = report.claim("request_throughput")
+    assert report.economics is not None
+    assert report.cold_tax is not None
+    assert report.cold_tax.throughput_gain is not None
+    assert claim is not None
+    assert claim.estimate_ratio is not None
+    assert report.cold_tax.throughput_gain.ratio > claim.estimate_ratio
+    assert report.economics.basis != "without_cache"
+    assert report.economics.headline.gain_ratio == pytest.approx(claim.estimate_ratio)
+    for text in (render(report, lang), render_page(report, lang)):
+        assert words in text
 
 
 def test_without_those_rounds_the_report_says_that_they_were_not_measured() -> None:
