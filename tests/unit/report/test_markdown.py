@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pytest_mooncake.plan.models import EconomicsPlan, SimulatedCost, StackPlan
-from pytest_mooncake.records import Kind, Phase, Round, Verdict
+from pytest_mooncake.records import Kind, Phase, RequestRecord, Round, Verdict
 from pytest_mooncake.report.build import build
 from pytest_mooncake.report.html import render as render_page
 from pytest_mooncake.report.labels import LANGUAGES, Lang, catalogue, definitions
@@ -328,14 +329,12 @@ def slowed(measured: Round, factor: float) -> Round:
         return None if at_ns is None else measured.started_ns + round((at_ns - measured.started_ns) * factor)
 
     names = ("intended_ns", "sent_ns", "first_byte_ns", "first_token_ns", "last_token_ns", "done_ns")
-    requests = tuple(
-        replace(
-            one,
-            chunk_ns=tuple(later(at) or 0 for at in one.chunk_ns),
-            **{name: later(getattr(one, name)) for name in names},
-        )
-        for one in measured.requests
-    )
+
+    def moved(one: RequestRecord) -> dict[str, Any]:
+        chunk_ns = tuple(later(at) or 0 for at in one.chunk_ns)
+        return {"chunk_ns": chunk_ns, **{name: later(getattr(one, name)) for name in names}}
+
+    requests = tuple(replace(one, **moved(one)) for one in measured.requests)
     return replace(measured, requests=requests, ended_ns=later(measured.ended_ns) or 0)
 
 
