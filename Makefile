@@ -69,6 +69,7 @@ $(DONE)/benchmarks: setup-test
 	$(BIN)/python -m benchmarks.plugin_load
 	$(BIN)/python -m benchmarks.client --quick
 	$(BIN)/python -m benchmarks.verdicts.scale
+	$(BIN)/python -m benchmarks.workload.million_requests --check
 	$(BIN)/python -m benchmarks.regression --out build/regression
 	@mkdir -p $(@D) && touch $@
 
