@@ -96,7 +96,9 @@ def test_five_minutes_of_a_trace_hit_what_an_infinite_cache_would(stack: StackVi
     assert planned is not None
     assert planned.requests > 900
     assert planned.in_order
-    assert hits(cold) >= 0.99 * planned.cold_cached_tokens
+    # a chunk is there when its put has ended, which is after the answer: on a busy machine the next request, sent at
+    # once, may come before it (quiet: every token, 549,184 of 549,184)
+    assert 0.99 * planned.cold_cached_tokens <= hits(cold) <= planned.cold_cached_tokens
     assert hits(warm) == planned.warm_cached_tokens
     assert_proven(outcome)
 
