@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from pathlib import Path
+
+import orjson
 
 from benchmarks.client.contestants import CONTESTANTS, Job
 
@@ -19,7 +20,7 @@ def main(name: str, url: str, streams: str, requests: str, tokens: str, out: str
     with asyncio.Runner(loop_factory=contestant.new_loop) as runner:
         work = runner.run(contestant.run(job))
     rows = [[one.request_id, one.sent_ns, *one.chunk_ns] for one in work.seen]
-    Path(out).write_text(json.dumps(rows), encoding="utf-8")
+    Path(out).write_bytes(orjson.dumps(rows))
 
 
 if __name__ == "__main__":

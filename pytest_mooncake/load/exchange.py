@@ -15,19 +15,17 @@ from pytest_mooncake.load.failures import count_fault, describe, one_line
 from pytest_mooncake.load.reading import StreamReading
 from pytest_mooncake.load.spec import RoundSpec
 from pytest_mooncake.load.sse import Mark, SSEParser
-from pytest_mooncake.load.transport import Transport, drain
+from pytest_mooncake.load.transport import Transport
 from pytest_mooncake.records import RequestRecord
 
 if TYPE_CHECKING:
-    from aiohttp.client_proto import ResponseHandler
-
+    from pytest_mooncake.load.transport import StampingProtocol
     from pytest_mooncake.plan.models import Timeouts
 
 __all__ = ["Exchange", "max_body_bytes"]
 
 _BYTES_PER_STREAM = 4 * 2**20
 _BYTES_PER_TOKEN = 4 * 2**10
-_ROOM_BYTES = 2**20
 _READS_PER_STREAM = 2**16
 _READS_PER_TOKEN = 2**6
 _SLICE = 32
@@ -60,9 +58,11 @@ class Exchange:
     ready_ns: int | None
     started_ns: int
     marks: list[Mark] = field(default_factory=list)
+    held: list[bytes] = field(default_factory=list)
+    """What has arrived and was not parsed yet."""
     connected_ns: int | None = None
     sent_ns: int | None = None
-    stamped_by: ResponseHandler | None = None
+    stamped_by: StampingProtocol | None = None
     read_late: bool = False
     """Whether reads were stamped when this task got them, for want of aiohttp internals that we know."""
     http_status: int | None = None
@@ -71,10 +71,7 @@ class Exchange:
     expired: str | None = None
     reading: StreamReading = field(init=False)
     _parser: SSEParser = field(init=False)
-    _held: list[bytes] = field(default_factory=list)
     _head: bytes = b""
-    _pulled_bytes: int = 0
-    _content: aiohttp.StreamReader | None = None
     _deadline: asyncio.Timeout | None = None
 
     def __post_init__(self) -> None:
@@ -111,8 +108,7 @@ class Exchange:
 
     async def _receive(self, response: aiohttp.ClientResponse, transport: Transport) -> None:
         content = response.content
-        if self.stamped_by is not None and getattr(self.stamped_by, "_payload", None) is content:
-            self._content = content
+        if self.stamped_by is not None and self.stamped_by.take_over(content):
             await _end_of(content)
             self.error = self._excess()
             return
@@ -122,7 +118,7 @@ class Exchange:
         async for data in content.iter_any():
             total += len(data)
             self.marks.append((transport.clock(), total))
-            self._held.append(data)
+            self.held.append(data)
             self.error = self._excess()
             if self.error is not None:
                 return
@@ -136,7 +132,6 @@ class Exchange:
     def overdue(self, now_ns: int) -> str | None:
         """Say which limit the request has passed; `None` while it is within all of them."""
         limits = self.spec.timeouts
-        self._make_room()
         excess = self._excess()
         if excess is not None:
             return excess
@@ -146,15 +141,6 @@ class Exchange:
             self.advance()
             return self._silence(now_ns, limits)
         return None
-
-    def _make_room(self) -> None:
-        """Empty the reader long before flow control would stop the connection: nobody else reads from it."""
-        if self._content is not None and self._arrived_bytes - self._pulled_bytes > _ROOM_BYTES:
-            self._hold(drain(self._content))
-
-    def _hold(self, data: bytes) -> None:
-        self._pulled_bytes += len(data)
-        self._held.append(data)
 
     def _excess(self) -> str | None:
         tokens = self.prepared.output_tokens
@@ -197,13 +183,10 @@ class Exchange:
             for event in events[start : start + _SLICE]:
                 self.reading.take(event)
             await asyncio.sleep(0)
-        self._content = None
 
     def _pull(self) -> bytes:
-        if self._content is not None:
-            self._hold(drain(self._content))
-        data = b"".join(self._held)
-        self._held.clear()
+        data = b"".join(self.held)
+        self.held.clear()
         self._head = self._head or data[:_ERROR_BODY_BYTES]
         return data
 

@@ -2,14 +2,16 @@
 
 Arrival. aiohttp hands bytes to a reader, wakes a task, and only then can the task look at the clock: under load that
 is milliseconds late, and every wake-up costs CPU. `StampingProtocol` looks at the clock when the event loop delivers
-the bytes, notes it with the body's byte count, and wakes nobody until the response has ended.
+the bytes and notes it with the body's byte count; `StampingReader` puts the bytes where the request keeps them, without
+an account of each, and wakes nobody until the response has ended.
 
 Sending. `StampedBody` looks at the clock when the last byte of the request has been handed to the socket: write buffers
 are set to 0, so `drain` returns no earlier than that (over TLS: than all is encrypted and all but 64 KiB handed on).
 
-Of aiohttp's internals this leans on `BaseConnector._factory`, `ResponseHandler._payload` and `StreamWriter.protocol`.
-All are checked when a connection is used; where one is missing, reads are stamped when the task gets them
-(`Stamping` "read"), which costs accuracy under load and nothing else.
+Of aiohttp's internals this leans on `BaseConnector._factory`, `ResponseHandler._payload`, `StreamReader._protocol`, a
+`StreamReader` that may become one of another class, and `StreamWriter.protocol`. All are checked when a connection is
+used; where one is missing, reads are stamped when the task gets them (`Stamping` "read"), which costs accuracy under
+load and nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from yarl import URL
 if TYPE_CHECKING:
     from pytest_mooncake.load.sse import Mark
 
-__all__ = ["Clock", "StampedBody", "StampingProtocol", "Stamps", "Transport", "drain"]
+__all__ = ["Clock", "StampedBody", "StampingProtocol", "StampingReader", "Stamps", "Transport"]
 
 Clock = Callable[[], int]
 
@@ -44,12 +46,13 @@ _CONNECT_TIMEOUT_S = 10.0
 
 
 class Stamps(Protocol):
-    """Where one request's times are written."""
+    """Where one request's times are written, and the bytes of its response."""
 
     marks: list[Mark]
+    held: list[bytes]
     connected_ns: int | None
     sent_ns: int | None
-    stamped_by: ResponseHandler | None
+    stamped_by: StampingProtocol | None
 
     @property
     def most_bytes(self) -> int:
@@ -63,7 +66,8 @@ class StampingProtocol(ResponseHandler):
         super().__init__(loop=loop)
         self._clock = clock
         self._marks: list[Mark] = []
-        self._most_bytes = sys.maxsize
+        self.most_bytes = sys.maxsize
+        self.held: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Let `drain` wait until the socket has taken everything."""
@@ -77,26 +81,63 @@ class StampingProtocol(ResponseHandler):
         """Note reads in `stamps.marks` from now on; the body of the response before is over."""
         self._payload = None
         self._marks = stamps.marks
-        self._most_bytes = stamps.most_bytes
+        self.most_bytes = stamps.most_bytes
+        self.held = stamps.held
 
     def data_received(self, data: bytes) -> None:
         """Stamp first, then parse."""
         now = self._clock()
         super().data_received(data)
-        if data:  # emptying the reader makes aiohttp call this with nothing
+        if data:  # emptying a reader makes aiohttp call this with nothing
             payload = self._payload
             total_bytes = payload.total_bytes if payload is not None else 0
             self._marks.append((now, total_bytes))
-            if total_bytes > self._most_bytes and self.transport is not None:
+            if total_bytes > self.most_bytes and self.transport is not None:
                 self.transport.abort()  # nobody reads meanwhile: what is not stopped here is held
 
+    def take_over(self, reader: aiohttp.StreamReader) -> bool:
+        """Put what `reader` has and all that it will get into `held`; false where aiohttp's are not as we know them."""
+        if getattr(self, "_payload", None) is not reader:
+            return False
+        if not reader.is_eof():
+            try:
+                reader.__class__ = StampingReader
+            except TypeError:  # its layout is not the one that a subclass inherits
+                return False
+        self.held.append(_drained(reader))
+        return True
+
     def resume_reading(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing when reading goes on anyway: emptying the reader asks for it once per chunk.
+        """Do nothing when reading goes on anyway: emptying a reader asks for it once per chunk.
 
         Arguments differ between versions of aiohttp (none in 3.12).
         """
         if self._reading_paused:
             super().resume_reading(*args, **kwargs)
+
+
+class StampingReader(aiohttp.StreamReader):
+    """A reader that hands what it gets to its connection; only its end is waited for, nothing is read from it.
+
+    aiohttp's parser creates readers and asks nobody of which class: `take_over` makes one of these out of them.
+    """
+
+    __slots__ = ()
+
+    def feed_data(self, data: bytes, size: int = 0) -> bool:
+        """Hand `data` on and wake nobody; false: the parser holds no more of it back."""
+        protocol: StampingProtocol = self._protocol  # type: ignore[assignment]  # `take_over` is one's
+        protocol.held.append(data)
+        self.total_bytes += len(data)
+        if self.total_bytes > protocol.most_bytes:
+            protocol.pause_reading()  # or a compressed body would be unpacked to its end before anybody is asked
+        return False
+
+    def begin_http_chunk_receiving(self) -> None:
+        """Do nothing: how the bytes were framed is of no interest."""
+
+    def end_http_chunk_receiving(self) -> None:
+        """Do nothing, as above."""
 
 
 class StampedBody(Payload):
@@ -195,7 +236,7 @@ class Transport:
         return self._session.post(url, data=payload, headers={"X-Request-Id": request_id}, allow_redirects=False)
 
 
-def drain(content: aiohttp.StreamReader) -> bytes:
+def _drained(content: aiohttp.StreamReader) -> bytes:
     """Take all bytes that a reader holds, also from one that ended in an error."""
     error = content.exception()
     if error is not None:

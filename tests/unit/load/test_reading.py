@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_mooncake.load.reading import StreamReading
-from pytest_mooncake.load.sse import Event
 
 NO_TOKENS = {"prompt_tokens": 3, "completion_tokens": 0}
 
@@ -19,7 +18,7 @@ def read(*chunks: Any, chat: bool = False) -> StreamReading:
     """Chunk i arrives at i; bytes are taken as they are."""
     reading = StreamReading(chat=chat)
     for at_ns, chunk in enumerate(chunks):
-        reading.take(Event(at_ns, chunk if isinstance(chunk, bytes) else orjson.dumps(chunk)))
+        reading.take((at_ns, chunk if isinstance(chunk, bytes) else orjson.dumps(chunk)))
     return reading
 
 

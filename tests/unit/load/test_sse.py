@@ -50,7 +50,7 @@ def cut(body: bytes, places: list[int]) -> list[bytes]:
 
 
 def data(events: list[Event]) -> list[bytes]:
-    return [event.data for event in events]
+    return [data for _, data in events]
 
 
 def test_a_recorded_stream_gives_its_events() -> None:
@@ -71,7 +71,9 @@ def test_any_cutting_gives_the_same_events(places: list[int]) -> None:
     assert data(parse(cut(RECORDED, places))) == EXPECTED
 
 
-LINES = st.sampled_from([b"data: x", b"data:y", b"data", b"", b": c", b"id: 1", b"\xff", b"datax: 1", b"data:  two"])
+LINES = st.sampled_from(
+    [b"data: x", b"data: ", b"data:y", b"data", b"", b": c", b"id: 1", b"\xff", b"datax: 1", b"data:  two"]
+)
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 STREAMS = st.lists(st.tuples(LINES, ENDS), max_size=30).map(lambda pairs: b"".join(a + b for a, b in pairs))
 
@@ -106,11 +108,25 @@ def test_an_event_has_the_time_of_the_read_that_completed_it(places: list[int]) 
     reads = cut(RECORDED.replace(b"\r\n", b"\n").replace(b"\r", b"\n"), places)
     totals = list(itertools.accumulate(map(len, reads)))
     body = b"".join(reads)
-    for event in parse(reads):
-        first = event.data.split(b"\n")[-1]
+    for at_ns, value in parse(reads):
+        first = value.split(b"\n")[-1]
         completed = body.index(b"\n\n", body.index(first)) + 2
-        assert totals[event.at_ns] >= completed
-        assert event.at_ns == 0 or totals[event.at_ns - 1] < completed
+        assert totals[at_ns] >= completed
+        assert at_ns == 0 or totals[at_ns - 1] < completed
+
+
+PLAIN = st.lists(st.sampled_from([b"1", b"two words", b"", b"data: 3"]), min_size=1, max_size=20)
+
+
+@given(PLAIN, st.lists(st.integers(min_value=0, max_value=400), max_size=20))
+def test_a_stream_of_one_line_an_event_is_read_as_any_other(values: list[bytes], places: list[int]) -> None:
+    frames = [b"data: " + value + b"\n\n" for value in values]
+    ends = list(itertools.accumulate(map(len, frames)))
+    reads = cut(b"".join(frames), places)
+    totals = list(itertools.accumulate(map(len, reads)))
+    arrivals = [next(read for read, total in enumerate(totals) if total >= end) for end in ends]
+    expected = [(at, value) for at, value in zip(arrivals, values, strict=True) if value]
+    assert parse(reads, feeds=[]) == expected == parse(reads)
 
 
 @given(
@@ -126,7 +142,7 @@ def test_a_last_event_without_its_blank_line_is_given_at_the_end_only() -> None:
     parser = SSEParser([(5, 7)])
     assert parser.feed(b"data: 1") == []
     assert parser.held_bytes == 7
-    assert parser.finish() == [Event(5, b"1")]
+    assert parser.finish() == [(5, b"1")]
     assert parser.finish() == []
 
 
@@ -137,4 +153,4 @@ def test_a_byte_order_mark_is_skipped_at_the_beginning_only() -> None:
 
 
 def test_several_events_of_one_read_share_its_time() -> None:
-    assert parse([b"data: 1\n\ndata: 2\n\nda", b"ta: 3\n\n"]) == [Event(0, b"1"), Event(0, b"2"), Event(1, b"3")]
+    assert parse([b"data: 1\n\ndata: 2\n\nda", b"ta: 3\n\n"]) == [(0, b"1"), (0, b"2"), (1, b"3")]
