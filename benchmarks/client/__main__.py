@@ -2,9 +2,9 @@
 
 Every client does the same closed loop against the same server (`server.c`), which stamps just before each write and
 tells what it did once the run is over; errors are client minus truth. The whole of it, peers included, takes about a
-quarter of an hour and leaves `results/clients.md`; `--quick` takes seconds, knows no peers, and ends with code 1 when
-our error is not within bounds of the C floor's own. Figures of one table belong together; between machines only ratios
-do.
+quarter of an hour a repetition and leaves `results/clients.md`, with the goals, met and missed, at its end; `--quick`
+takes seconds, knows no peers, and ends with code 1 when our error is not within bounds of the C floor's own. Figures of
+one table belong together; between machines only ratios do.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from pathlib import Path
 from benchmarks.client.contestants import CONTESTANTS, Contestant
 from benchmarks.client.entrants import entrants
 from benchmarks.client.floor import MISSING, floor
+from benchmarks.client.goals import alone_goals, goals, table_of_goals
 from benchmarks.client.in_process import excess, fastest, repeated, table
 from benchmarks.client.own_costs import PROMPT_TOKENS, bytes_per_stream, import_s, prompt_us
-from benchmarks.client.side_by_side import FLOOD, compare_all
+from benchmarks.client.side_by_side import FLOOD, Figures, compare_all
 from benchmarks.client.side_by_side import table as table_of_processes
 from benchmarks.client.truth import Load
 
@@ -62,22 +63,25 @@ def full(least: Contestant | None, *, peers: bool, loads: tuple[Load, ...], repe
     """Every table, as Markdown."""
     yield f"Before: {machine()}\n"
     everybody = tuple(entrants(peers=peers))
+    tables: dict[int, dict[str, Figures | str]] = {}
     for load in loads:
-        yield table_of_processes(
-            load, compare_all(everybody, load, flood=FLOOD if load is loads[-1] else None, repeats=repeats)
-        )
+        flood = FLOOD if load is loads[-1] else None
+        tables[load.streams] = compare_all(everybody, load, flood=flood, repeats=repeats)
+        yield table_of_processes(load, tables[load.streams])
     contestants = CONTESTANTS if least is None else (least, *CONTESTANTS)
     runs = repeated(FAST, FAST_REPEATS, contestants)
     yield table(FAST, runs)
     yield fastest(runs[CONTESTANTS[0].name], runs[least.name] if least else None) + "\n"
-    yield from own_costs()
+    costs = prompt_us(), import_s()
+    yield from own_costs(*costs)
+    yield table_of_goals([*goals(tables), *alone_goals(runs[CONTESTANTS[0].name], *costs)])
     yield f"After: {machine()}\n"
 
 
-def own_costs() -> Iterator[str]:
-    """What ours costs beside its chunks."""
-    yield f"A {PROMPT_TOKENS:,}-token prompt, encoded and sent: {prompt_us():.0f} µs of CPU\n"
-    yield f"Start-up with imports: {import_s():.2f} s\n"
+def own_costs(prompt: float, start: float) -> Iterator[str]:
+    """What ours costs beside its chunks: µs of a long prompt, seconds of a start, bytes of a stream."""
+    yield f"A {PROMPT_TOKENS:,}-token prompt, encoded and sent: {prompt:.0f} µs of CPU\n"
+    yield f"Start-up with imports: {start:.2f} s\n"
     yield f"Held per open stream of {HELD.tokens} tokens: {bytes_per_stream(HELD) / 1024:.0f} KiB\n"
 
 

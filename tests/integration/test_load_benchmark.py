@@ -20,6 +20,7 @@ from benchmarks.client.accounted import account
 from benchmarks.client.contestants import CONTESTANTS, Contestant, Job
 from benchmarks.client.entrants import Absent, Entrant, entrants
 from benchmarks.client.floor import floor
+from benchmarks.client.goals import PROMISES, alone_goals, goals, table_of_goals
 from benchmarks.client.in_process import excess, fastest, measure, repeated, table
 from benchmarks.client.peers import Told
 from benchmarks.client.side_by_side import Figures, compare_all, errors_of, median_of, reached_per_s
@@ -89,6 +90,40 @@ def test_at_the_highest_rate_the_run_says_when_the_client_was_the_limit() -> Non
     assert fastest([slow, CALIBRATION]).endswith("best of 2: 0.20 ms, within 2 ms")
     assert fastest([slow], [CALIBRATION]).endswith("2.50 ms, above 2 ms: the client was the limit")
     assert fastest([slow], [slow]).endswith("and so is the floor's: the machine was the limit")
+
+
+TABLES: dict[int, dict[str, Figures | str]] = {
+    256: {
+        "C epoll floor": Figures(cpu_us_per_chunk=10.0, ttft_error_p99_ms=2.0),
+        "pytest-mooncake": Figures(
+            cpu_us_per_chunk=20.0, ttft_bias_ms=1.1, ttft_error_p99_ms=2.5, itl_error_p99_ms=0.7
+        ),
+        "vllm bench serve 0.32.0": Figures(cpu_us_per_chunk=30.0),
+        "AIPerf 0.13.0": "ended with code 1",
+    }
+}
+
+
+def test_goals_are_held_against_the_rows_of_one_table() -> None:
+    found = {goal.title: (goal.measured, goal.outcome) for goal in goals(TABLES)}
+    assert found == {
+        "CPU of a chunk at 64 streams, × C epoll floor": (None, "not measured"),
+        "CPU of a chunk at 256 streams, × C epoll floor": (2.0, "met"),
+        "CPU of a chunk at 256 streams, × vllm bench serve": (pytest.approx(2 / 3), "missed"),
+        "CPU of a chunk at 256 streams, × AIPerf": (None, "not measured"),
+        "CPU of a chunk at 256 streams, × GuideLLM": (None, "not measured"),
+        "TTFT bias at 256 streams, ms": (1.1, "missed"),
+        "TTFT P99 error at 256 streams, ms above C epoll floor": (0.5, "met"),
+        "ITL P99 error at 256 streams, ms": (0.7, "met"),
+    }
+
+
+def test_every_goal_has_its_line() -> None:
+    alone = list(alone_goals([CALIBRATION], 310.0, 0.25))
+    assert [goal.outcome for goal in alone] == ["met", "missed", "met"]
+    printed = table_of_goals([*goals({}), *alone])
+    assert "| CPU of a long prompt, µs" in printed
+    assert printed.count("not measured") == len(PROMISES)
 
 
 def test_the_quick_form_checks_and_its_code_says_how_it_ended(
