@@ -30,6 +30,8 @@ _READS_PER_STREAM = 2**16
 _READS_PER_TOKEN = 2**6
 _SLICE = 32
 """Events read between two turns of the event loop (about 0.1 ms): reading one response must not delay other stamps."""
+_QUIET_NS = 100_000_000
+"""A stream silent for so long is parsed to its last read: a fault in it would not show before its time limit."""
 _ERROR_BODY_BYTES = 4096
 _PATHS = {"completions": "/v1/completions", "chat": "/v1/chat/completions"}
 
@@ -108,7 +110,7 @@ class Exchange:
 
     async def _receive(self, response: aiohttp.ClientResponse, transport: Transport) -> None:
         content = response.content
-        if self.stamped_by is not None and self.stamped_by.take_over(content):
+        if self.stamped_by is not None and self.stamped_by.take_over(content, is_framed=_is_framed(response)):
             await _end_of(content)
             self.error = self._excess()
             return
@@ -132,6 +134,8 @@ class Exchange:
     def overdue(self, now_ns: int) -> str | None:
         """Say which limit the request has passed; `None` while it is within all of them."""
         limits = self.spec.timeouts
+        if self.stamped_by is not None:
+            self.stamped_by.catch_up(quiet_since_ns=now_ns - _QUIET_NS)
         excess = self._excess()
         if excess is not None:
             return excess
@@ -185,6 +189,8 @@ class Exchange:
             await asyncio.sleep(0)
 
     def _pull(self) -> bytes:
+        if self.stamped_by is not None:
+            self.stamped_by.catch_up()
         data = b"".join(self.held)
         self.held.clear()
         self._head = self._head or data[:_ERROR_BODY_BYTES]
@@ -239,6 +245,14 @@ class Exchange:
             http_status=self.http_status,
             error=self.fault(),
         )
+
+
+def _is_framed(response: aiohttp.ClientResponse) -> bool:
+    """Whether a body's framing tells its end, and a read is no more than it seems, as a compressed one may be."""
+    return (
+        response.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        and "Content-Encoding" not in response.headers
+    )
 
 
 def _passed(now_ns: int, since_ns: int, limit_s: float) -> bool:

@@ -222,6 +222,13 @@ async def test_a_stream_that_stalls_fails_with_the_limit_it_passed(
     assert f"(limit {limit})" in record.error
 
 
+async def test_broken_framing_before_a_silence_is_told_without_waiting_for_the_limit() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    record = await record_of(Reply(raw=True, steps=(head, Pause(0.05), b"no size\r\nof a chunk", Hang())))
+    assert record.error is not None
+    assert re.search("connection failed before the first token: .*chunk size", record.error), record.error
+
+
 async def test_what_came_before_a_failure_is_kept() -> None:
     record = await record_of(Stream(disconnect_after=2))
     assert len(record.chunk_ns) == 2
