@@ -236,11 +236,13 @@ def _aftermath(events: Sequence[Mapping[str, Any]]) -> Aftermath:
     answers = (answer for e in events if e["event"] == "probes" for answer in e["answers"])
     notes = (sentence for e in events if e["event"] == "store_care" for sentence in e["sentences"])
     workload = (note for e in events if e["event"] == "workload" for note in e["notes"])
+    client = (note for e in events if e["event"] == "client" for note in e["notes"])
     dead = (sentence for e in events if e["event"] == "casualties" for sentence in e["sentences"])
     return Aftermath(
         probes=tuple(map(_probe, answers)),
         store_notes=tuple(notes),
         workload_notes=tuple(dict.fromkeys(workload)),
+        client_notes=tuple(dict.fromkeys(client)),
         casualties=tuple(dead),
     )
 

@@ -294,7 +294,7 @@ def is_within_reach(plan: Plan, view: StackView) -> bool:
 
 def _notes(aftermath: Aftermath) -> tuple[str, ...]:
     workload = (f"workload: {note}" for note in aftermath.workload_notes)
-    return (*aftermath.casualties, *workload, *aftermath.store_notes)
+    return (*aftermath.casualties, *workload, *aftermath.client_notes, *aftermath.store_notes)
 
 
 def _unfinished(plan: Plan, ended: str | None) -> str | None:

@@ -271,6 +271,8 @@ class Aftermath:
     """Sentences: which keys were removed, which stay, what was evicted meanwhile."""
     workload_notes: tuple[str, ...] = ()
     """Sentences: what of the workload is other than it was asked for (a pool of documents cut, prompts clipped)."""
+    client_notes: tuple[str, ...] = ()
+    """Sentences: where the measuring client is less exact than it can be."""
     casualties: tuple[str, ...] = ()
     """Sentences: which components of a stack that was started here died during the run, with their last words."""
 

@@ -53,6 +53,8 @@ class Bodies:
         ahead_bytes: int = AHEAD_BYTES,
     ) -> None:
         self._spec = spec
+        # Asked once: what a protocol asks of an object costs more than a request's body.
+        self._outlines = spec.requests if isinstance(spec.requests, Outlines) else None
         self._places = iter(range(len(spec.requests)) if places is None else places)
         self._most_held = len(spec.requests) if first is None else first
         self._held_later = len(spec.requests) if first is None else 1
@@ -106,9 +108,9 @@ class Bodies:
         return True
 
     def _prepare(self, place: int) -> Prepared:
-        requests = self._spec.requests
-        outline = requests.outline(place) if isinstance(requests, Outlines) else None
-        return _prepare(requests[place] if outline is None else outline, self._spec, encoded=outline is None)
+        outline = None if self._outlines is None else self._outlines.outline(place)
+        planned = self._spec.requests[place] if outline is None else outline
+        return _prepare(planned, self._spec, encoded=outline is None)
 
     def complete(self, prepared: Prepared) -> Prepared:
         """The request with its body, once the answers in its prompt are there."""

@@ -14,8 +14,12 @@ from pytest_mooncake.load.calibration import Calibration, calibrate
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.records import Phase, RequestRecord
 
-__all__ = ["OwnError", "most_in_flight"]
+__all__ = ["LATE_STAMPS", "OwnError", "most_in_flight"]
 
+LATE_STAMPS = (
+    "arrivals were stamped when the client's task got them, later under load, for want of aiohttp internals that it "
+    "knows: the calibrated error holds it; use a version of aiohttp that this release was tested with"
+)
 MOST_STREAMS = 512
 """Streams that are calibrated with at most: more would cost seconds and say the same."""
 
@@ -80,6 +84,8 @@ class OwnError:
 
     def seen(self, result: RoundResult, records: Sequence[RequestRecord]) -> RoundResult:
         """Take a round's load into the next calibration, and put the error found so far beside what it measured."""
+        if result.stamping == "read":
+            self._note("client", notes=(LATE_STAMPS,))
         seconds = (result.ended_ns - result.started_ns) / 1e9
         if seconds > 0 and result.health.chunks:
             self._chunks_per_s = max(self._chunks_per_s or 0.0, result.health.chunks / seconds)

@@ -32,6 +32,7 @@ class Scheduled(Sequence[PlannedRequest]):
 
     def __init__(self, requests: Sequence[PlannedRequest], offsets_ns: Sequence[int]) -> None:
         self._requests = requests
+        self._outlines = requests if isinstance(requests, Outlines) else None
         self._offsets_ns = offsets_ns
 
     def __len__(self) -> int:
@@ -47,7 +48,7 @@ class Scheduled(Sequence[PlannedRequest]):
 
     def outline(self, index: int) -> PlannedRequest | None:
         """As of the requests themselves; None where all of it is known."""
-        outline = self._requests.outline(index) if isinstance(self._requests, Outlines) else None
+        outline = None if self._outlines is None else self._outlines.outline(index)
         return None if outline is None else replace(outline, offset_ns=self._offsets_ns[index])
 
     def answered(self, index: int, token_ids: tuple[int, ...]) -> None:

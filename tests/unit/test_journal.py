@@ -131,6 +131,14 @@ def test_what_a_workload_could_not_be_is_read_back_once(tmp_path: Path, plan: Pl
     assert read(directory).aftermath.workload_notes == ("kb-qa: 1 of 8 documents",)
 
 
+def test_what_the_client_lacked_is_read_back_once(tmp_path: Path, plan: Plan) -> None:
+    directory = recorded(tmp_path / "run", plan, measured(0))
+    assert read(directory).aftermath.client_notes == ()
+    note = b'{"event":"client","notes":["stamped late"]}\n'
+    (directory / EVENTS_FILE).write_bytes(note + (directory / EVENTS_FILE).read_bytes() + note)
+    assert read(directory).aftermath.client_notes == ("stamped late",)
+
+
 def test_a_record_without_planned_reuse_is_read_as_not_known(tmp_path: Path, plan: Plan) -> None:
     directory = recorded(tmp_path / "run", plan, measured(0))
     events = (directory / EVENTS_FILE).read_bytes()

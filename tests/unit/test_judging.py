@@ -302,6 +302,12 @@ def test_what_of_the_workload_was_not_as_asked_is_said_with_the_verdict(plan: Pl
     assert "workload: qa: 1 of 8 documents are used" in judgement.reasons
 
 
+def test_what_the_client_lacked_is_said_with_the_verdict(plan: Plan, script: Script) -> None:
+    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(client_notes=("stamped late",)))
+    assert judgement.verdict is Verdict.PASS
+    assert "stamped late" in judgement.reasons
+
+
 def test_requests_are_counted_against_what_the_round_planned(plan: Plan, script: Script) -> None:
     judge(plan, VIEW, chain(3))
     assert script.planned == plan.workload.requests

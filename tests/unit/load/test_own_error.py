@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.load.calibration import Calibration
-from pytest_mooncake.load.own_error import MOST_STREAMS, OwnError, most_in_flight
+from pytest_mooncake.load.own_error import LATE_STAMPS, MOST_STREAMS, OwnError, most_in_flight
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.records import ClientHealth, Kind, Phase, RequestRecord
 
@@ -111,6 +112,15 @@ async def test_a_calibration_that_fails_is_said_and_leaves_no_figure() -> None:
     await own.before(Phase.CHAIN, concurrency=4)
     assert own.seen(sent(), ()).health.bias_ms is None
     assert world.events[0]["error"] == "the calibration server did not start"
+
+
+async def test_late_stamps_are_told() -> None:
+    world = Scripted()
+    own = OwnError(world.note, measure=world.calibrate)
+    own.seen(sent(), ())
+    assert world.events == []
+    own.seen(replace(sent(), stamping="read"), ())
+    assert world.events == [{"event": "client", "notes": (LATE_STAMPS,)}]
 
 
 @pytest.mark.parametrize("result", [sent(chunks=0), sent(seconds=0)])
