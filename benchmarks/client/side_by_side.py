@@ -35,7 +35,7 @@ FEW_TOKENS = 2
 FLOOD = Load(streams=256, tokens=128, gap_ms=1.0, waves=4)
 """More chunks a second than anybody reads."""
 HEADERS = (
-    "client", "CPU µs/chunk", "TTFT bias ms", "TTFT P99 ms", "ITL bias ms", "ITL P99 ms",
+    "client", "CPU µs/chunk", "send delay ms", "TTFT bias ms", "TTFT P99 ms", "ITL bias ms", "ITL P99 ms",
     "most chunks/s", "first request s", "import s", "memory MB",
 )  # fmt: skip
 
@@ -45,6 +45,7 @@ class Figures:
     """A row of the table; `None` for what the client does not export. Memory and start-up of the whole tree."""
 
     cpu_us_per_chunk: float | None = None
+    send_delay_ms: float | None = None
     ttft_bias_ms: float | None = None
     ttft_error_p99_ms: float | None = None
     itl_bias_ms: float | None = None
@@ -118,6 +119,19 @@ def reached_per_s(load: Load, arrivals_ns: Sequence[int]) -> float | None:
     return (load.requests - load.streams) * load.tokens / ((measured[-1] - measured[0]) / 1e9)
 
 
+def send_delay_ms(load: Load, truth: Mapping[str, Sequence[int]]) -> float | None:
+    """From the last write of a response to the arrival of the request that takes its place, mean, as the server saw it.
+
+    The nth request after the first wave takes the place of the nth response that ended; warm-ups do not count.
+    """
+    stamps = sorted({id(one): one for one in truth.values()}.values(), key=lambda one: one[0])[-load.requests :]
+    later = [one[0] for one in stamps[load.streams :]]
+    ends = sorted(one[-1] for one in stamps)
+    if len(stamps) < load.requests or not later:
+        return None
+    return sum(arrived - ended for arrived, ended in zip(later, ends, strict=False)) / len(later) / 1e6
+
+
 def measure_process(entrant: Entrant, load: Load, *, flood: Load | None = FLOOD) -> Figures:
     """All figures of one client; three runs.
 
@@ -132,6 +146,7 @@ def measure_process(entrant: Entrant, load: Load, *, flood: Load | None = FLOOD)
     flooded = run_once(entrant, flood) if flood else None
     return Figures(
         cpu_us_per_chunk=(many.account.cpu_s - few.account.cpu_s) * 1e6 / (many.chunks - few.chunks),
+        send_delay_ms=send_delay_ms(load, many.server.truth),
         ttft_bias_ms=sum(ttft) / len(ttft),
         ttft_error_p99_ms=rank_percentile(map(abs, ttft), 0.99),
         itl_bias_ms=sum(gaps) / len(gaps) if gaps else None,
@@ -197,6 +212,7 @@ def _cells(figures: Figures | str) -> list[str]:
         return [figures, *("",) * (len(HEADERS) - 2)]
     return [
         _number(figures.cpu_us_per_chunk, 1),
+        _number(figures.send_delay_ms, 1),
         _number(figures.ttft_bias_ms, 2),
         _number(figures.ttft_error_p99_ms, 2),
         _number(figures.itl_bias_ms, 3),

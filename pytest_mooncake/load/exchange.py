@@ -16,6 +16,7 @@ from pytest_mooncake.load.reading import StreamReading
 from pytest_mooncake.load.spec import RoundSpec
 from pytest_mooncake.load.sse import Mark, SSEParser
 from pytest_mooncake.load.transport import Transport
+from pytest_mooncake.load.turnstile import Turnstile
 from pytest_mooncake.records import RequestRecord
 
 if TYPE_CHECKING:
@@ -175,8 +176,9 @@ class Exchange:
         for event in self._parser.feed(self._pull()):
             self.reading.take(event)
 
-    async def read_rest(self) -> None:
+    async def read_rest(self, turnstile: Turnstile) -> None:
         """Read what has not been read yet, in slices that leave the loop free for other requests' bytes."""
+        await turnstile.come_through(hurried=False)
         events = self._parser.feed(self._pull())
         if self.error is None:
             # What a broken connection leaves of its last event is no fault of its own.
@@ -184,9 +186,9 @@ class Exchange:
         if not (events or self.reading.began or self.error):
             self.error = f"HTTP {self.http_status}, but no event stream: {one_line(self._head) or 'an empty body'!r}"
         for start in range(0, len(events), _SLICE):
+            await turnstile.come_through(hurried=False)
             for event in events[start : start + _SLICE]:
                 self.reading.take(event)
-            await asyncio.sleep(0)
 
     def _pull(self) -> bytes:
         if self.stamped_by is not None:

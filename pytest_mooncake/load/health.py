@@ -174,8 +174,17 @@ def tainted_requests(records: Iterable[RequestRecord], lags: Sequence[LagSample]
     """
     ends = [lag.at_ns for lag in lags]
 
-    def is_touched(at_ns: int) -> bool:
-        place = bisect_left(ends, at_ns)
-        return place < len(lags) and lags[place].at_ns - lags[place].lag_ns <= at_ns
+    def is_touched(chunk_ns: Sequence[int]) -> bool:
+        if not chunk_ns:
+            return False
+        for place in range(bisect_left(ends, chunk_ns[0]), len(lags)):
+            began_ns = lags[place].at_ns - lags[place].lag_ns
+            if began_ns > chunk_ns[-1]:
+                return False
+            # A window a bisection, not a chunk: there are far fewer of them.
+            first = bisect_left(chunk_ns, began_ns)
+            if first < len(chunk_ns) and chunk_ns[first] <= ends[place]:
+                return True
+        return False
 
-    return tuple(sorted(record.index for record in records if any(map(is_touched, record.chunk_ns))))
+    return tuple(sorted(record.index for record in records if is_touched(record.chunk_ns)))

@@ -100,6 +100,7 @@ class _Run:
         self._open_loop = bodies.has_arrival_times
         self._opening = Opening(self._slots)
         self._turns = Turns(bodies, self._clock)
+        self._turnstile = transport.turnstile
         self._answers = spec.requests if isinstance(spec.requests, Answers) else None
         self._sampler = HealthSampler(clock=self._clock)
         self._records: list[RequestRecord] = []
@@ -130,6 +131,7 @@ class _Run:
             await closed_loop(*parts, slots=self._slots, clock=clock)
 
     async def _send(self, prepared: Prepared, *, intended_ns: int, ready_ns: int | None) -> Outcome:
+        await self._turnstile.come_through(hurried=True)
         place, self._taken = self._taken, self._taken + 1
         exchange = Exchange(
             spec=self._spec,
@@ -151,7 +153,7 @@ class _Run:
         """Read finished responses in order of completion, beside the requests that are still on their way."""
         while (item := await self._finished.get()) is not None:
             place, exchange = item
-            await exchange.read_rest()
+            await exchange.read_rest(self._turnstile)
             self._read_late |= exchange.read_late
             if self._answers is not None:
                 self._answers.answered(exchange.prepared.index, tuple(exchange.reading.token_ids))

@@ -32,6 +32,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.payload import Payload
 from yarl import URL
 
+from pytest_mooncake.load.turnstile import Turnstile
+
 if TYPE_CHECKING:
     from pytest_mooncake.load.sse import Mark
 
@@ -43,8 +45,11 @@ KEEPALIVE_S = 4.0
 """Idle connections are dropped before the server drops them (uvicorn, hence vLLM: 5 s). A request sent into a
 connection that is just being closed would fail, and would be counted against the product."""
 
-MOST_PUT_OFF = 16
-"""Reads of one connection that are parsed together: few enough to hold nobody up (about 0.05 ms)."""
+ENOUGH_PUT_OFF = 16
+"""Reads of one connection that are parsed together, in a turn of the loop to come: 0.05 ms or less."""
+MOST_PUT_OFF = 64
+_LARGE_READ_BYTES = 2**14
+"""With it the bound on what waits to be parsed: 1 MiB a connection."""
 
 _BODY_END = b"\r\n\r\n"
 """How a body in chunked transfer coding ends (RFC 9112, 7.1), trailers or not. A shorter read may be a part of it."""
@@ -70,9 +75,10 @@ class Stamps(Protocol):
 class StampingProtocol(ResponseHandler):
     """A connection that notes every read in `marks`: `(at_ns, body bytes so far)`."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, turnstile: Turnstile) -> None:
         super().__init__(loop=loop)
         self._clock = clock
+        self._turnstile = turnstile
         self._marks: list[Mark] = []
         self.most_bytes = sys.maxsize
         self.held: list[bytes] = []
@@ -98,25 +104,37 @@ class StampingProtocol(ResponseHandler):
         self.held = stamps.held
 
     def data_received(self, data: bytes) -> None:
-        """Stamp first, then parse, or put off what is not the end of a body."""
+        """Stamp first, then parse, or put that off where the framing will tell the end of the body."""
         now = self._clock()
-        if not self._is_patient:
+        if not (self._is_patient and data):
             self._parse(now, data)
             return
         put_off = self._put_off
         put_off.append((now, data))
-        if len(put_off) == MOST_PUT_OFF or data[-4:] == _BODY_END or len(data) < len(_BODY_END):
+        if data[-4:] == _BODY_END or len(data) < len(_BODY_END):
+            self._turnstile.let(self.catch_up, hurried=True)
+        elif len(put_off) >= ENOUGH_PUT_OFF or len(data) > _LARGE_READ_BYTES:
+            self._has_enough(len(put_off), len(data))
+
+    def _has_enough(self, reads: int, last_bytes: int) -> None:
+        """Parse in a turn to come, or now where memory asks for it."""
+        if reads >= MOST_PUT_OFF or last_bytes > _LARGE_READ_BYTES:
             self.catch_up()
+        elif reads == ENOUGH_PUT_OFF:
+            self._turnstile.let(self.catch_up, hurried=False)
 
     def catch_up(self, *, quiet_since_ns: int | None = None) -> None:
         """Parse what was put off; with `quiet_since_ns` only where nothing came since."""
-        put_off = self._put_off
-        if not put_off or (quiet_since_ns is not None and put_off[-1][0] > quiet_since_ns):
+        put_off, reader = self._put_off, self._reader
+        if not put_off or reader is None or (quiet_since_ns is not None and put_off[-1][0] > quiet_since_ns):
             return
         self._put_off = []
+        receive, marks = ResponseHandler.data_received, self._marks
         for now, data in put_off:
-            self._parse(now, data)
-        self._is_patient = self._reader is not None and not self._reader.is_eof()
+            receive(self, data)
+            marks.append((now, reader.total_bytes))
+        self._stop_excess(reader.total_bytes)
+        self._is_patient = not reader.is_eof()
 
     def eof_received(self) -> None:
         """Parse what was put off before."""
@@ -138,8 +156,11 @@ class StampingProtocol(ResponseHandler):
             payload = self._reader or self._payload  # the latter is gone once the request was given up
             total_bytes = payload.total_bytes if payload is not None else 0
             self._marks.append((now, total_bytes))
-            if total_bytes > self.most_bytes and self.transport is not None:
-                self.transport.abort()  # nobody reads meanwhile: what is not stopped here is held
+            self._stop_excess(total_bytes)
+
+    def _stop_excess(self, total_bytes: int) -> None:
+        if total_bytes > self.most_bytes and self.transport is not None:
+            self.transport.abort()  # nobody reads meanwhile: what is not stopped here is held
 
     def take_over(self, reader: aiohttp.StreamReader, *, is_framed: bool) -> bool:
         """Put what `reader` has and all that it will get into `held`; false where aiohttp's are not as we know them.
@@ -232,6 +253,7 @@ class Transport:
     def __init__(self, *, headers: Mapping[str, str], clock: Clock, stamp_on_arrival: bool = True) -> None:
         self._headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", **headers}
         self.clock = clock
+        self.turnstile = Turnstile()
         self._stamp_on_arrival = stamp_on_arrival
         self.connections_opened = 0
 
@@ -262,7 +284,7 @@ class Transport:
 
     def _new_protocol(self) -> StampingProtocol:
         self.connections_opened += 1
-        return StampingProtocol(asyncio.get_running_loop(), self.clock)
+        return StampingProtocol(asyncio.get_running_loop(), self.clock, self.turnstile)
 
     async def open_connections(self, urls: Mapping[URL, int]) -> None:
         """Open so many connections to each of `urls` and keep them. What fails here fails again later, on record."""

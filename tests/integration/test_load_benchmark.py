@@ -23,7 +23,7 @@ from benchmarks.client.floor import floor
 from benchmarks.client.goals import PROMISES, alone_goals, goals, table_of_goals
 from benchmarks.client.in_process import excess, fastest, measure, repeated, table
 from benchmarks.client.peers import Told
-from benchmarks.client.side_by_side import Figures, compare_all, errors_of, median_of, reached_per_s
+from benchmarks.client.side_by_side import Figures, compare_all, errors_of, median_of, reached_per_s, send_delay_ms
 from benchmarks.client.truth import Load, compiled, serving
 from pytest_mooncake.load.calibration import Calibration
 
@@ -170,6 +170,8 @@ def test_ours_and_the_floor_are_told_side_by_side_as_processes(least: Contestant
     for name in ("C epoll floor", "pytest-mooncake"):
         figures = found[name]
         assert isinstance(figures, Figures)
+        assert figures.send_delay_ms is not None
+        assert figures.send_delay_ms > 0
         assert figures.ttft_error_p99_ms is not None
         assert figures.itl_error_p99_ms is not None
         assert figures.chunks_per_s
@@ -227,6 +229,16 @@ def test_the_rate_reached_is_that_of_the_waves_before_the_last() -> None:
     assert reached_per_s(load, arrivals) == 4 * 100 / 2
     assert reached_per_s(load, [-(10**9), *arrivals]) == 200, "a warm-up request does not count"
     assert reached_per_s(load, arrivals[1:]) is None
+
+
+def test_the_send_delay_is_from_the_end_of_a_response_to_the_request_in_its_place() -> None:
+    load = Load(streams=2, tokens=1, gap_ms=1.0, waves=2)
+    first = {"r0": [0, 10_000_000], "r1": [1, 20_000_000]}
+    one = [13_000_000, 30_000_000]
+    truth = {**first, "r2": one, "ours-2": one, "r3": [25_000_000, 40_000_000]}
+    assert send_delay_ms(load, truth) == 4.0
+    assert send_delay_ms(load, {"warm-up": [-20, -10], **truth}) == 4.0
+    assert send_delay_ms(load, first) is None
 
 
 def test_of_several_runs_the_median_is_told_and_a_run_that_failed_does_not_count() -> None:

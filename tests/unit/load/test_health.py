@@ -110,6 +110,19 @@ def test_a_request_is_tainted_when_a_token_came_while_the_loop_lagged() -> None:
     assert tainted_requests(records, ()) == ()
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)), max_size=12),
+    st.lists(st.integers(0, 100), max_size=20).map(sorted),
+)
+def test_it_is_tainted_by_every_window_and_by_nothing_else(steps: list[tuple[int, int]], chunk_ns: list[int]) -> None:
+    lags, at = [], 0
+    for lag, quiet in steps:
+        at += lag + quiet + 1
+        lags.append(LagSample(at_ns=at, lag_ns=lag))
+    touched = any(one.at_ns - one.lag_ns <= chunk <= one.at_ns for one in lags for chunk in chunk_ns)
+    assert tainted_requests([record(7, chunk_ns=tuple(chunk_ns))], lags) == ((7,) if touched else ())
+
+
 async def test_a_blocked_loop_is_seen_with_its_length_and_its_cpu() -> None:
     now = Clock()
     sampler = HealthSampler(clock=now, cpu_clock=lambda: now.at_ns // 2)

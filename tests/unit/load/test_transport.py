@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from unittest.mock import create_autospec
 
 import aiohttp
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_mooncake.load.sse import Mark
-from pytest_mooncake.load.transport import MOST_PUT_OFF, StampingProtocol, StampingReader
+from pytest_mooncake.load.transport import ENOUGH_PUT_OFF, MOST_PUT_OFF, StampingProtocol, StampingReader
+from pytest_mooncake.load.turnstile import Turnstile
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -34,12 +36,29 @@ class Noted:
         return b"".join(self.held)
 
 
+class Later(Turnstile):
+    """Keeps what is to be done in turns to come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.works: list[tuple[Callable[[], object], bool]] = []
+
+    def let(self, work: Callable[[], object], *, hurried: bool) -> None:
+        self.works.append((work, hurried))
+
+    def turn(self) -> None:
+        for work, _ in self.works:
+            work()
+        self.works.clear()
+
+
 class Connection:
     """A connection that has sent a request; the nth read comes at n."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, is_framed: bool, head: bytes = HEAD) -> None:
         clock = itertools.count()
-        self.protocol = StampingProtocol(loop, lambda: next(clock))
+        self.later = Later()
+        self.protocol = StampingProtocol(loop, lambda: next(clock), self.later)
         self.noted = Noted()
         self.protocol.begin(self.noted)
         self.protocol.set_response_params(read_until_eof=True)
@@ -74,7 +93,7 @@ TRAILERS = st.sampled_from([b"", b"Checksum: 1\r\n"])
     TRAILERS,
     st.lists(st.integers(min_value=1, max_value=10_000), max_size=60),
 )
-def test_what_is_put_off_is_read_as_what_is_not_and_the_end_is_seen_at_once(
+def test_what_is_put_off_is_read_as_what_is_not_and_the_end_is_seen_in_the_next_turn(
     loop: asyncio.AbstractEventLoop, data: list[bytes], trailers: bytes, places: list[int]
 ) -> None:
     wire = b"".join(map(framed, data)) + b"0\r\n" + trailers + b"\r\n"
@@ -83,19 +102,53 @@ def test_what_is_put_off_is_read_as_what_is_not_and_the_end_is_seen_at_once(
     patient, eager = (Connection(loop, is_framed=is_framed) for is_framed in (True, False))
     for connection in (patient, eager):
         connection.receive(*reads)
+        connection.later.turn()
         assert connection.reader.is_eof()
     assert patient.noted.body == b"".join(data)
     assert patient.noted.marks == eager.noted.marks
 
 
-def test_only_so_many_reads_are_put_off(loop: asyncio.AbstractEventLoop) -> None:
+def test_enough_reads_are_parsed_in_a_turn_to_come_without_hurry(loop: asyncio.AbstractEventLoop) -> None:
     connection = Connection(loop, is_framed=True)
     one = framed(b"data: 1\n\n")
-    connection.receive(*[one] * (MOST_PUT_OFF - 1))
+    connection.receive(*[one] * (ENOUGH_PUT_OFF - 1))
+    assert connection.later.works == []
+    connection.receive(one, one)
+    assert [hurried for _, hurried in connection.later.works] == [False], "once, not for every read after"
     assert connection.noted.body == b""
-    connection.receive(one)
-    assert connection.noted.body == b"data: 1\n\n" * MOST_PUT_OFF
-    assert [at for at, _ in connection.noted.marks] == list(range(MOST_PUT_OFF + 1))
+    connection.later.turn()
+    assert connection.noted.body == b"data: 1\n\n" * (ENOUGH_PUT_OFF + 1)
+    assert [at for at, _ in connection.noted.marks] == list(range(ENOUGH_PUT_OFF + 2))
+
+
+def test_the_end_of_a_body_hurries(loop: asyncio.AbstractEventLoop) -> None:
+    connection = Connection(loop, is_framed=True)
+    connection.receive(framed(b"1") + b"0\r\n\r\n")
+    assert [hurried for _, hurried in connection.later.works] == [True]
+    assert not connection.reader.is_eof()
+    connection.later.turn()
+    assert connection.reader.is_eof()
+
+
+def test_where_no_turn_comes_only_so_many_reads_are_put_off(loop: asyncio.AbstractEventLoop) -> None:
+    connection = Connection(loop, is_framed=True)
+    connection.receive(*[framed(b"1")] * (MOST_PUT_OFF - 1))
+    assert connection.noted.body == b""
+    connection.receive(framed(b"1"))
+    assert connection.noted.body == b"1" * MOST_PUT_OFF
+
+
+def test_a_large_read_is_parsed_at_once_and_what_is_too_long_ends_the_connection(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    connection = Connection(loop, is_framed=True)
+    transport = create_autospec(asyncio.Transport, instance=True)
+    connection.protocol.transport = transport
+    connection.receive(framed(b"x" * 2**15))
+    assert connection.noted.body == b"x" * 2**15
+    transport.abort.assert_not_called()
+    connection.receive(framed(b"x" * 2**20))
+    transport.abort.assert_called_once_with()
 
 
 def test_a_stream_is_caught_up_with_when_it_was_quiet_for_long_enough(loop: asyncio.AbstractEventLoop) -> None:
