@@ -42,7 +42,7 @@ simulated:
 
 TOO_BUSY = "the client was the limit"
 TRIES = 3
-"""A machine that stands still for 40 ms makes a run of six requests INVALID, rightly; that is no matter of these tests."""
+"""A machine that stands still for 40 ms makes a run of six requests INVALID, rightly; that is not tested here."""
 
 Run = Callable[..., pytest.RunResult]
 
