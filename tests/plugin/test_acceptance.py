@@ -94,7 +94,11 @@ def test_users_own_tests_may_use_the_fixtures_asynchronous_ones_too(suite: Run, 
             """
         }
     )
-    result = suite(*SIMULATED, "--mooncake-quick", where="acceptance/test_own.py")
+    for _ in range(3):
+        result = suite(*SIMULATED, "--mooncake-quick", where="acceptance/test_own.py")
+        # A machine that stands still for 40 ms makes a run of six requests INVALID, rightly; that is not tested here.
+        if "the client was the limit" not in result.stdout.str():
+            break
     result.assert_outcomes(passed=2)
 
 
