@@ -131,10 +131,10 @@ class StreamReading:
     def _take_usage(self, usage: Mapping[str, Any], at_ns: int) -> None:
         self.usage_ns = at_ns
         self._usage = usage
-        if details := usage.get("prompt_tokens_details"):
-            self._prompt_details = details
-        output = usage.get("completion_tokens")
-        if type(output) is not int or output < 0:
+        if usage.get("prompt_tokens_details"):
+            self._prompt_details = usage["prompt_tokens_details"]
+        output = _count(usage, "completion_tokens")
+        if output is None:
             return
         if output < (self.output_tokens or 0):
             self.error = (
@@ -144,15 +144,16 @@ class StreamReading:
 
     def _take_choice(self, choice: Mapping[str, Any], at_ns: int, counted: bool) -> None:
         text = choice.get("text")
-        if not isinstance(text, str):
-            text = ""
-        if isinstance(delta := choice.get("delta"), dict):
+        text = text if isinstance(text, str) else ""
+        delta = choice.get("delta")
+        if isinstance(delta, dict):
             text += self._text_of(delta, at_ns)
         reason = choice.get("finish_reason")
         if isinstance(reason, str):
             self.finish_reason = one_line(reason, limit=40)
         produced = (self.output_tokens or 0) - self._attributed if counted else 0
-        if text or (produced > 0 and (not self._chat or self.chunk_ns)):  # or a token without text
+        token_without_text = produced > 0 and (not self._chat or bool(self.chunk_ns))
+        if text or token_without_text:
             self._texts.append(text)
             self.chunk_ns.append(at_ns)
             self._tokens.append(produced)

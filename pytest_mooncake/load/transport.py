@@ -49,7 +49,7 @@ ENOUGH_PUT_OFF = 16
 """Reads of one connection that are parsed together, in a turn of the loop to come: 0.05 ms or less."""
 MOST_PUT_OFF = 64
 _LARGE_READ_BYTES = 2**14
-"""With it the bound on what waits to be parsed: 1 MiB a connection."""
+"""So many reads, or one so large, are parsed at once: no more than 1 MiB a connection waits for its turn."""
 
 _BODY_END = b"\r\n\r\n"
 """How a body in chunked transfer coding ends (RFC 9112, 7.1), trailers or not. A shorter read may be a part of it."""
@@ -111,30 +111,22 @@ class StampingProtocol(ResponseHandler):
             return
         put_off = self._put_off
         put_off.append((now, data))
-        if data[-4:] == _BODY_END or len(data) < len(_BODY_END):
-            self._turnstile.let(self.catch_up, hurried=True)
-        elif len(put_off) >= ENOUGH_PUT_OFF or len(data) > _LARGE_READ_BYTES:
-            self._has_enough(len(put_off), len(data))
-
-    def _has_enough(self, reads: int, last_bytes: int) -> None:
-        """Parse in a turn to come, or now where memory asks for it."""
-        if reads >= MOST_PUT_OFF or last_bytes > _LARGE_READ_BYTES:
+        if len(put_off) >= MOST_PUT_OFF or len(data) > _LARGE_READ_BYTES:
             self.catch_up()
-        elif reads == ENOUGH_PUT_OFF:
+        elif data[-4:] == _BODY_END or len(data) < len(_BODY_END):
+            self._turnstile.let(self.catch_up, hurried=True)
+        elif len(put_off) == ENOUGH_PUT_OFF:
             self._turnstile.let(self.catch_up, hurried=False)
 
     def catch_up(self, *, quiet_since_ns: int | None = None) -> None:
         """Parse what was put off; with `quiet_since_ns` only where nothing came since."""
-        put_off, reader = self._put_off, self._reader
-        if not put_off or reader is None or (quiet_since_ns is not None and put_off[-1][0] > quiet_since_ns):
+        put_off = self._put_off
+        if not put_off or (quiet_since_ns is not None and put_off[-1][0] > quiet_since_ns):
             return
         self._put_off = []
-        receive, marks = ResponseHandler.data_received, self._marks
         for now, data in put_off:
-            receive(self, data)
-            marks.append((now, reader.total_bytes))
-        self._stop_excess(reader.total_bytes)
-        self._is_patient = not reader.is_eof()
+            self._parse(now, data)
+        self._is_patient = self._reader is not None and not self._reader.is_eof()
 
     def eof_received(self) -> None:
         """Parse what was put off before."""
@@ -156,11 +148,8 @@ class StampingProtocol(ResponseHandler):
             payload = self._reader or self._payload  # the latter is gone once the request was given up
             total_bytes = payload.total_bytes if payload is not None else 0
             self._marks.append((now, total_bytes))
-            self._stop_excess(total_bytes)
-
-    def _stop_excess(self, total_bytes: int) -> None:
-        if total_bytes > self.most_bytes and self.transport is not None:
-            self.transport.abort()  # nobody reads meanwhile: what is not stopped here is held
+            if total_bytes > self.most_bytes and self.transport is not None:
+                self.transport.abort()  # nobody reads meanwhile: what is not stopped here is held
 
     def take_over(self, reader: aiohttp.StreamReader, *, is_framed: bool) -> bool:
         """Put what `reader` has and all that it will get into `held`; false where aiohttp's are not as we know them.

@@ -138,14 +138,26 @@ def test_where_no_turn_comes_only_so_many_reads_are_put_off(loop: asyncio.Abstra
     assert connection.noted.body == b"1" * MOST_PUT_OFF
 
 
+@pytest.mark.parametrize("read", [b"a", b"\r\n\r\n"], ids=["short", "like an end"])
+def test_reads_that_may_be_an_end_are_bound_too(loop: asyncio.AbstractEventLoop, read: bytes) -> None:
+    connection = Connection(loop, is_framed=True)
+    connection.receive(b"%x\r\n" % 2**10)
+    connection.protocol.catch_up()
+    connection.receive(*[read] * (MOST_PUT_OFF - 1))
+    assert connection.noted.body == b""
+    connection.receive(read)
+    assert connection.noted.body == read * MOST_PUT_OFF
+
+
 def test_a_large_read_is_parsed_at_once_and_what_is_too_long_ends_the_connection(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     connection = Connection(loop, is_framed=True)
     transport = create_autospec(asyncio.Transport, instance=True)
     connection.protocol.transport = transport
-    connection.receive(framed(b"x" * 2**15))
-    assert connection.noted.body == b"x" * 2**15
+    large = b"x" * 2**15 + b"\r\n"
+    connection.receive(framed(large))
+    assert connection.noted.body == large
     transport.abort.assert_not_called()
     connection.receive(framed(b"x" * 2**20))
     transport.abort.assert_called_once_with()
