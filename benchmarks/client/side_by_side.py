@@ -25,7 +25,7 @@ from benchmarks.client.accounted import Account, account
 from benchmarks.client.contestants import Job
 from benchmarks.client.entrants import Absent, Entrant
 from benchmarks.client.peers import Told
-from benchmarks.client.truth import Load, Server, compiled, serving
+from benchmarks.client.truth import Load, Server, compiled, each, serving
 from pytest_mooncake.load.health import rank_percentile
 
 __all__ = ["HEADERS", "Figures", "compare_all", "errors_of", "median_of", "reached_per_s", "table"]
@@ -67,7 +67,7 @@ class Run:
     @property
     def chunks(self) -> int:
         """Chunks that the server wrote, warm-ups included."""
-        return sum(len(stamps) - 1 for stamps in {id(one): one for one in self.server.truth.values()}.values())
+        return sum(len(stamps) - 1 for stamps in each(self.server.truth))
 
 
 class ClientFailed(Exception):
@@ -124,11 +124,11 @@ def send_delay_ms(load: Load, truth: Mapping[str, Sequence[int]]) -> float | Non
 
     The nth request after the first wave takes the place of the nth response that ended; warm-ups do not count.
     """
-    stamps = sorted({id(one): one for one in truth.values()}.values(), key=lambda one: one[0])[-load.requests :]
-    later = [one[0] for one in stamps[load.streams :]]
-    ends = sorted(one[-1] for one in stamps)
+    stamps = each(truth)[-load.requests :]
+    later = [arrived for arrived, *_ in stamps[load.streams :]]
     if len(stamps) < load.requests or not later:
         return None
+    ends = sorted(one[-1] for one in stamps)
     return sum(arrived - ended for arrived, ended in zip(later, ends, strict=False)) / len(later) / 1e6
 
 
