@@ -22,6 +22,8 @@ from pytest_mooncake.records import (
     Aftermath,
     ClientHealth,
     Engine,
+    Gate,
+    GateStatus,
     Kind,
     KVGeometry,
     Phase,
@@ -240,6 +242,7 @@ def _aftermath(events: Sequence[Mapping[str, Any]]) -> Aftermath:
     dead = (sentence for e in events if e["event"] == "casualties" for sentence in e["sentences"])
     return Aftermath(
         probes=tuple(map(_probe, answers)),
+        gates=tuple({e["id"]: _gate(e) for e in events if e["event"] == "gate"}.values()),
         store_notes=tuple(notes),
         workload_notes=tuple(dict.fromkeys(workload)),
         client_notes=tuple(dict.fromkeys(client)),
@@ -250,6 +253,10 @@ def _aftermath(events: Sequence[Mapping[str, Any]]) -> Aftermath:
 def _probe(values: Mapping[str, Any]) -> ProbeAnswer:
     lists = {name: tuple(values[name]) for name in ("tokens", "logprobs", "top")}
     return ProbeAnswer(**{**values, **lists, "role": ProbeRole(values["role"])})
+
+
+def _gate(event: Mapping[str, Any]) -> Gate:
+    return Gate(id=event["id"], status=GateStatus(event["status"]), reason=event["reason"])
 
 
 def view_of(values: Mapping[str, Any]) -> StackView:

@@ -72,6 +72,31 @@ class Fault(StrEnum):
     INSTRUMENT = "instrument"
 
 
+class GateStatus(StrEnum):
+    """What became of a gate that the plan holds: a check of the whole run beside its rounds."""
+
+    MADE = "made"
+    NOT_APPLICABLE = "not_applicable"
+    NOT_MADE = "not_made"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One planned gate and what became of it. `reason` says why it was not made, one sentence; empty once made.
+
+    A gate that does not apply to this stack is said in the first lines of every report; one that was planned and not
+    made makes the run INVALID.
+    """
+
+    id: str
+    status: GateStatus
+    reason: str = ""
+
+
+CORRECTNESS = "correctness"
+"""`Gate.id` of the correctness gate."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRequest:
     """One request as the workload wants it sent.
@@ -267,6 +292,8 @@ class Aftermath:
     """What is known of a run beside its rounds: the correctness gate's answers, and what became of its keys."""
 
     probes: tuple[ProbeAnswer, ...] = ()
+    gates: tuple[Gate, ...] = ()
+    """Gates that are on record, the last word on each."""
     store_notes: tuple[str, ...] = ()
     """Sentences: which keys were removed, which stay, what was evicted meanwhile."""
     workload_notes: tuple[str, ...] = ()
@@ -392,4 +419,5 @@ class Judgement:
     evidence: tuple[Evidence, ...]
     trials: tuple[Trial, ...]
     audit: tuple[AuditFinding, ...] = ()
+    gates: tuple[Gate, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
