@@ -22,6 +22,8 @@ def plan_lines(plan: Plan, past: Past | None = None) -> Iterator[str]:
     """
     yield "plan (nothing is started or sent)"
     yield f"  stack      {_stack(plan.stack)}"
+    if plan.stack.metrics_urls:
+        yield f"  counters   {', '.join(plan.stack.metrics_urls)}"
     layout = laid_out(plan)
     reuse = planned_reuse(layout, CHUNK_TOKENS if plan.stack.kind == "attached" else plan.stack.connector.chunk_tokens)
     steady = steady_of(plan, layout, reuse)

@@ -14,7 +14,7 @@ from pytest_mooncake.cache.expect import object_bytes
 from pytest_mooncake.cache.plan_cost import check_budget, chunks_held, free_bytes
 from pytest_mooncake.cache.probes import run_gate
 from pytest_mooncake.cache.quiesce import quiesce
-from pytest_mooncake.cache.scrape import scrape, sources_of
+from pytest_mooncake.cache.scrape import Reader, scrape, sources_of
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.experiment import Instruments, Step
 from pytest_mooncake.judging import judge
@@ -71,11 +71,11 @@ async def instruments_for(
         UsageError: the run would store more than the budget, or clear what is somebody else's.
     """
     credentials = credentials_of(plan.stack, environ)
-    async with _connections(credentials) as http:
+    async with _connections(credentials) as http, _connections(credentials, keep_alive=False) as fresh:
         api = await _api(plan, view, http, credentials.headers)
         workload = await build(plan.workload, view, http=http, headers=credentials.headers, run_id=plan.run_id, api=api)
         note("workload", notes=workload.layout.notes)
-        read = partial(scrape, http, sources_of(view))
+        read = Reader(fresh, sources_of(view), identified=view.provisioned)
         permission = Permission(plan.allow_clear)
         care = StoreCare(http, view, plan.run_id, read=read, permission=permission, keep_full=plan.steady, note=note)
         await care.start()
@@ -97,10 +97,14 @@ async def instruments_for(
             await care.finish()
 
 
-def _connections(credentials: Credentials) -> ClientSession:
-    from aiohttp import ClientSession
+def _connections(credentials: Credentials, *, keep_alive: bool = True) -> ClientSession:
+    """What asks the stack; without `keep_alive` every request takes a connection, and a process, of its own."""
+    from aiohttp import ClientSession, TCPConnector
 
-    return ClientSession(trust_env=False, middlewares=(_sender_of(credentials),))
+    from pytest_mooncake.border.pinning import PinnedResolver
+
+    connector = None if keep_alive else TCPConnector(force_close=True, resolver=PinnedResolver(), use_dns_cache=False)
+    return ClientSession(trust_env=False, middlewares=(_sender_of(credentials),), connector=connector)
 
 
 def _requests(plan: Plan, view: StackView, workload: Workload, nonce: str, kind: Kind) -> Sequence[PlannedRequest]:

@@ -264,7 +264,7 @@ def view_of(values: Mapping[str, Any]) -> StackView:
     store, kv = values["store"], values["kv"]
     rest = {k: v for k, v in values.items() if k not in {"engines", "store", "kv", "notes"}}
     return StackView(
-        engines=tuple(Engine(**e) for e in values["engines"]),
+        engines=tuple(Engine(**{**e, "metrics_urls": tuple(e.get("metrics_urls", ()))}) for e in values["engines"]),
         store=Store(**{**store, "node_urls": tuple(store["node_urls"])}) if store else None,
         kv=KVGeometry(**kv) if kv else None,
         notes=tuple(values["notes"]),

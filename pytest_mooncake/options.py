@@ -167,7 +167,10 @@ DECLARED: tuple[Declared, ...] = (
     Declared("master", "URL", "admin port of the Mooncake master, for the store's own counters (http://host:9003)"),
     Declared("metadata", "URL", "metadata server of the store (http://host:8080/metadata)"),
     Declared(
-        "metrics", "URL", "where an engine's counters are, if not at URL/metrics (repeat as often as --mooncake-url)"
+        "metrics",
+        "URL|none",
+        "where the engines' counters are, if not at URL/metrics: repeat it for each process behind the endpoint "
+        "(of several endpoints: one each in their order, or URL=METRICS_URL); none: they are not read",
     ),
     Declared(
         "evidence",

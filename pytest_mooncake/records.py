@@ -182,9 +182,11 @@ class ClientHealth:
 class Scrape:
     """Counters of one source at one moment.
 
-    `source` is `engine:<i>`, `master` or `node:<i>`; `samples` maps a series as Prometheus writes it, labels sorted
-    (`name{a="b"}`), to its value; `started_s` is the process start time where the source tells it. `error` is one
-    line when the scrape failed (then `samples` is empty).
+    `source` is `engine:<i>` (`engine:<i>.<k>` for further processes of one engine's address), `master` or `node:<i>`;
+    `samples` maps a series as Prometheus writes it, labels sorted (`name{a="b"}`), to its value; `started_s` is the
+    process start time where the source tells it, `at_s` the time of the scrape on that clock (both seconds since 1970).
+    `error` is one line when the scrape failed (then `samples` is empty); `processes` is above 1 where that is because
+    several processes answer in one place, in turn.
     """
 
     source: str
@@ -192,6 +194,8 @@ class Scrape:
     samples: Mapping[str, float]
     started_s: float | None = None
     error: str | None = None
+    at_s: float | None = None
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,10 +310,15 @@ class Aftermath:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """One OpenAI-compatible server. `url` has no trailing slash and no `/v1`."""
+    """One OpenAI-compatible server. `url` has no trailing slash and no `/v1`.
+
+    `metrics_urls` are where its processes show their counters, each a place of one process; `URL#ADDRESS` is the one
+    of several that a host name stands for. `metrics_url` is the first of them (older records have no other).
+    """
 
     url: str
     metrics_url: str | None = None
+    metrics_urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

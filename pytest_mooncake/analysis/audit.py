@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pytest_mooncake.analysis.counters import engine_in_flight, server_tokens
+from pytest_mooncake.analysis.deltas import untold_sources
 from pytest_mooncake.analysis.feasibility import Probe
 from pytest_mooncake.analysis.figures import Figures, RoundFigures, round_figures
 from pytest_mooncake.analysis.geometry import Geometry
@@ -65,16 +66,16 @@ def audit_rounds(
         model: the model's shape, where it is known.
         hardware: the machines, where they are known.
     """
-    sides = {}
+    sides, untold = {}, untold_sources(rounds)
     for kind in (Kind.COLD, Kind.WARM):
         held = [one for one in rounds if one.kind is kind]
-        prompt, output = server_tokens(held)
+        prompt, output = server_tokens(held, untold)
         figures = round_figures(summarise(held))
         sides[kind] = replace(
             figures,
             server_prompt_tokens=prompt,
             server_output_tokens=output,
-            engine_in_flight=engine_in_flight(held, figures.makespan_s),
+            engine_in_flight=engine_in_flight(held, figures.makespan_s, untold),
         )
     findings = audit(
         Figures(
@@ -183,7 +184,7 @@ def _counters(one: RoundFigures, side: str) -> Iterator[AuditFinding]:
     for what, client, server in pairs:
         law = f"counters_{what}.{side}"
         if client is None or server is None or one.failed:
-            yield missing(law, "needs the engine's token counters and no failed request")
+            yield missing(law, "needs the token counters of all engines and no failed request")
             continue
         detail = f"{what} tokens: client {client}, server {server}"
         yield close_to(

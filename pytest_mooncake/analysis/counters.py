@@ -1,26 +1,33 @@
-"""What the engines counted over rounds, for the audit: tokens, and requests in hand."""
+"""What the engines counted over rounds, for the audit: tokens, and requests in hand.
+
+Counters are read as evidence reads them (`analysis.deltas`): a source that restarted, could not be read or is not known
+to be one process tells nothing, and neither do counters that saw fewer requests than were served to us.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
+from pytest_mooncake.analysis.deltas import deltas
+
 if TYPE_CHECKING:
-    from pytest_mooncake.records import Round, Scrape
-
-PROMPT_TOKENS = "vllm:prompt_tokens_total"
-OUTPUT_TOKENS = "vllm:generation_tokens_total"
-LATENCY = "vllm:e2e_request_latency_seconds_sum"
+    from pytest_mooncake.records import Round
 
 
-def server_tokens(rounds: Sequence[Round]) -> tuple[int | None, int | None]:
-    """Prompt and output tokens that the engines counted over `rounds`; `None` where a round or engine does not tell."""
-    tokens = [_grown(rounds, series) for series in (PROMPT_TOKENS, OUTPUT_TOKENS)]
+def server_tokens(rounds: Sequence[Round], untold: Collection[str] = ()) -> tuple[int | None, int | None]:
+    """Prompt and output tokens that the engines counted over `rounds`; `None` where a round or engine does not tell.
+
+    Args:
+        rounds: with their scrapes.
+        untold: sources that are not known to be one process (`deltas.untold_sources`).
+    """
+    tokens = [_grown(rounds, quantity, untold) for quantity in ("prompt_tokens", "generation_tokens")]
     prompt, output = (None if value is None else round(value) for value in tokens)
     return prompt, output
 
 
-def engine_in_flight(rounds: Sequence[Round], makespan_s: float | None) -> float | None:
+def engine_in_flight(rounds: Sequence[Round], makespan_s: float | None, untold: Collection[str] = ()) -> float | None:
     """Mean number of requests that the engines had in hand, running or waiting, by Little's law on their own clock.
 
     The sum of the latencies that the engines count, over the time it took: the mean of their gauges of running and
@@ -29,28 +36,20 @@ def engine_in_flight(rounds: Sequence[Round], makespan_s: float | None) -> float
     Args:
         rounds: with their scrapes.
         makespan_s: of these rounds together.
+        untold: as in `server_tokens`.
     """
-    latency_s = _grown(rounds, LATENCY)
+    latency_s = _grown(rounds, "latency_seconds_sum", untold)
     return latency_s / makespan_s if latency_s is not None and makespan_s else None
 
 
-def _grown(rounds: Sequence[Round], series: str) -> float | None:
-    grown = [_difference(_total(one.before, series), _total(one.after, series)) for one in rounds]
+def _grown(rounds: Sequence[Round], quantity: str, untold: Collection[str]) -> float | None:
+    grown = [_grown_in(one, quantity, untold) for one in rounds]
     known = [value for value in grown if value is not None]
     return sum(known) if known and len(known) == len(grown) else None
 
 
-def _difference(before: float | None, after: float | None) -> float | None:
-    """Growth of a counter; a counter that fell was restarted and tells nothing."""
-    return None if before is None or after is None or after < before else after - before
-
-
-def _total(scrapes: Sequence[Scrape], series: str) -> float | None:
-    values = [
-        value
-        for scrape in scrapes
-        if scrape.source.startswith("engine:")
-        for name, value in scrape.samples.items()
-        if name.split("{", 1)[0] == series
-    ]
-    return sum(values) if values else None
+def _grown_in(one: Round, quantity: str, untold: Collection[str]) -> float | None:
+    moved = deltas(one.before, one.after, untold=untold)
+    counted = moved.get("requests_succeeded")
+    served = sum(record.error is None for record in one.requests)
+    return None if counted is not None and counted < served else moved.get(quantity)

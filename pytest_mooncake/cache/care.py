@@ -49,7 +49,8 @@ def can_carry_tags(view: StackView, seen: tuple[Scrape, ...]) -> bool:
     if view.provisioned:
         return view.details.get("connector") == "lmcache"
     engines = [scrape for scrape in seen if scrape.source.startswith("engine:")]
-    return len(engines) == len(view.engines) and all(
+    shown = {scrape.source.partition(".")[0] for scrape in engines}
+    return len(shown) == len(view.engines) and all(
         any(series.startswith("lmcache:") for series in scrape.samples) for scrape in engines
     )
 

@@ -44,7 +44,7 @@ def _keys_lost(facts: Facts) -> str | None:
         return None
     between = deltas(facts.reference.after, facts.round.before)
     lost = f"{end - start:,.0f} of {end:,.0f} keys went from the store between the rounds"
-    if "master" in between.restarted:
+    if "master" in (*between.restarted, *between.shared):
         return f"{lost}: the master restarted, and what it knows lives in its memory"
     removals = sum(between.get(n) or 0 for n in ("remove_requests", "remove_all_requests", "remove_by_regex_requests"))
     if removals:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pytest_mooncake.cache.counters import deltas
-from pytest_mooncake.cache.facts import EVICTS_BY_PLAN, Coverage, Facts, checked, unavailable
-from pytest_mooncake.cache.scrape import MASTER, TIMED_OUT
+from pytest_mooncake.cache.facts import EVICTS_BY_PLAN, Coverage, Facts, cannot_be_told, checked, unavailable
+from pytest_mooncake.cache.scrape import MASTER, is_gone
 from pytest_mooncake.records import Evidence, Fault, Rung
 
 __all__ = ["clean_checks"]
@@ -46,25 +46,31 @@ def _requests_served(facts: Facts) -> Evidence:
 
 
 def _sources_answer(facts: Facts) -> tuple[Evidence, ...]:
-    """Broken when a source that answered before refuses now; one that is only slow takes away its rung, no more."""
+    """Broken when a process that we started does not listen any more: it ended. Any other silence proves nothing.
+
+    What answers wrongly, too late or in turn with others takes away its rung, no more, and so does an address of
+    somebody else's that refuses: whether the stack behind it still serves is told by the requests.
+    """
     earlier = (*(facts.reference.after if facts.reference else ()), *facts.round.before)
     answered = {scrape.source for scrape in earlier if scrape.error is None}
     now = {scrape.source: scrape.error for scrape in (*facts.round.before, *facts.round.after)}
-    gone = {
-        source: error
-        for source, error in now.items()
-        if source in answered and error is not None and not error.startswith(TIMED_OUT)
-    }
+    silent = {source: error for source, error in now.items() if source in answered and error is not None}
+    gone = {s: error for s, error in silent.items() if facts.view.provisioned and is_gone(error)}
     if not now:
         return ()
+    check, rung = "sources_answer", Rung.STORE if MASTER in now else Rung.ENGINE
+    expected = f"all {len(now)} processes that answered before still do"
+    if silent and not gone:
+        why = "; ".join(f"the counters of {source} could not be read ({error})" for source, error in silent.items())
+        return (unavailable(facts, check, rung, Fault.PRODUCT, expected=expected, why=why),)
     return (
         checked(
             facts,
-            "sources_answer",
-            Rung.STORE if MASTER in now else Rung.ENGINE,
+            check,
+            rung,
             Fault.PRODUCT,
             held=not gone,
-            expected=f"all {len(now)} processes that answered before still do",
+            expected=expected,
             observed="all answer" if not gone else f"no answer any more from {', '.join(gone)}",
             detail="; ".join(gone.values()),
         ),
@@ -72,18 +78,27 @@ def _sources_answer(facts: Facts) -> tuple[Evidence, ...]:
 
 
 def _no_restart(facts: Facts) -> tuple[Evidence, ...]:
+    """Broken when one identified process began anew; where it may have been another process, nobody can tell."""
     if not facts.round.before:
         return ()
-    between = deltas(facts.reference.after, facts.round.before).restarted if facts.reference else ()
-    restarted = tuple(dict.fromkeys((*between, *facts.deltas.restarted)))
+    looks = [facts.deltas]
+    if facts.reference:
+        looks.insert(0, deltas(facts.reference.after, facts.round.before, identified=facts.view.provisioned))
+    restarted = tuple(dict.fromkeys(source for moved in looks for source in moved.restarted))
+    shared = tuple(dict.fromkeys(source for moved in looks for source in moved.shared))
+    check, expected = "no_restart", "no process restarted"
+    rung = Rung.STORE if MASTER in {scrape.source for scrape in facts.round.before} else Rung.ENGINE
+    if shared and not restarted:
+        why = "; ".join(map(cannot_be_told, shared))
+        return (unavailable(facts, check, rung, Fault.PRODUCT, expected=expected, why=why),)
     return (
         checked(
             facts,
-            "no_restart",
-            Rung.STORE if MASTER in {scrape.source for scrape in facts.round.before} else Rung.ENGINE,
+            check,
+            rung,
             Fault.PRODUCT,
             held=not restarted,
-            expected="no process restarted",
+            expected=expected,
             observed="none did" if not restarted else f"restarted: {', '.join(restarted)}",
             detail="" if not restarted else "its counters fell or its start time changed; see its log for why it ended",
         ),

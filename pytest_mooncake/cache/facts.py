@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pytest_mooncake.cache.attribution import Attribution, attribute
-from pytest_mooncake.cache.counters import CounterDeltas, deltas
+from pytest_mooncake.cache.counters import CounterDeltas, changed_between, deltas
 from pytest_mooncake.cache.expect import Expected, HitRule, expect
 from pytest_mooncake.cache.scrape import MASTER
 from pytest_mooncake.records import Evidence, Fault, KVGeometry, RequestRecord, Round, Rung, StackView, Status
 
-__all__ = ["EVICTS_BY_PLAN", "Coverage", "Facts", "checked", "facts_of", "unavailable"]
+__all__ = ["EVICTS_BY_PLAN", "Coverage", "Facts", "cannot_be_told", "checked", "facts_of", "unavailable"]
 
 
 EVICTS_BY_PLAN = "a steady state: the store evicts by plan, and what it still serves is judged by its hits"
@@ -138,7 +138,8 @@ def facts_of(
     `expected` overrides the sums (workloads whose prompts share chunks); `shown_in` is a further round whose replies
     tell whether this server shows `cached_tokens`.
     """
-    moved = deltas(this.before, this.after)
+    untold = _untold(this, view, reference, shown_in)
+    moved = deltas(this.before, this.after, identified=view.provisioned, untold=untold)
     succeeded = tuple(record for record in this.requests if record.error is None)
     lengths = tuple(record.prompt_tokens or record.prompt_tokens_planned for record in succeeded)
     known = tuple(length for length in lengths if length is not None)
@@ -150,7 +151,9 @@ def facts_of(
         view=view,
         reference=reference,
         deltas=moved,
-        reference_deltas=deltas(reference.before, reference.after) if reference else None,
+        reference_deltas=deltas(reference.before, reference.after, identified=view.provisioned, untold=untold)
+        if reference
+        else None,
         expected=expected or (_expect(known, view.kv, view) if complete and view.kv else None),
         succeeded=succeeded,
         prompt_tokens=sum(known) if complete else None,
@@ -182,6 +185,20 @@ def _cached_tokens(succeeded: tuple[RequestRecord, ...], other: Round | None) ->
     return sum(record.cached_tokens or 0 for record in succeeded)
 
 
+def _untold(this: Round, view: StackView, reference: Round | None, other: Round | None) -> frozenset[str]:
+    """Name the sources that this round or others of the run show to be more than one process, or not known to be one.
+
+    What they count in this round may be of one process and may not. A stack that was started here has none.
+    """
+    if view.provisioned:
+        return frozenset()
+    rounds = [this, *(one for one in (reference, other) if one is not None)]
+    pairs = [(one.before, one.after) for one in rounds]
+    if reference is not None:
+        pairs.append((reference.after, this.before))
+    return frozenset(name for pair in pairs for name in changed_between(*pair))
+
+
 def _coverage(moved: CounterDeltas, *, sent: int, succeeded: int) -> Coverage:
     counted = moved.get("requests_succeeded")
     if counted is None:
@@ -208,6 +225,8 @@ def _store_problem(this: Round, view: StackView, moved: CounterDeltas) -> str | 
         return f"the master's counters could not be read ({moved.failed[MASTER]})"
     if MASTER in moved.restarted:
         return "the master restarted during the round"
+    if MASTER in moved.shared:
+        return cannot_be_told("the master")
     if not any(scrape.source == MASTER for scrape in this.after):
         return "the master's counters were not read"
     return None
@@ -215,14 +234,17 @@ def _store_problem(this: Round, view: StackView, moved: CounterDeltas) -> str | 
 
 def _engine_problem(this: Round, view: StackView, moved: CounterDeltas) -> str | None:
     engines = [scrape.source for scrape in this.after if scrape.source.startswith("engine:")]
-    if not engines:
-        return "the engines show no counters: name them by --mooncake-metrics URL"
+    if not engines or view.details.get("replicas"):
+        return _why_unread(view)
     for source in engines:
         if source in moved.failed:
             return f"the counters of {source} could not be read ({moved.failed[source]})"
     broken = next((source for source in engines if source in moved.restarted), None)
     if broken:
         return f"{broken} restarted during the round"
+    untold = next((source for source in engines if source in moved.shared), None)
+    if untold:
+        return cannot_be_told(untold)
     counted = moved.get("requests_succeeded")
     if counted is not None and counted < sum(record.error is None for record in this.requests):
         return (
@@ -230,6 +252,25 @@ def _engine_problem(this: Round, view: StackView, moved: CounterDeltas) -> str |
             f"engines are missing ({len(engines)} of them read, {len(view.engines)} known)"
         )
     return None
+
+
+def cannot_be_told(source: str) -> str:
+    """Say of a source that two looks at it are not known to be of one process."""
+    return (
+        f"{source} restarted, or another process answers at its address: "
+        "which of both cannot be told, so its counters prove nothing"
+    )
+
+
+def _why_unread(view: StackView) -> str:
+    """Why no counters of the engines were read."""
+    replicas = view.details.get("replicas")
+    if replicas:
+        url, processes = next(iter(replicas.items()))
+        return f"{processes} processes answer at {url} in turn: name each one's metrics with --mooncake-metrics"
+    if view.details.get("metrics") == "none":
+        return "the engines' counters are not read, as asked (--mooncake-metrics none)"
+    return "the engines show no counters: name them by --mooncake-metrics URL"
 
 
 def checked(

@@ -1,81 +1,195 @@
 """Read the Prometheus counters of engines, master and storage nodes: one `Scrape` per source, never an exception.
 
-Two writers have to be understood. `prometheus_client` (vLLM, LMCache) appends `_total` to counters itself; Mooncake's
-own library writes every name exactly as it was declared (`mem_cache_hit_nums_`, `master_evicted_key_count`).
-`prometheus_client.parser` renames a counter that lacks `_total` when it sees its `# TYPE` line, so it is only given
-the sample lines: then it returns each name as written, and a broken line costs that line instead of the whole answer.
+A source that fails is asked once more after a pause: a gateway is busy for a moment, a probe limit passes. Of a stack
+that was not started here nobody knows how many processes stand behind an address, so every look takes a connection of
+its own, and where another process seems to answer than before, some more looks tell whether both are there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
+from pytest_mooncake.analysis.exposition import MAX_SERIES, exposition_of, parse_samples, series_name
+from pytest_mooncake.analysis.processes import Change, change_of, processes_seen
 from pytest_mooncake.cache.body import read_text
 from pytest_mooncake.records import Scrape, StackView
 
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["MASTER", "TIMED_OUT", "Source", "parse_samples", "scrape", "sources_of"]
+__all__ = [
+    "MASTER",
+    "MAX_SERIES",
+    "TIMED_OUT",
+    "Reader",
+    "Source",
+    "is_gone",
+    "parse_samples",
+    "scrape",
+    "series_name",
+    "sources_of",
+]
 
 TIMEOUT_S = 5.0
+PAUSE_S = 0.5
+"""Before a source that failed is asked once more."""
+LOOKS = 6
+"""How often a source is looked at again where another process seems to answer than before."""
 MAX_BYTES = 16 * 2**20
-MAX_SERIES = 5_000
 
 MASTER = "master"
 TIMED_OUT = "no answer within"
 """How the error of a scrape starts whose source was too slow: slow is not dead, evidence tells the two apart."""
+_GONE = ("refuses the connection", "connection refused", "connect call failed")
 
-START_TIME = "process_start_time_seconds"
-PREFIXES = (
-    "vllm:",
-    "lmcache:",
-    "lmcache_mp",
-    "master_",
-    "mem_cache_",
-    "file_cache_",
-    "valid_get_nums_",
-    "total_get_nums_",
-    "segment_",
-    "mooncake_",
-    START_TIME,
-)
-DROPPED = ("_bucket", "_created", "_info")
-"""Ends of names that are left out: histograms keep `_sum` and `_count` only, so that the journal stays small."""
+
+def is_gone(error: str) -> bool:
+    """Whether the error of a scrape says that nothing listens there any more; whatever answers, wrongly too, is alive.
+
+    >>> is_gone("http://e/metrics: HTTP 503 instead of metrics"), is_gone("http://e/metrics: connection refused")
+    (False, True)
+    """
+    return any(words in error.lower() for words in _GONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One place to scrape. `name` is `engine:<i>`, `master` or `node:<i>`; `url` the full address of its metrics."""
+    """One place to scrape. `name` is as in `Scrape.source`, `url` the full address of its metrics.
+
+    `address` is the one to connect to where the host name stands for several.
+    """
 
     name: str
     url: str
+    address: str | None = None
 
 
 def sources_of(view: StackView) -> tuple[Source, ...]:
     """List where the counters of a stack are: engines with a metrics URL, the master, its storage nodes.
 
-    A URL without a path gets `/metrics`; one with a path is taken as it stands.
+    A URL without a path gets `/metrics`; one with a path is taken as it stands. A place that several engines name is
+    read once.
     """
-    engines = tuple(
-        Source(name=f"engine:{i}", url=_metrics(engine.metrics_url))
-        for i, engine in enumerate(view.engines)
-        if engine.metrics_url
-    )
+    engines: dict[str, Source] = {}
+    for i, engine in enumerate(view.engines):
+        for k, url in enumerate(engine.metrics_urls or filter(None, (engine.metrics_url,))):
+            engines.setdefault(url, _source(f"engine:{i}.{k}" if k else f"engine:{i}", url))
     if view.store is None:
-        return engines
-    nodes = tuple(Source(name=f"node:{i}", url=_metrics(url)) for i, url in enumerate(view.store.node_urls))
-    return (*engines, Source(name=MASTER, url=_metrics(view.store.master_url)), *nodes)
+        return tuple(engines.values())
+    nodes = (_source(f"node:{i}", url) for i, url in enumerate(view.store.node_urls))
+    return (*engines.values(), _source(MASTER, view.store.master_url), *nodes)
 
 
-def _metrics(url: str) -> str:
+def _source(name: str, text: str) -> Source:
+    url, _, address = text.partition("#")
     _, _, rest = url.partition("://")
     has_path = "/" in rest.rstrip("/")
-    return url if has_path else url.rstrip("/") + "/metrics"
+    return Source(name=name, url=url if has_path else url.rstrip("/") + "/metrics", address=address or None)
+
+
+class Reader:
+    """Reads the same sources again and again, and remembers which processes answered. Call it to read all of them.
+
+    Args:
+        session: client session; its default headers are sent, so it must not carry credentials of another host. Only
+            one that keeps no connections sees all the processes behind an address.
+        sources: what to read.
+        identified: every source is one process, for it was started here.
+        clock: monotonic nanoseconds, of the process that measures.
+        timeout_s: limit for each look at a source, seconds.
+        pause: waits before a source that failed is asked once more.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        sources: tuple[Source, ...],
+        *,
+        identified: bool,
+        clock: Callable[[], int] = time.perf_counter_ns,
+        timeout_s: float = TIMEOUT_S,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._session = session
+        self._sources = sources
+        self._identified = identified
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._pause = pause
+        self._last: dict[str, Scrape] = {}
+        self._begun: dict[str, set[float | None]] = {}
+        self._failing: set[str] = set()
+        self._shared: dict[str, int] = {}
+
+    async def __call__(self) -> tuple[Scrape, ...]:
+        """Read all sources at once, in their order. Bounded in time and size; a failure is `Scrape.error`."""
+        return tuple(await asyncio.gather(*(self._read(source) for source in self._sources)))
+
+    async def _read(self, source: Source) -> Scrape:
+        if source.name not in self._shared:
+            seen = await self._patient_look(source)
+            if self._identified or seen.error is not None:
+                return seen
+            seen = await self._compared(source, seen)
+            if source.name not in self._shared:
+                self._last[source.name] = seen
+                self._begun.setdefault(source.name, set()).add(seen.started_s)
+                return seen
+        return self._several(source)
+
+    async def _patient_look(self, source: Source) -> Scrape:
+        """Look, and once more where that fails; a source that goes on failing is asked only once a time."""
+        seen = await self._look(source)
+        if seen.error is not None and source.name not in self._failing:
+            await self._pause(PAUSE_S)
+            seen = await self._look(source)
+        (self._failing.discard if seen.error is None else self._failing.add)(source.name)
+        return seen
+
+    async def _compared(self, source: Source, seen: Scrape) -> Scrape:
+        """Look again where this is not the process that answered before: do both answer, or has one followed it?"""
+        known = self._last.get(source.name)
+        if known is None or change_of(known, seen) is Change.NONE:
+            return seen
+        looks = [seen, *[await self._look(source) for _ in range(LOOKS)]]
+        processes = processes_seen(*([look] for look in looks))
+        if seen.started_s != known.started_s and seen.started_s in self._begun[source.name]:
+            processes = max(processes, 2)  # the one before came back
+        if processes > 1:
+            self._shared[source.name] = processes
+        return next(look for look in reversed(looks) if look.error is None)
+
+    def _several(self, source: Source) -> Scrape:
+        processes = self._shared[source.name]
+        error = f"{processes} processes answer at {source.url} in turn: name each one's metrics with --mooncake-metrics"
+        return Scrape(source=source.name, at_ns=self._clock(), samples={}, error=error, processes=processes)
+
+    async def _look(self, source: Source) -> Scrape:
+        import aiohttp
+
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                text, date = await _fetch(self._session, source)
+            found = exposition_of(text)
+        except TimeoutError:
+            return self._failed(source, f"{TIMED_OUT} {self._timeout_s:g} s from {source.url}")
+        except (aiohttp.ClientError, OSError, ValueError) as problem:
+            return self._failed(source, f"{source.url}: {_one_line(problem)}")
+        return Scrape(
+            source=source.name,
+            at_ns=self._clock(),
+            samples=found.samples,
+            started_s=found.started_s,
+            at_s=max(time.time(), _seconds_of(date)),
+        )
+
+    def _failed(self, source: Source, error: str) -> Scrape:
+        return Scrape(source=source.name, at_ns=self._clock(), samples={}, error=error)
 
 
 async def scrape(
@@ -85,103 +199,37 @@ async def scrape(
     clock: Callable[[], int] = time.perf_counter_ns,
     timeout_s: float = TIMEOUT_S,
 ) -> tuple[Scrape, ...]:
-    """Read all sources at once, in their order. Bounded in time (`timeout_s`) and size; a failure is `Scrape.error`.
-
-    Args:
-        session: client session; its default headers are sent, so it must not carry credentials of another host.
-        sources: what to read.
-        clock: monotonic nanoseconds, of the process that measures.
-        timeout_s: limit for each source, seconds.
-    """
-    return tuple(await asyncio.gather(*(_scrape_one(session, source, clock, timeout_s) for source in sources)))
+    """Read all sources once, as `Reader` does."""
+    return await Reader(session, sources, identified=True, clock=clock, timeout_s=timeout_s)()
 
 
-async def _scrape_one(
-    session: aiohttp.ClientSession, source: Source, clock: Callable[[], int], timeout_s: float
-) -> Scrape:
-    import aiohttp
-
-    try:
-        async with asyncio.timeout(timeout_s):
-            text = await _fetch(session, source.url)
-        samples = parse_samples(text)
-    except TimeoutError:
-        return _failed(source, clock, f"{TIMED_OUT} {timeout_s:g} s from {source.url}")
-    except (aiohttp.ClientError, OSError, ValueError) as problem:
-        return _failed(source, clock, f"{source.url}: {_one_line(problem)}")
-    return Scrape(source=source.name, at_ns=clock(), samples=samples, started_s=samples.get(START_TIME))
-
-
-async def _fetch(session: aiohttp.ClientSession, url: str) -> str:
-    """Return the body, at most `MAX_BYTES`.
+async def _fetch(session: aiohttp.ClientSession, source: Source) -> tuple[str, str | None]:
+    """Return the body, at most `MAX_BYTES`, and when the server says it was sent.
 
     Raises:
-        ValueError: the answer is not a 200 or too large.
+        ValueError: the answer is not a 200, too large or cut off.
     """
-    async with session.get(url, allow_redirects=False) as response:
-        if response.status != 200:
-            raise ValueError(f"HTTP {response.status} instead of metrics")
-        return await read_text(response, MAX_BYTES)
+    from pytest_mooncake.border.pinning import at_address
+
+    with at_address(source.address):
+        async with session.get(source.url, allow_redirects=False) as response:
+            if response.status != 200:
+                raise ValueError(f"HTTP {response.status} instead of metrics")
+            text = await read_text(response, MAX_BYTES)
+            framed = response.content_length is not None or "Transfer-Encoding" in response.headers
+            if text and not framed and not text.endswith("\n"):
+                raise ValueError("the answer breaks off in the middle of a line")
+            return text, response.headers.get("Date")
 
 
-def _failed(source: Source, clock: Callable[[], int], error: str) -> Scrape:
-    return Scrape(source=source.name, at_ns=clock(), samples={}, error=error)
+def _seconds_of(date: str | None) -> float:
+    """Return the server's own time of an answer, so that process start times are held against the same clock."""
+    try:
+        return parsedate_to_datetime(date).timestamp() if date else 0.0
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
 
 
 def _one_line(problem: Exception) -> str:
     text = " ".join(str(problem).split()) or type(problem).__name__
     return text[:200]
-
-
-def parse_samples(text: str) -> dict[str, float]:
-    r"""Return the series of interest in Prometheus text, named as written, labels sorted.
-
-    Lines that cannot be parsed are skipped, and so are values that are no number (NaN: a gauge never set).
-
-    Raises:
-        ValueError: nothing of interest is in the text (a web page, another service's metrics), or too much is.
-
-    >>> parse_samples('# TYPE mem_cache_hit_nums_ counter\nmem_cache_hit_nums_ 1920\n')
-    {'mem_cache_hit_nums_': 1920.0}
-    """
-    samples: dict[str, float] = {}
-    for line in text.split("\n"):  # not splitlines: labels may hold other line breaks
-        if not line.startswith(PREFIXES):
-            continue
-        parsed = _parse_line(line)
-        if parsed is not None:
-            samples[parsed[0]] = parsed[1]
-        if len(samples) > MAX_SERIES:
-            raise ValueError(f"more than {MAX_SERIES} series of interest")
-    if not samples:
-        raise ValueError("no vLLM, LMCache or Mooncake series in the answer; is this a /metrics address of the stack?")
-    return samples
-
-
-def _parse_line(line: str) -> tuple[str, float] | None:
-    from prometheus_client.parser import text_string_to_metric_families
-
-    try:
-        sample = next(iter(text_string_to_metric_families(line))).samples[0]
-    except (ValueError, IndexError, StopIteration):
-        return None
-    value = float(sample.value)
-    if sample.name.endswith(DROPPED) or value != value:
-        return None
-    return series_name(sample.name, sample.labels), value
-
-
-def series_name(name: str, labels: dict[str, str]) -> str:
-    r"""Write a series the way `Scrape.samples` keys it.
-
-    >>> series_name("m", {"b": "2", "a": 'x"y'})
-    'm{a="x\\"y",b="2"}'
-    """
-    if not labels:
-        return name
-    inner = ",".join(f'{key}="{_escape(labels[key])}"' for key in sorted(labels))
-    return f"{name}{{{inner}}}"
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

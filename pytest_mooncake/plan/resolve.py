@@ -14,6 +14,7 @@ from pytest_mooncake.options import Options
 from pytest_mooncake.plan.arrivals import parse_rate
 from pytest_mooncake.plan.files import find
 from pytest_mooncake.plan.machine_source import read_machine
+from pytest_mooncake.plan.metrics_source import FLAG, NONE, metrics_places
 from pytest_mooncake.plan.models import (
     EconomicsPlan,
     Plan,
@@ -97,11 +98,6 @@ def _refuse_contradictions(options: Options) -> None:
     if orphan and not options.url:
         flag = f"--mooncake-{orphan.replace('_', '-')}"
         raise UsageError(f"{flag} describes what already runs: give --mooncake-url as well")
-    if options.metrics and len(options.metrics) != len(options.url):
-        raise UsageError(
-            f"--mooncake-metrics was given {len(options.metrics)} times for {len(options.url)} --mooncake-url: "
-            "give it once for each, in the same order"
-        )
 
 
 def _names_store(options: Options) -> bool:
@@ -150,9 +146,9 @@ def _stack(options: Options, invocation_dir: Path) -> StackPlan:
     if not options.url:
         name = options.stack or "local"
         return load(find("stacks", name, invocation_dir), StackPlan, name=_stem(name))
-    for flag, urls in (("url", options.url), ("metrics", options.metrics)):
-        for url in urls:
-            check_url(f"--mooncake-{flag}", url)
+    for url in options.url:
+        check_url("--mooncake-url", url)
+    metrics_places(options.url, options.metrics)  # refuses what cannot be meant before anything is asked
     for flag, given in (("master", options.master), ("metadata", options.metadata)):
         if given:
             check_url(f"--mooncake-{flag}", given)
@@ -232,7 +228,13 @@ def _sessions(options: Options, looks: tuple[int, ...]) -> int:
 def _rung(text: str | None, stack: StackPlan) -> Rung:
     if text is None:
         return Rung.USAGE if stack.kind == "attached" else Rung.STORE
-    return _choice("--mooncake-evidence", text, {rung.value: rung for rung in Rung})
+    rung = _choice("--mooncake-evidence", text, {rung.value: rung for rung in Rung})
+    if rung is Rung.ENGINE and tuple(map(str.lower, stack.metrics_urls)) == (NONE,):
+        raise UsageError(
+            f"--mooncake-evidence engine asks for the engines' counters, which {FLAG} none leaves unread: "
+            "leave one of both out"
+        )
+    return rung
 
 
 def _budget(text: str | None) -> int | None:

@@ -183,7 +183,8 @@ def _attached_lines(view: StackView) -> list[str]:
     """What endpoints told of themselves; the rest of their configuration cannot be seen from outside."""
     unknown = "not known"
     engines = [engine.url for engine in view.engines]
-    metrics = [engine.metrics_url or f"{unknown} (--mooncake-metrics)" for engine in view.engines]
+    places = [engine.metrics_urls or (engine.metrics_url,) for engine in view.engines]
+    metrics = [url or f"{unknown} (--mooncake-metrics)" for urls in places for url in urls]
     return [
         "# attached: as the endpoints told; a stack that is started here (--mooncake-stack) is listed in full",
         f"model: {view.model}",

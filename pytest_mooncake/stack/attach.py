@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_mooncake.border.pinning import at_address
 from pytest_mooncake.errors import EndpointError, UsageError
 from pytest_mooncake.plan.credentials import credentials_of
+from pytest_mooncake.plan.metrics_source import NONE, metrics_places
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
 from pytest_mooncake.stack.addresses import admin_url, engine_url, metrics_url
 from pytest_mooncake.stack.probe import Answer, Prober, printable
+from pytest_mooncake.stack.replicas import Place, asked, looked_at, one_of_each, places_of, shows_counters
 
 if TYPE_CHECKING:
     from pytest_mooncake.plan.models import StackPlan
@@ -36,7 +39,10 @@ class _Served:
     card: Mapping[str, Any]
     listed: tuple[str, ...]
     version: str | None
-    note: str | None
+    notes: tuple[str, ...]
+    places: tuple[Place, ...] = ()
+    replicas: Place | None = None
+    silenced: bool = False
 
 
 async def attach(
@@ -61,11 +67,11 @@ async def attach(
     _check(plan, urls)
     async with Prober(credentials_of(plan, environ), timeout_s) as prober:
         served: list[_Served] = []
-        for place, url in enumerate(urls):
+        for url, given in zip(urls, metrics_places(plan.urls, plan.metrics_urls), strict=True):
             progress(f"asking {url} what it serves")
             name = plan.model_name or (served[0].card["id"] if served else None)
-            given = metrics_url(plan.metrics_urls[place]) if plan.metrics_urls else None
-            served.append(await _look(prober, url, name, given))
+            seen = tuple(place for one in served for place in one.places)
+            served.append(await _with_counters(prober, await _look(prober, url, name), given, seen))
         store = await _store(plan, prober, progress)
     return _view(plan, tuple(served), store)
 
@@ -76,29 +82,24 @@ def _check(plan: StackPlan, urls: Sequence[str]) -> None:
     repeated = next((url for url in urls if urls.count(url) > 1), None)
     if repeated:
         raise UsageError(f"--mooncake-url {repeated} is given twice; name each engine once")
-    if plan.metrics_urls and len(plan.metrics_urls) != len(urls):
-        raise UsageError(
-            f"{len(plan.metrics_urls)} --mooncake-metrics for {len(urls)} --mooncake-url: "
-            "give one for each engine, in the same order"
-        )
     if plan.metadata_url and not plan.master_url:
         raise UsageError("--mooncake-metadata is of no use without --mooncake-master http://host:9003")
 
 
-async def _look(prober: Prober, url: str, name: str | None, given_metrics: str | None) -> _Served:
+async def _look(prober: Prober, url: str, name: str | None) -> _Served:
     answer = await prober.get(f"{url}/v1/models")
     if answer.status in _ABSENT and name is not None:
         card: Mapping[str, Any] = {"id": name}
         listed: tuple[str, ...] = ()
         await _require_generation(prober, url, answer)
         note = f"{url} lists no models; the name {name!r} is taken from --mooncake-model unchecked."
+        notes: tuple[str, ...] = (note,)
     else:
         answer.require_ok(hint=_models_hint(url, answer, named=name is not None))
         cards = _cards(answer)
-        card, listed, note = _choose(cards, name, url), tuple(str(entry["id"]) for entry in cards), None
-    metrics = await _metrics(prober, url, given_metrics)
+        card, listed, notes = _choose(cards, name, url), tuple(str(entry["id"]) for entry in cards), ()
     version = await _version(prober, url)
-    return _Served(engine=Engine(url=url, metrics_url=metrics), card=card, listed=listed, version=version, note=note)
+    return _Served(engine=Engine(url=url), card=card, listed=listed, version=version, notes=notes)
 
 
 def _models_hint(url: str, answer: Answer, *, named: bool) -> str:
@@ -149,16 +150,60 @@ def _some(ids: Sequence[str]) -> str:
     return ", ".join(repr(printable(name)) for name in ids[:_SHOWN_MODELS]) + more
 
 
-async def _metrics(prober: Prober, url: str, given: str | None) -> str | None:
-    """Return where vLLM's counters are; a place that was named must show them, the usual one may."""
-    if given is None:
-        answer = await prober.try_get(f"{url}/metrics")
-        return answer.url if answer is not None and answer.status == 200 and "vllm:" in answer.text else None
-    answer = await prober.get(given)
-    answer.require_ok(hint="does --mooncake-metrics name an engine's metrics address?")
-    if "vllm:" not in answer.text:
-        raise answer.error("shows no counters of vLLM (vllm:…): does --mooncake-metrics name the engine?")
-    return answer.url
+async def _with_counters(
+    prober: Prober, served: _Served, given: tuple[str, ...] | None, seen: tuple[Place, ...]
+) -> _Served:
+    """Find out where an engine's counters are, and whether each place shows one process.
+
+    Args:
+        prober: asks.
+        served: the engine.
+        given: places that were named for it, which have to show counters; None: the usual one, which may.
+        seen: places of the engines before it: a process that is shown twice is read once.
+    """
+    if given == ():
+        return replace(served, silenced=True)
+    urls = (f"{served.engine.url}/metrics",) if given is None else await _named(prober, given)
+    places = [await looked_at(prober, url) for url in urls]
+    replicas = next((place for place in places if place.processes > 1), None)
+    if replicas is not None:
+        return replace(served, replicas=replicas, notes=(*served.notes, _said_of_replicas(replicas)))
+    pairs = one_of_each(tuple(place for place in places if place.processes), seen)
+    once = tuple(f"{_shown(a)} and {_shown(b)} show one process: it is read once." for a, b in pairs if a.url != b.url)
+    read = tuple(dict.fromkeys(first.url for _, first in pairs))
+    engine = Engine(url=served.engine.url, metrics_url=next(iter(read), None), metrics_urls=read)
+    return replace(served, engine=engine, places=tuple(a for a, _ in pairs), notes=(*served.notes, *once))
+
+
+async def _named(prober: Prober, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the places that `--mooncake-metrics` names for an engine; each has to show counters.
+
+    Raises:
+        EndpointError: one does not.
+    """
+    urls = [place for text in given for place in await places_of(metrics_url(text))]
+    for url in dict.fromkeys(urls):
+        if shows_counters(await asked(prober, url)):
+            continue
+        bare, _, address = url.partition("#")
+        with at_address(address or None):
+            answer = await prober.get(bare)
+        answer.require_ok(hint="does --mooncake-metrics name an engine's metrics address?")
+        if not shows_counters(answer):
+            raise answer.error("shows no counters of vLLM (vllm:…): does --mooncake-metrics name the engine?")
+    return tuple(dict.fromkeys(urls))
+
+
+def _said_of_replicas(place: Place) -> str:
+    return (
+        f"{place.processes} processes answer at {_shown(place)} in turn, so no engine counters are read there: "
+        "name each one's metrics with --mooncake-metrics."
+    )
+
+
+def _shown(place: Place) -> str:
+    url, _, address = place.url.partition("#")
+    return f"{url} ({address})" if address else url
 
 
 async def _version(prober: Prober, url: str) -> str | None:
@@ -212,8 +257,15 @@ def _view(plan: StackPlan, served: tuple[_Served, ...], store: Store | None) -> 
         versions=versions,
         components=components,
         notes=_notes(served, simulated=simulated),
-        details={"models": list(first.listed)},
+        details={"models": list(first.listed), **_unread(served)},
     )
+
+
+def _unread(served: tuple[_Served, ...]) -> dict[str, Any]:
+    """Why engine counters are not read, for the checks that need them."""
+    replicas = {place.url: place.processes for one in served if (place := one.replicas)}
+    silenced = any(one.silenced for one in served)
+    return ({"replicas": replicas} if replicas else {}) | ({"metrics": NONE} if silenced else {})
 
 
 def _notes(served: tuple[_Served, ...], *, simulated: bool) -> tuple[str, ...]:
@@ -222,8 +274,10 @@ def _notes(served: tuple[_Served, ...], *, simulated: bool) -> tuple[str, ...]:
         from pytest_mooncake.stack.simulated.provision import SIMULATED_NOTE
 
         notes.append(SIMULATED_NOTE)
-    notes += [one.note for one in served if one.note]
-    blind = [one.engine.url for one in served if one.engine.metrics_url is None]
+    notes += [note for one in served for note in one.notes]
+    if any(one.silenced for one in served):
+        notes.append("The engines' counters are not read, as asked (--mooncake-metrics none).")
+    blind = [one.engine.url for one in served if not (one.engine.metrics_url or one.replicas or one.silenced)]
     if blind:
         notes.append(
             f"No counters of vLLM at {', '.join(f'{url}/metrics' for url in blind)}: "

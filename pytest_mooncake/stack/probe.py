@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from pytest_mooncake.border.pinning import PinnedResolver
 from pytest_mooncake.errors import EndpointError
 from pytest_mooncake.plan.credentials import Credentials
 
@@ -99,7 +100,7 @@ class Prober:
         self._session = aiohttp.ClientSession(
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(force_close=True),
+            connector=aiohttp.TCPConnector(force_close=True, resolver=PinnedResolver(), use_dns_cache=False),
             timeout=aiohttp.ClientTimeout(total=self._timeout_s),
         )
         return self

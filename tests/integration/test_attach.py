@@ -390,7 +390,8 @@ async def test_options_that_contradict_each_other() -> None:
     url = "http://127.0.0.1:1"
     assert "nothing to attach to" in await complaint()
     assert "is given twice" in await complaint(url, f"{url}/v1")
-    assert "2 --mooncake-metrics for 1 --mooncake-url" in await complaint(url, metrics_urls=(url, url))
+    two = ("http://127.0.0.1:1", "http://127.0.0.1:2")
+    assert "3 --mooncake-metrics for 2 --mooncake-url" in await complaint(*two, metrics_urls=(url, url, url))
     assert "no use without --mooncake-master" in await complaint(url, metadata_url=url)
     assert "names a store and no engine" in await complaint("mooncakestore://h:50051")
 

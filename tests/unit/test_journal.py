@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import orjson
 import pytest
 
 from pytest_mooncake.errors import JournalError, UsageError
-from pytest_mooncake.journal import EVENTS_FILE, PLAN_FILE, REQUESTS_FILE, Journal, read
+from pytest_mooncake.journal import EVENTS_FILE, PLAN_FILE, REQUESTS_FILE, Journal, read, view_of
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import resolve
@@ -33,7 +33,7 @@ from pytest_mooncake.records import (
 VIEW = StackView(
     name="local",
     provisioned=True,
-    engines=(Engine(url="http://127.0.0.1:1", metrics_url="http://127.0.0.1:1/metrics"),),
+    engines=(Engine(url="http://127.0.0.1:1", metrics_url="http://m:1/", metrics_urls=("http://m:1/", "http://m:2/")),),
     model="tiny",
     max_model_len=32768,
     store=Store(master_url="http://127.0.0.1:2", node_urls=("http://127.0.0.1:3",)),
@@ -106,6 +106,13 @@ def test_a_run_comes_back_as_it_was_written(tmp_path: Path, plan: Plan) -> None:
     assert back.rounds == (measured(0), measured(1))
     assert back.environment == {"python": "3.11"}
     assert back.complete
+
+
+def test_an_engine_of_a_record_from_before_it_could_have_several_processes_is_read() -> None:
+    old = asdict(VIEW)
+    del old["engines"][0]["metrics_urls"]
+
+    assert view_of(old).engines == (Engine(url="http://127.0.0.1:1", metrics_url="http://m:1/"),)
 
 
 def test_what_a_round_was_planned_to_reuse_comes_back_with_it(tmp_path: Path, plan: Plan) -> None:

@@ -134,11 +134,36 @@ def test_foreign_tokens_on_the_engine_break_the_counters() -> None:
     assert found["counters_prompt.warm"].status == "held"
 
 
-def test_a_restarted_engine_tells_no_tokens() -> None:
+def test_an_engine_that_restarted_or_is_several_tells_no_tokens() -> None:
     fallen = with_counters(a_round([request()]), -10, 5)
     silent = a_round([request()], number=1, kind=Kind.WARM)
-    assert server_tokens([fallen]) == (None, 5)
+    assert server_tokens([fallen]) == (None, None)
+    assert server_tokens([with_counters(a_round([request()]), 10, 5)], untold={"engine:0"}) == (None, None)
     assert server_tokens([with_counters(silent, 7, 5), silent]) == (None, None)
+
+
+def seen_by(one: Round, *, served: float, started_s: tuple[float, float] = (1.0, 1.0)) -> Round:
+    """The round, of whose requests an engine counted so many."""
+    name = "vllm:request_success_total"
+    before, after = (
+        replace(scrapes[0], samples={**scrapes[0].samples, name: counted}, started_s=start)
+        for scrapes, counted, start in zip((one.before, one.after), (0.0, served), started_s, strict=True)
+    )
+    return replace(one, before=(before,), after=(after,))
+
+
+def test_counters_that_saw_only_some_of_the_requests_or_several_processes_break_no_law() -> None:
+    rounds = [with_counters(one, 2000, 10) for one in chain([(1200, 15)] * 3, [(300, 14)] * 2)]
+    half = [seen_by(one, served=len(one.requests) / 2) for one in rounds]
+    others = [seen_by(one, served=len(one.requests)) for one in rounds[:-1]]
+    others.append(seen_by(rounds[-1], served=len(rounds[-1].requests), started_s=(1.0, 900.0)))
+    for measured in (half, others):
+        found = {one.law: one.status for one in audit_rounds(measured, 4)}
+        assert {found[f"counters_{what}.{side}"] for what in ("prompt", "output") for side in ("cold", "warm")} == {
+            "not_applicable"
+        }
+    whole = [seen_by(one, served=len(one.requests)) for one in rounds]
+    assert {one.law: one.status for one in audit_rounds(whole, 4)}["counters_prompt.cold"] == "broken"
 
 
 def with_latency(one: Round, seconds: float, *, engines: int = 1) -> Round:

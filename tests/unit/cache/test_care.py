@@ -117,6 +117,9 @@ async def test_an_attached_stack_gets_tags_only_where_every_engine_shows_lmcache
     assert can_carry_tags(world.view, seen)
     two = replace(world.view, engines=world.view.engines * 2)
     assert not can_carry_tags(two, seen)
+    further = replace(seen[0], source="engine:0.1")
+    assert can_carry_tags(world.view, (*seen, further)), "another process of the same engine's address"
+    assert not can_carry_tags(two, (*seen, further))
     world.engine.pop("lmcache:num_lookup_tokens_total")
     assert not can_carry_tags(world.view, await world.read())
 

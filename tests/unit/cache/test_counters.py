@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_mooncake.analysis.table import GAUGES, TABLE, Place
 from pytest_mooncake.cache.counters import deltas, missing_quantities, read
-from pytest_mooncake.cache.table import GAUGES, TABLE, Place
 from pytest_mooncake.records import Scrape
 from tests.unit.cache.world import World
 
@@ -68,11 +68,39 @@ def test_a_counter_that_appears_in_between_was_born_at_zero() -> None:
 @pytest.mark.parametrize(
     ("before", "after"), [(engine(10), engine(9)), (engine(1, started_s=100.0), engine(5, started_s=200.0))]
 )
-def test_a_restart_is_noticed_by_a_falling_counter_or_another_start_time(before: Scrape, after: Scrape) -> None:
-    moved = deltas((before,), (after,))
+def test_a_process_that_we_started_restarts_where_a_counter_falls_or_its_start_time_is_another(
+    before: Scrape, after: Scrape
+) -> None:
+    moved = deltas((before,), (after,), identified=True)
 
     assert moved.restarted == ("engine:0",)
+    assert moved.shared == ()
     assert moved.get("external_hit_tokens") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(engine(10), engine(9)), (engine(1, started_s=100.0), engine(5, started_s=200.0))]
+)
+def test_somebody_elses_process_may_be_another_one_and_its_counters_prove_nothing(
+    before: Scrape, after: Scrape
+) -> None:
+    moved = deltas((before,), (after,))
+
+    assert moved.restarted == ()
+    assert moved.shared == ("engine:0",)
+    assert moved.get("external_hit_tokens") is None
+
+
+def test_a_source_that_other_looks_showed_to_be_several_processes_tells_nothing_at_all() -> None:
+    gauge = "vllm:num_requests_running"
+    before = Scrape(source="engine:0", at_ns=0, samples={HITS: 1.0, gauge: 0.0})
+    after = Scrape(source="engine:0", at_ns=0, samples={HITS: 5.0, gauge: 2.0})
+    moved = deltas((before,), (after,), untold={"engine:0"})
+
+    assert moved.shared == ("engine:0",)
+    assert moved.get("external_hit_tokens") is None
+    assert moved.get("requests_running") is None
+    assert deltas((before,), (after,)).get("requests_running") == 2
 
 
 def test_a_start_time_that_is_only_rounded_otherwise_is_no_restart() -> None:

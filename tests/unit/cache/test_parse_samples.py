@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,14 @@ def test_sources_are_all_engines_that_show_metrics_the_master_and_its_nodes() ->
         Source(name="node:0", url="http://127.0.0.1:9300/metrics"),
     )
     assert [s.name for s in sources_of(view(store=False))] == ["engine:0"]
+
+
+def test_each_process_of_an_engines_address_is_a_source_and_a_place_that_two_engines_name_is_one() -> None:
+    many = Engine(url="http://a", metrics_url="http://m:1", metrics_urls=("http://m:1", "http://m/prom#10.0.0.2"))
+    stack = replace(view(store=False), engines=(many, Engine(url="http://b", metrics_urls=("http://m:1", "http://c"))))
+
+    assert sources_of(stack) == (
+        Source(name="engine:0", url="http://m:1/metrics"),
+        Source(name="engine:0.1", url="http://m/prom", address="10.0.0.2"),
+        Source(name="engine:1.1", url="http://c/metrics"),
+    )

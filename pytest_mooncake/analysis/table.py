@@ -91,6 +91,7 @@ _ENGINE_COUNTERS = (
     _engine("queue_seconds_count", "vllm:request_queue_time_seconds_count"),
     _engine("ttft_seconds_sum", "vllm:time_to_first_token_seconds_sum"),
     _engine("ttft_seconds_count", "vllm:time_to_first_token_seconds_count"),
+    _engine("latency_seconds_sum", "vllm:e2e_request_latency_seconds_sum"),
     _engine("lmcache_remote_read_bytes", "lmcache:num_remote_read_bytes_total"),
     _engine("lmcache_remote_write_bytes", "lmcache:num_remote_write_bytes_total"),
     _engine("lmcache_requested_tokens", "lmcache:num_requested_tokens_total"),
