@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import DefaultResolver
+from aiohttp.resolver import ThreadedResolver
 
 __all__ = ["PinnedResolver", "addresses_of", "at_address"]
 
@@ -29,7 +29,7 @@ class PinnedResolver(AbstractResolver):
     """Looks names up, except inside `at_address`. Its connector must keep neither names nor connections."""
 
     def __init__(self) -> None:
-        self._names = DefaultResolver()
+        self._names = ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

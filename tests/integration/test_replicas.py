@@ -200,7 +200,7 @@ class Pods:
         assert request.transport is not None
         address = request.transport.get_extra_info("sockname")[0]
         started_s = LONG_AGO_S + int(address.rpartition(".")[2])
-        return web.Response(body=(Process(started_s, served=2).shown()).steps[0])  # type: ignore[arg-type]
+        return web.Response(body=(Process(started_s, served=2).shown()).steps[0])
 
 
 @pytest.fixture
@@ -351,7 +351,7 @@ async def test_connections_that_are_kept_hide_replicas_and_fresh_ones_show_them(
 
     async def answer(request: web.Request) -> web.Response:
         owner = owners.setdefault(id(request.protocol), next(turns))
-        return web.Response(body=owner.shown().steps[0])  # type: ignore[arg-type]
+        return web.Response(body=owner.shown().steps[0])
 
     app = web.Application()
     app.router.add_get("/metrics", answer)

@@ -37,6 +37,13 @@ def test_an_attached_store_gives_a_fifth_of_what_is_free(tmp_path: Path) -> None
     assert "not known" in lines(tmp_path, url=("http://127.0.0.1:1",), store_budget="1GB")["budget"]
 
 
+def test_where_counters_would_be_read_is_told_where_it_was_said(tmp_path: Path) -> None:
+    url = ("http://127.0.0.1:1",)
+    assert lines(tmp_path, url=url, metrics=("http://a:1", "http://a:2"))["counters"] == "http://a:1, http://a:2"
+    assert lines(tmp_path, url=url, metrics=("none",))["counters"] == "none"
+    assert "counters" not in lines(tmp_path, url=url)
+
+
 @pytest.mark.parametrize(
     ("times", "said"),
     [(None, "nothing: cold rounds"), ("1", "if it holds no keys of somebody else"), ("2", "whosever keys it holds")],

@@ -111,8 +111,10 @@ def test_replicas_that_answer_in_turn_break_no_check(source: str, times: float, 
     if where == "in the round":
         warm = replace(warm, after=started(counted(warm.after, source, times), source, second))
     elif where == "between the rounds":
-        both = (started(counted(scrapes, source, times), source, second) for scrapes in (warm.before, warm.after))
-        warm = replace(warm, **dict(zip(("before", "after"), both, strict=True)))
+        before, after = (
+            started(counted(scrapes, source, times), source, second) for scrapes in (warm.before, warm.after)
+        )
+        warm = replace(warm, before=before, after=after)
     else:
         cold = replace(cold, after=started(counted(cold.after, source, times), source, second))
     found = evidence_of(warm, cold, ATTACHED)

@@ -226,6 +226,15 @@ def test_of_an_attached_stack_is_told_what_it_told_and_what_would_tell_more(know
     assert ("not known (--mooncake-master)" in text) is not known
 
 
+def test_every_place_of_an_attached_engines_counters_is_told() -> None:
+    plan = runs.plan(stack=runs.plan().stack.model_copy(update={"kind": "attached", "name": "attached"}))
+    engine = replace(runs.view().engines[0], metrics_url="http://m:1/p", metrics_urls=("http://m:1/p", "http://m:2/p"))
+    view = runs.view(engines=(engine,))
+    text = render(build(plan, view, runs.rounds(), runs.judgement(), runs.ENVIRONMENT, economics=None), "en")
+
+    assert "metrics: http://m:1/p\nmetrics: http://m:2/p\n" in text
+
+
 def test_a_simulated_stack_says_what_was_simulated() -> None:
     stack = StackPlan(name="simulated", kind="simulated", simulated=SimulatedCost(faults=("deaf-store",)))
     view = runs.view(simulated=True)
