@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_mooncake.border.values import MOST_COUNT, text_of, whole_number_of
 from pytest_mooncake.errors import EndpointError, UsageError
 from pytest_mooncake.plan.credentials import credentials_of
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 SIMULATED_OWNER = "pytest-mooncake-simulated"
 """`owned_by` of a simulated engine's model card (`stack.simulated.api.OWNER`)."""
 _SHOWN_MODELS = 8
+_METRICS_BYTES = 16 * 2**20
+"""As much as is read whenever counters are scraped (`cache.scrape`)."""
 _ABSENT = (404, 405, 501)
 Progress = Callable[[str], None]
 
@@ -95,7 +98,8 @@ async def _look(prober: Prober, url: str, name: str | None, given_metrics: str |
     else:
         answer.require_ok(hint=_models_hint(url, answer, named=name is not None))
         cards = _cards(answer)
-        card, listed, note = _choose(cards, name, url), tuple(str(entry["id"]) for entry in cards), None
+        card, listed, note = _choose(cards, name, url), tuple(entry["id"] for entry in cards), None
+        text_of(card["id"], answer.url, "the id of the model")
     metrics = await _metrics(prober, url, given_metrics)
     version = await _version(prober, url)
     return _Served(engine=Engine(url=url, metrics_url=metrics), card=card, listed=listed, version=version, note=note)
@@ -125,14 +129,17 @@ def _cards(answer: Answer) -> list[Mapping[str, Any]]:
     cards = body.get("data") if isinstance(body, dict) else None
     if not isinstance(cards, list):
         raise answer.error('answers JSON, but no OpenAI-compatible model list ({"data": [...]}); is the port right?')
-    good: list[Mapping[str, Any]] = [card for card in cards if isinstance(card, dict) and card.get("id")]
-    if not good:
+    named = [card for card in cards if isinstance(card, dict) and card.get("id") not in (None, "")]
+    if not named:
         raise answer.error("lists no model: is the server still loading, or is a gateway without a back end?")
+    good: list[Mapping[str, Any]] = [card for card in named if isinstance(card["id"], str)]
+    if not good:
+        text_of(named[0]["id"], answer.url, "the id of a model")
     return good
 
 
 def _choose(cards: Sequence[Mapping[str, Any]], name: str | None, url: str) -> Mapping[str, Any]:
-    ids = [str(card["id"]) for card in cards]
+    ids = [card["id"] for card in cards]
     if name is None:
         if len(cards) == 1:
             return cards[0]
@@ -152,9 +159,9 @@ def _some(ids: Sequence[str]) -> str:
 async def _metrics(prober: Prober, url: str, given: str | None) -> str | None:
     """Return where vLLM's counters are; a place that was named must show them, the usual one may."""
     if given is None:
-        answer = await prober.try_get(f"{url}/metrics")
+        answer = await prober.try_get(f"{url}/metrics", most_bytes=_METRICS_BYTES)
         return answer.url if answer is not None and answer.status == 200 and "vllm:" in answer.text else None
-    answer = await prober.get(given)
+    answer = await prober.get(given, most_bytes=_METRICS_BYTES)
     answer.require_ok(hint="does --mooncake-metrics name an engine's metrics address?")
     if "vllm:" not in answer.text:
         raise answer.error("shows no counters of vLLM (vllm:…): does --mooncake-metrics name the engine?")
@@ -178,7 +185,7 @@ async def _store(plan: StackPlan, prober: Prober, progress: Progress) -> Store |
         return None
     master = admin_url(plan.master_url)
     progress(f"asking the Mooncake master at {master} for its counters")
-    answer = await prober.get(f"{master}/metrics")
+    answer = await prober.get(f"{master}/metrics", most_bytes=_METRICS_BYTES)
     hint = "--mooncake-master wants the master's admin port (--metrics_port, 9003 by default), not its RPC port"
     answer.require_ok(hint=hint)
     if "master_key_count" not in answer.text:
@@ -192,7 +199,7 @@ async def _store(plan: StackPlan, prober: Prober, progress: Progress) -> Store |
 def _view(plan: StackPlan, served: tuple[_Served, ...], store: Store | None) -> StackView:
     first = served[0]
     simulated = any(one.card.get("owned_by") == SIMULATED_OWNER for one in served)
-    lengths = [length for one in served if isinstance(length := one.card.get("max_model_len"), int)]
+    lengths = [length for one in served if (length := _context(one)) is not None]
     versions = {f"engine-{place}": one.version for place, one in enumerate(served) if one.version}
     components = {
         f"engine-{place}": f"{one.engine.url}" + (f" ({one.version})" if one.version else "")
@@ -214,6 +221,16 @@ def _view(plan: StackPlan, served: tuple[_Served, ...], store: Store | None) -> 
         notes=_notes(served, simulated=simulated),
         details={"models": list(first.listed)},
     )
+
+
+def _context(one: _Served) -> int | None:
+    """Return the length of the context, None where the card does not tell it.
+
+    Raises:
+        BorderError: it tells what can be none.
+    """
+    length = one.card.get("max_model_len")
+    return None if length is None else whole_number_of(length, f"{one.engine.url}/v1/models", "max_model_len")
 
 
 def _notes(served: tuple[_Served, ...], *, simulated: bool) -> tuple[str, ...]:
@@ -242,6 +259,6 @@ def _geometry(card: Mapping[str, Any]) -> KVGeometry | None:
     if not isinstance(kv, dict):
         return None
     sizes = (kv.get("bytes_per_token"), kv.get("chunk_tokens"))
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
+    if not all(type(size) is int and 0 < size <= MOST_COUNT for size in sizes):
         return None
     return KVGeometry(bytes_per_token=kv["bytes_per_token"], chunk_tokens=kv["chunk_tokens"])
