@@ -313,19 +313,22 @@ class _Unpacking:
             raise _UnreadableError(f"packs its answer ({shown!r}), which was not asked for: is a proxy in between?")
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """Return what comes out of the next bytes, 64 KiB at a time."""
+        """Return what comes out of the next bytes, packed ones 64 KiB at a time, up to the limit; then raise."""
+        room = self._most - self._arrived
         self._arrived += len(data)
-        self._check(self._arrived)
         if self._coding in _PLAIN:
-            yield data
+            yield data[:room]
+            self._check(self._arrived)
             return
+        self._check(self._arrived)
         if self._inflate is None:
             self._inflate = zlib.decompressobj(self._window(data[0]))
         while True:
             piece = self._next(self._inflate, data)
+            room = self._most - self._unpacked
             self._unpacked += len(piece)
+            yield piece[:room]
             self._check(self._unpacked)
-            yield piece
             data = self._inflate.unconsumed_tail
             if not data and len(piece) < _PIECE_BYTES:
                 return
