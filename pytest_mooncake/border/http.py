@@ -16,7 +16,7 @@ import contextlib
 import re
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -269,7 +269,7 @@ async def _text(response: aiohttp.ClientResponse, url: str, most_bytes: int) -> 
     return "".join([text async for text in _texts(response, url, most_bytes)])
 
 
-async def _texts(response: aiohttp.ClientResponse, url: str, most_bytes: int) -> AsyncIterator[str]:
+async def _texts(response: aiohttp.ClientResponse, url: str, most_bytes: int) -> AsyncGenerator[str, None]:
     """Decode the body as UTF-8, whatever it says of itself; what is none is replaced, a byte order mark left out.
 
     Raises:

@@ -95,7 +95,8 @@ async def count_keys(session: aiohttp.ClientSession, store: Store, is_own: IsOwn
     Raises:
         EndpointError: the master does not list its keys.
     """
-    own, foreign, sample = 0, 0, []
+    own, foreign = 0, 0
+    sample: list[str] = []
 
     def count(key: str) -> None:
         nonlocal own, foreign

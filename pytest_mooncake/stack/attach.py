@@ -91,7 +91,7 @@ def _check(plan: StackPlan, urls: Sequence[str]) -> None:
 async def _look(prober: Prober, url: str, name: str | None, given_metrics: str | None) -> _Served:
     answer = await prober.get(f"{url}/v1/models")
     if answer.status in _ABSENT and name is not None:
-        card: Mapping[str, Any] = {"id": name}
+        card: Mapping[str, Any] = {"id": text_of(name, "--mooncake-model", "the name")}
         listed: tuple[str, ...] = ()
         await _require_generation(prober, url, answer)
         note = f"{url} lists no models; the name {name!r} is taken from --mooncake-model unchecked."

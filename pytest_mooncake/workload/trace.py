@@ -302,4 +302,5 @@ def _offsets_ns(trace: Trace, spec: TraceSpec) -> Ints:
         offsets = np.rint((trace.timestamp_ms - trace.timestamp_ms[0]) * (1_000_000 / spec.speed))
     if not offsets[-1] <= MOST_OFFSET_NS:
         raise PlanError(f"{spec.path}: at speed {spec.speed:g} the last request comes in more than a century; raise it")
-    return offsets.astype(np.int64)
+    whole: Ints = offsets.astype(np.int64)
+    return whole
