@@ -8,15 +8,18 @@ the sample lines: then it returns each name as written, and a broken line costs 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from pytest_mooncake.border.values import finite
+
 __all__ = ["MAX_SERIES", "Exposition", "exposition_of", "parse_samples", "series_name", "split_series"]
 
 MAX_SERIES = 5_000
+MAX_LINE = 4_096
+"""Series of these programs take a few hundred characters; every one that is kept goes into the journal."""
 
 START_TIME = "process_start_time_seconds"
 _CREATED = "_created"
@@ -73,7 +76,8 @@ def exposition_of(text: str) -> Exposition:
 def parse_samples(text: str) -> dict[str, float]:
     r"""Return the series of interest in Prometheus text, named as written, labels sorted.
 
-    Lines that cannot be parsed are skipped, and so are values that are no number (NaN: a gauge never set; infinity).
+    Lines that cannot be parsed are skipped, and so are values that cannot be counted with (NaN: a gauge never set;
+    infinities, and more than a counter of 64 bits can show).
 
     Raises:
         ValueError: as `exposition_of`.
@@ -94,12 +98,14 @@ def _sample_lines(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
 def _parse_line(line: str) -> tuple[str, dict[str, str], float] | None:
     from prometheus_client.parser import text_string_to_metric_families
 
+    if len(line) > MAX_LINE:
+        return None
     try:
         sample = next(iter(text_string_to_metric_families(line))).samples[0]
-    except (ValueError, IndexError, StopIteration):
+    except (ValueError, LookupError, StopIteration):
         return None
-    value = float(sample.value)
-    return (sample.name, sample.labels, value) if math.isfinite(value) else None
+    value = finite(float(sample.value))
+    return None if value is None else (sample.name, sample.labels, value)
 
 
 def series_name(name: str, labels: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pytest_mooncake.analysis.exposition import MAX_SERIES, exposition_of, parse_samples, series_name
 from pytest_mooncake.analysis.processes import Change, change_of, processes_seen
-from pytest_mooncake.cache.body import read_text
+from pytest_mooncake.border.http import NoReply, send
 from pytest_mooncake.records import Scrape, StackView
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ PAUSE_S = 0.5
 """Before a source that failed is asked once more."""
 LOOKS = 6
 """How often a source is looked at again where another process seems to answer than before."""
+LONGEST_S = 60.0
 MAX_BYTES = 16 * 2**20
 
 MASTER = "master"
@@ -207,19 +208,24 @@ async def _fetch(session: aiohttp.ClientSession, source: Source) -> tuple[str, s
     """Return the body, at most `MAX_BYTES`, and when the server says it was sent.
 
     Raises:
-        ValueError: the answer is not a 200, too large or cut off.
+        ValueError: the answer is not a 200, too large or cut off, or there is none.
+        TimeoutError: it came to no end; whoever waits less has a limit of its own.
     """
     from pytest_mooncake.border.pinning import at_address
 
-    with at_address(source.address):
-        async with session.get(source.url, allow_redirects=False) as response:
-            if response.status != 200:
-                raise ValueError(f"HTTP {response.status} instead of metrics")
-            text = await read_text(response, MAX_BYTES)
-            framed = response.content_length is not None or "Transfer-Encoding" in response.headers
-            if text and not framed and not text.endswith("\n"):
-                raise ValueError("the answer breaks off in the middle of a line")
-            return text, response.headers.get("Date")
+    try:
+        with at_address(source.address):
+            reply = await send(session, "GET", source.url, timeout_s=LONGEST_S, most_bytes=MAX_BYTES)
+    except NoReply as problem:
+        if problem.timed_out:
+            raise TimeoutError from None
+        raise ValueError(f"it {problem.why}") from None
+    if reply.status != 200:
+        raise ValueError(f"HTTP {reply.status} instead of metrics")
+    framed = {"content-length", "transfer-encoding"} & set(reply.headers)
+    if reply.text and not framed and not reply.text.endswith("\n"):
+        raise ValueError("the answer breaks off in the middle of a line")
+    return reply.text, reply.headers.get("date")
 
 
 def _seconds_of(date: str | None) -> float:

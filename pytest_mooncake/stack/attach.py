@@ -13,13 +13,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.border.pinning import at_address
+from pytest_mooncake.border.values import MOST_COUNT, text_of, whole_number_of
 from pytest_mooncake.errors import EndpointError, UsageError
 from pytest_mooncake.plan.credentials import credentials_of
 from pytest_mooncake.plan.metrics_source import NONE, metrics_places
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
 from pytest_mooncake.stack.addresses import admin_url, engine_url, metrics_url
 from pytest_mooncake.stack.probe import Answer, Prober, printable
-from pytest_mooncake.stack.replicas import Place, asked, looked_at, one_of_each, places_of, shows_counters
+from pytest_mooncake.stack.replicas import (
+    METRICS_BYTES,
+    Place,
+    asked,
+    looked_at,
+    one_of_each,
+    places_of,
+    shows_counters,
+)
 
 if TYPE_CHECKING:
     from pytest_mooncake.plan.models import StackPlan
@@ -89,7 +98,7 @@ def _check(plan: StackPlan, urls: Sequence[str]) -> None:
 async def _look(prober: Prober, url: str, name: str | None) -> _Served:
     answer = await prober.get(f"{url}/v1/models")
     if answer.status in _ABSENT and name is not None:
-        card: Mapping[str, Any] = {"id": name}
+        card: Mapping[str, Any] = {"id": text_of(name, "--mooncake-model", "the name")}
         listed: tuple[str, ...] = ()
         await _require_generation(prober, url, answer)
         note = f"{url} lists no models; the name {name!r} is taken from --mooncake-model unchecked."
@@ -97,7 +106,8 @@ async def _look(prober: Prober, url: str, name: str | None) -> _Served:
     else:
         answer.require_ok(hint=_models_hint(url, answer, named=name is not None))
         cards = _cards(answer)
-        card, listed, notes = _choose(cards, name, url), tuple(str(entry["id"]) for entry in cards), ()
+        card, listed, notes = _choose(cards, name, url), tuple(entry["id"] for entry in cards), ()
+        text_of(card["id"], answer.url, "the id of the model")
     version = await _version(prober, url)
     return _Served(engine=Engine(url=url), card=card, listed=listed, version=version, notes=notes)
 
@@ -126,14 +136,17 @@ def _cards(answer: Answer) -> list[Mapping[str, Any]]:
     cards = body.get("data") if isinstance(body, dict) else None
     if not isinstance(cards, list):
         raise answer.error('answers JSON, but no OpenAI-compatible model list ({"data": [...]}); is the port right?')
-    good: list[Mapping[str, Any]] = [card for card in cards if isinstance(card, dict) and card.get("id")]
-    if not good:
+    named = [card for card in cards if isinstance(card, dict) and card.get("id") not in (None, "")]
+    if not named:
         raise answer.error("lists no model: is the server still loading, or is a gateway without a back end?")
+    good: list[Mapping[str, Any]] = [card for card in named if isinstance(card["id"], str)]
+    if not good:
+        text_of(named[0]["id"], answer.url, "the id of a model")
     return good
 
 
 def _choose(cards: Sequence[Mapping[str, Any]], name: str | None, url: str) -> Mapping[str, Any]:
-    ids = [str(card["id"]) for card in cards]
+    ids = [card["id"] for card in cards]
     if name is None:
         if len(cards) == 1:
             return cards[0]
@@ -187,7 +200,7 @@ async def _named(prober: Prober, given: tuple[str, ...]) -> tuple[str, ...]:
             continue
         bare, _, address = url.partition("#")
         with at_address(address or None):
-            answer = await prober.get(bare)
+            answer = await prober.get(bare, most_bytes=METRICS_BYTES)
         answer.require_ok(hint="does --mooncake-metrics name an engine's metrics address?")
         if not shows_counters(answer):
             raise answer.error("shows no counters of vLLM (vllm:…): does --mooncake-metrics name the engine?")
@@ -223,7 +236,7 @@ async def _store(plan: StackPlan, prober: Prober, progress: Progress) -> Store |
         return None
     master = admin_url(plan.master_url)
     progress(f"asking the Mooncake master at {master} for its counters")
-    answer = await prober.get(f"{master}/metrics")
+    answer = await prober.get(f"{master}/metrics", most_bytes=METRICS_BYTES)
     hint = "--mooncake-master wants the master's admin port (--metrics_port, 9003 by default), not its RPC port"
     answer.require_ok(hint=hint)
     if "master_key_count" not in answer.text:
@@ -237,7 +250,7 @@ async def _store(plan: StackPlan, prober: Prober, progress: Progress) -> Store |
 def _view(plan: StackPlan, served: tuple[_Served, ...], store: Store | None) -> StackView:
     first = served[0]
     simulated = any(one.card.get("owned_by") == SIMULATED_OWNER for one in served)
-    lengths = [length for one in served if isinstance(length := one.card.get("max_model_len"), int)]
+    lengths = [length for one in served if (length := _context(one)) is not None]
     versions = {f"engine-{place}": one.version for place, one in enumerate(served) if one.version}
     components = {
         f"engine-{place}": f"{one.engine.url}" + (f" ({one.version})" if one.version else "")
@@ -268,6 +281,16 @@ def _unread(served: tuple[_Served, ...]) -> dict[str, Any]:
     return ({"replicas": replicas} if replicas else {}) | ({"metrics": NONE} if silenced else {})
 
 
+def _context(one: _Served) -> int | None:
+    """Return the length of the context, None where the card does not tell it.
+
+    Raises:
+        BorderError: it tells what can be none.
+    """
+    length = one.card.get("max_model_len")
+    return None if length is None else whole_number_of(length, f"{one.engine.url}/v1/models", "max_model_len")
+
+
 def _notes(served: tuple[_Served, ...], *, simulated: bool) -> tuple[str, ...]:
     notes = []
     if simulated:
@@ -296,6 +319,6 @@ def _geometry(card: Mapping[str, Any]) -> KVGeometry | None:
     if not isinstance(kv, dict):
         return None
     sizes = (kv.get("bytes_per_token"), kv.get("chunk_tokens"))
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
+    if not all(type(size) is int and 0 < size <= MOST_COUNT for size in sizes):
         return None
     return KVGeometry(bytes_per_token=kv["bytes_per_token"], chunk_tokens=kv["chunk_tokens"])

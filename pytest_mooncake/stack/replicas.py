@@ -20,11 +20,13 @@ from pytest_mooncake.records import Scrape
 if TYPE_CHECKING:
     from pytest_mooncake.stack.probe import Answer, Prober
 
-__all__ = ["Place", "asked", "looked_at", "one_of_each", "places_of", "shows_counters"]
+__all__ = ["METRICS_BYTES", "Place", "asked", "looked_at", "one_of_each", "places_of", "shows_counters"]
 
 BATCHES = (1, 1, 1, 4, 1)
 """How many looks are taken together, batch after batch."""
 LIMIT_S = 10.0
+METRICS_BYTES = 16 * 2**20
+"""As much as is read whenever counters are scraped (`cache.scrape`)."""
 PAUSE_S = 0.5
 _PASSING = (408, 425, 429)
 _PORTS = {"http": 80, "https": 443}
@@ -62,10 +64,10 @@ async def asked(prober: Prober, place: str, *, patiently: bool = True) -> Answer
     """GET a place; None where nothing came back. What may pass in a moment is asked once more."""
     url, _, address = place.partition("#")
     with at_address(address or None):
-        answer = await prober.try_get(url)
+        answer = await prober.try_get(url, most_bytes=METRICS_BYTES)
         if patiently and (answer is None or answer.status in _PASSING or answer.status >= 500):
             await asyncio.sleep(PAUSE_S)
-            answer = await prober.try_get(url)
+            answer = await prober.try_get(url, most_bytes=METRICS_BYTES)
     return answer
 
 
