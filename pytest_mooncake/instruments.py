@@ -100,7 +100,7 @@ async def instruments_for(
 
 def _connections(credentials: Credentials) -> ClientSession:
     """What asks the stack: the endpoint's own addresses get its credentials, nothing else does."""
-    return open_session(headers_for=credentials.headers_for, redact=credentials.redacted)
+    return open_session(headers_for=credentials.headers_for)
 
 
 def _requests(plan: Plan, view: StackView, workload: Workload, nonce: str, kind: Kind) -> Sequence[PlannedRequest]:

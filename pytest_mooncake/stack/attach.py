@@ -160,10 +160,10 @@ async def _metrics(prober: Prober, url: str, given: str | None) -> str | None:
     """Return where vLLM's counters are; a place that was named must show them, the usual one may."""
     if given is None:
         answer = await prober.try_get(f"{url}/metrics", most_bytes=_METRICS_BYTES)
-        return answer.url if answer is not None and answer.status == 200 and "vllm:" in answer.text else None
+        return answer.url if answer is not None and answer.status == 200 and "vllm:" in answer.raw else None
     answer = await prober.get(given, most_bytes=_METRICS_BYTES)
     answer.require_ok(hint="does --mooncake-metrics name an engine's metrics address?")
-    if "vllm:" not in answer.text:
+    if "vllm:" not in answer.raw:
         raise answer.error("shows no counters of vLLM (vllm:…): does --mooncake-metrics name the engine?")
     return answer.url
 
@@ -188,7 +188,7 @@ async def _store(plan: StackPlan, prober: Prober, progress: Progress) -> Store |
     answer = await prober.get(f"{master}/metrics", most_bytes=_METRICS_BYTES)
     hint = "--mooncake-master wants the master's admin port (--metrics_port, 9003 by default), not its RPC port"
     answer.require_ok(hint=hint)
-    if "master_key_count" not in answer.text:
+    if "master_key_count" not in answer.raw:
         raise answer.error(f"shows no counters of a Mooncake master (master_key_count); {hint}")
     if plan.metadata_url is not None:
         progress(f"asking for the metadata server at {plan.metadata_url}")

@@ -47,6 +47,11 @@ class Answer:
         """The body, without secrets; of an answer that is no success at most its first 64 KiB."""
         return self.reply.text
 
+    @property
+    def raw(self) -> str:
+        """The body as it came: for counters, which are many and not shown."""
+        return self.reply.raw
+
     def error(self, what: str) -> EndpointError:
         """Return the error that says `what` of this answer."""
         return EndpointError(f"{self.url} {what}")
