@@ -103,7 +103,10 @@ def _connections(credentials: Credentials, *, keep_alive: bool = True) -> Client
 
     Without `keep_alive` every request takes a connection, and a process, of its own.
     """
-    return open_session(headers_for=credentials.headers_for, redact=credentials.redacted, keep_alive=keep_alive)
+    from pytest_mooncake.border.pinning import PinnedResolver
+
+    resolver = None if keep_alive else PinnedResolver()
+    return open_session(headers_for=credentials.headers_for, keep_alive=keep_alive, resolver=resolver)
 
 
 def _requests(plan: Plan, view: StackView, workload: Workload, nonce: str, kind: Kind) -> Sequence[PlannedRequest]:

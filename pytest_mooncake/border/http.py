@@ -15,18 +15,20 @@ import codecs
 import contextlib
 import re
 import ssl
-import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from pytest_mooncake.border.unpacking import Unpacking, Unreadable
 from pytest_mooncake.border.values import Redact, parse_json, printable, whole_text
 from pytest_mooncake.errors import BorderError
 
 if TYPE_CHECKING:
     import aiohttp
+    from aiohttp.abc import AbstractResolver
 
 __all__ = [
     "MOST_BYTES",
@@ -46,10 +48,6 @@ MOST_BYTES = 4 * 2**20
 MOST_REFUSAL_BYTES = 2**16
 """Of an answer that is no success: only its first words are shown, the rest is not read and no reason to complain."""
 MOST_LINE_BYTES = 2**16
-_PIECE_BYTES = 2**16
-_PLAIN = ("", "identity")
-_GZIP = ("gzip", "x-gzip")
-_RAW_DEFLATE = -zlib.MAX_WBITS
 
 _redactions: WeakKeyDictionary[aiohttp.ClientSession, Redact] = WeakKeyDictionary()
 """What is taken out of everything that is read through a session of `open_session`."""
@@ -64,26 +62,35 @@ class NoReply(BorderError):
         self.timed_out = timed_out
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Reply:
-    """An answer, secrets taken out. Names of `headers` are in lower case."""
+    """An answer. Names of `headers` are in lower case.
+
+    `raw` is the body as it came, for what is parsed and not shown; secrets that the session takes out are in no other
+    part of an answer.
+    """
 
     method: str
     url: str
     status: int
     headers: Mapping[str, str]
-    text: str = field(repr=False)
+    raw: str = field(repr=False)
     redact: Redact | None = field(default=None, repr=False)
 
+    @cached_property
+    def text(self) -> str:
+        """The body, secrets taken out."""
+        return self.redact(self.raw) if self.redact else self.raw
+
     def json(self) -> Any:
-        """Return the body as JSON: finite, whole, shallow (`border.values`).
+        """Return the body as JSON: finite, whole, shallow (`border.values`), secrets taken out of decoded texts.
 
         Raises:
             NotJson: it is no JSON.
             BorderError: it is JSON that cannot be taken in.
         """
         # its size was bounded when it was read
-        return parse_json(self.text, self.url, most_bytes=len(self.text), redact=self.redact)
+        return parse_json(self.raw, self.url, most_bytes=len(self.raw), redact=self.redact)
 
 
 def open_session(
@@ -91,17 +98,17 @@ def open_session(
     headers_for: Callable[[str], Mapping[str, str]] | None = None,
     redact: Redact | None = None,
     keep_alive: bool = True,
+    resolver: AbstractResolver | None = None,
 ) -> aiohttp.ClientSession:
     """Open connections for `send`: no proxies of the environment, no cookies.
 
     Args:
         headers_for: what a request to a URL carries beyond its own headers: secrets, at their own origins only.
         redact: takes secrets out of all that is read.
-        keep_alive: False takes a new connection for each request, to the address that `pinning.at_address` says.
+        keep_alive: False takes a new connection for each request.
+        resolver: looks names up; what it finds is then not kept.
     """
     import aiohttp
-
-    from pytest_mooncake.border.pinning import PinnedResolver
 
     async def carry(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         for name, value in headers_for(str(request.url)).items() if headers_for else ():
@@ -111,9 +118,7 @@ def open_session(
     session = aiohttp.ClientSession(
         trust_env=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        connector=None
-        if keep_alive
-        else aiohttp.TCPConnector(force_close=True, resolver=PinnedResolver(), use_dns_cache=False),
+        connector=aiohttp.TCPConnector(force_close=not keep_alive, resolver=resolver, use_dns_cache=resolver is None),
         auto_decompress=False,
         middlewares=(carry,) if headers_for else (),
     )
@@ -153,13 +158,13 @@ async def send(
         NoReply: nothing that is HTTP came back, it was too slow or too long.
     """
     async with _asked(session, method, url, timeout_s, headers, body) as response:
-        text = redacted(session, await _text(response, url, most_bytes))
+        raw = await _text(response, url, most_bytes)
         return Reply(
             method=method,
             url=url,
             status=response.status,
             headers=_headers(session, response),
-            text=text,
+            raw=raw,
             redact=_redactions.get(session),
         )
 
@@ -282,7 +287,7 @@ async def _texts(response: aiohttp.ClientResponse, url: str, most_bytes: int) ->
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
     is_success = _is_success(response)
     try:
-        unpacking = _Unpacking(
+        unpacking = Unpacking(
             response.headers.get("Content-Encoding", ""), most_bytes if is_success else MOST_REFUSAL_BYTES
         )
         async for data in response.content.iter_any():
@@ -290,76 +295,9 @@ async def _texts(response: aiohttp.ClientResponse, url: str, most_bytes: int) ->
                 yield decoder.decode(piece)
         unpacking.end()
         yield decoder.decode(b"", True)
-    except _UnreadableError as problem:
+    except Unreadable as problem:
         if is_success:
             raise NoReply(url, str(problem)) from None
-
-
-class _UnreadableError(Exception):
-    """A body that is too long or packed wrongly."""
-
-
-class _Unpacking:
-    """Unpacks one body and counts its bytes, those that arrive and those that come out.
-
-    Args:
-        coding: what `Content-Encoding` says.
-        most_bytes: limit of either count.
-    """
-
-    def __init__(self, coding: str, most_bytes: int) -> None:
-        self._coding = coding.strip().lower()
-        self._most = most_bytes
-        self._arrived = self._unpacked = 0
-        self._inflate: zlib._Decompress | None = None
-        if self._coding not in (*_PLAIN, *_GZIP, "deflate"):
-            shown = printable(whole_text(coding))[:40]
-            raise _UnreadableError(f"packs its answer ({shown!r}), which was not asked for: is a proxy in between?")
-
-    def pieces(self, data: bytes) -> Iterator[bytes]:
-        """Return what comes out of the next bytes, packed ones 64 KiB at a time, up to the limit; then raise."""
-        room = self._most - self._arrived
-        self._arrived += len(data)
-        if self._coding in _PLAIN:
-            yield data[:room]
-            self._check(self._arrived)
-            return
-        self._check(self._arrived)
-        if self._inflate is None:
-            self._inflate = zlib.decompressobj(self._window(data[0]))
-        while True:
-            piece = self._next(self._inflate, data)
-            room = self._most - self._unpacked
-            self._unpacked += len(piece)
-            yield piece[:room]
-            self._check(self._unpacked)
-            data = self._inflate.unconsumed_tail
-            if not data and len(piece) < _PIECE_BYTES:
-                return
-
-    def end(self) -> None:
-        """Raise if more should have come."""
-        if self._inflate is not None and not self._inflate.eof:
-            raise _UnreadableError("breaks its packed answer off in the middle: is a proxy in between?")
-
-    def _window(self, first: int) -> int:
-        if self._coding in _GZIP:
-            return 16 + zlib.MAX_WBITS
-        return zlib.MAX_WBITS if first & 0x0F == 8 else _RAW_DEFLATE  # many servers leave the header of zlib out
-
-    def _next(self, inflate: zlib._Decompress, data: bytes) -> bytes:
-        try:
-            piece = inflate.decompress(data, _PIECE_BYTES)
-        except zlib.error:
-            raise _UnreadableError(f"says that its answer is packed ({self._coding}), and it is not") from None
-        if inflate.unused_data:
-            raise _UnreadableError("goes on behind the end of its packed answer: is a proxy in between?")
-        return piece
-
-    def _check(self, count: int) -> None:
-        if count > self._most:
-            size = f"{self._most / 2**20:g} MiB"
-            raise _UnreadableError(f"sends an answer larger than {size}, which is not read: is the address right?")
 
 
 def _why(error: Exception, url: str, timeout_s: float) -> str:

@@ -239,7 +239,7 @@ async def _store(plan: StackPlan, prober: Prober, progress: Progress) -> Store |
     answer = await prober.get(f"{master}/metrics", most_bytes=METRICS_BYTES)
     hint = "--mooncake-master wants the master's admin port (--metrics_port, 9003 by default), not its RPC port"
     answer.require_ok(hint=hint)
-    if "master_key_count" not in answer.text:
+    if "master_key_count" not in answer.raw:
         raise answer.error(f"shows no counters of a Mooncake master (master_key_count); {hint}")
     if plan.metadata_url is not None:
         progress(f"asking for the metadata server at {plan.metadata_url}")

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_mooncake.border.http import MOST_BYTES, Reply, open_session, reason_of, send
+from pytest_mooncake.border.pinning import PinnedResolver
 from pytest_mooncake.border.values import NotJson, parse_json, printable
 from pytest_mooncake.errors import BorderError, EndpointError
 from pytest_mooncake.plan.credentials import Credentials
@@ -46,6 +47,11 @@ class Answer:
     def text(self) -> str:
         """The body, without secrets; of an answer that is no success at most its first 64 KiB."""
         return self.reply.text
+
+    @property
+    def raw(self) -> str:
+        """The body as it came: for counters, which are many and not shown."""
+        return self.reply.raw
 
     def error(self, what: str) -> EndpointError:
         """Return the error that says `what` of this answer."""
@@ -106,7 +112,10 @@ class Prober:
     async def __aenter__(self) -> Self:
         """Open the session: no proxies, no cookies, a connection for each request."""
         self._session = open_session(
-            headers_for=self._credentials.headers_for, redact=self._credentials.redacted, keep_alive=False
+            headers_for=self._credentials.headers_for,
+            redact=self._credentials.redacted,
+            keep_alive=False,
+            resolver=PinnedResolver(),
         )
         return self
 

@@ -43,7 +43,7 @@ class Place:
 
 def shows_counters(answer: Answer | None) -> bool:
     """Whether an answer shows counters of vLLM."""
-    return answer is not None and answer.status == 200 and "vllm:" in answer.text
+    return answer is not None and answer.status == 200 and "vllm:" in answer.raw
 
 
 async def places_of(url: str) -> tuple[str, ...]:
@@ -100,7 +100,7 @@ async def _look(prober: Prober, place: str) -> Scrape | None:
     if not shows_counters(answer):
         return None
     try:
-        found = exposition_of(answer.text)
+        found = exposition_of(answer.raw)
     except ValueError as problem:
         return Scrape(source=place, at_ns=time.perf_counter_ns(), samples={}, error=str(problem))
     return Scrape(source=place, at_ns=time.perf_counter_ns(), samples=found.samples, started_s=found.started_s)

@@ -180,6 +180,12 @@ def _connections_of(url: str) -> aiohttp.ClientSession:
     return _open[-1]
 
 
+def _redacting(url: str) -> aiohttp.ClientSession:
+    credentials = credentials_for(url)
+    _open.append(open_session(headers_for=credentials.headers_for, redact=credentials.redacted))
+    return _open[-1]
+
+
 @pytest.fixture(autouse=True)
 async def _closed() -> Any:
     yield
@@ -320,7 +326,7 @@ async def test_an_answer_that_repeats_the_secrets_is_read_without_them() -> None
     said = json.dumps({"error": {"message": "bad key sk-very-secret"}})
     escaped = '{"error": {"message": "bad \\u0073k-very-\\u0073ecret"}}'
     async with FaultyServer({"/a": of_json(said), "/b": of_json(escaped)}) as server:
-        session = _connections_of(server.url)
+        session = _redacting(server.url)
         plain = await send(session, "GET", f"{server.url}/a", timeout_s=5)
         hidden = await send(session, "GET", f"{server.url}/b", timeout_s=5)
     assert "sk-very-secret" not in plain.text
@@ -332,7 +338,7 @@ async def test_an_answer_that_repeats_the_secrets_is_read_without_them() -> None
 async def test_headers_of_an_answer_are_whole_texts_without_secrets() -> None:
     raw = b"HTTP/1.1 200 OK\r\nX-Echo: sk-very-secret \xff\xfe\r\nContent-Length: 2\r\n\r\n{}"
     async with FaultyServer({"/a": Reply(raw=True, steps=(raw, Disconnect()))}) as server:
-        reply = await send(_connections_of(server.url), "GET", f"{server.url}/a", timeout_s=5)
+        reply = await send(_redacting(server.url), "GET", f"{server.url}/a", timeout_s=5)
     assert reply.headers["x-echo"].startswith("*** ")
     reply.headers["x-echo"].encode()
 
