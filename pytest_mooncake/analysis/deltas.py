@@ -144,11 +144,9 @@ def deltas(
         n for n, change in changes.items() if change is Change.UNTOLD or (n in untold and n not in restarted)
     )
     usable = {name: s for name, s in answered.items() if name not in {*restarted, *shared}}
-    values = {}
-    for name, quantity in TABLE.items():
-        wanted = [s.source for s in _at((*before, *after), quantity.place)]
-        if not quantity.gauge and (value := _rise(name, dict.fromkeys(wanted), earlier, usable)) is not None:
-            values[name] = value
+    wanted = {place: dict.fromkeys(s.source for s in _at((*before, *after), place)) for place in Place}
+    rises = {n: _rise(n, wanted[q.place], earlier, usable) for n, q in TABLE.items() if not q.gauge}
+    values = {name: rise for name, rise in rises.items() if rise is not None}
     return CounterDeltas(
         values=values,
         before=before,

@@ -139,7 +139,7 @@ def facts_of(
     tell whether this server shows `cached_tokens`.
     """
     untold = _untold(this, view, reference, shown_in)
-    moved = deltas(this.before, this.after, identified=view.provisioned, untold=untold)
+    moved = _moved(this, view, untold)
     succeeded = tuple(record for record in this.requests if record.error is None)
     lengths = tuple(record.prompt_tokens or record.prompt_tokens_planned for record in succeeded)
     known = tuple(length for length in lengths if length is not None)
@@ -151,9 +151,7 @@ def facts_of(
         view=view,
         reference=reference,
         deltas=moved,
-        reference_deltas=deltas(reference.before, reference.after, identified=view.provisioned, untold=untold)
-        if reference
-        else None,
+        reference_deltas=_moved(reference, view, untold) if reference else None,
         expected=expected or (_expect(known, view.kv, view) if complete and view.kv else None),
         succeeded=succeeded,
         prompt_tokens=sum(known) if complete else None,
@@ -183,6 +181,10 @@ def _cached_tokens(succeeded: tuple[RequestRecord, ...], other: Round | None) ->
     if not succeeded or all(record.cached_tokens is None for record in seen):
         return None
     return sum(record.cached_tokens or 0 for record in succeeded)
+
+
+def _moved(this: Round, view: StackView, untold: frozenset[str]) -> CounterDeltas:
+    return deltas(this.before, this.after, identified=view.provisioned, untold=untold)
 
 
 def _untold(this: Round, view: StackView, reference: Round | None, other: Round | None) -> frozenset[str]:
