@@ -25,6 +25,9 @@ from pytest_mooncake.load.shares import worker_count
 from pytest_mooncake.load.workers import run_round_in_workers
 from pytest_mooncake.plan.credentials import Credentials, credentials_of
 from pytest_mooncake.records import (
+    CORRECTNESS,
+    Gate,
+    GateStatus,
     Kind,
     PlannedRequest,
     PlannedReuse,
@@ -175,11 +178,12 @@ async def _probe(
     own_error: OwnError,
     http: ClientSession,
     pool: Pool,
-) -> tuple[ProbeAnswer, ...]:
+) -> tuple[tuple[ProbeAnswer, ...], Gate]:
     """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
     await own_error.after()
     if not isinstance(pool, TokenPool):
-        return ()
+        why = "the gate needs prompts of token ids, and this endpoint is sent text"
+        return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=why)
     return await run_gate(
         http,
         view,
@@ -188,6 +192,8 @@ async def _probe(
         read=partial(scrape, http, sources_of(view)),
         headers=headers,
         params=(lambda tenant: care.params(f"gate-{tenant}")) if care.tags_requests else None,
+        clear=care.clear_nearer if care.may_clear else None,
+        longest=plan.workload.prompt_tokens,
     )
 
 
