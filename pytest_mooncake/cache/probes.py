@@ -172,8 +172,8 @@ class _Conduct:
         """
         before = await self._look()
         for place, probe in enumerate(probes):
-            if probe.tenant != TENANT and not self._ask.tags:
-                continue  # the endpoint was found to refuse tags
+            if self._is_pointless(probe):
+                continue
             number = (place + shift) % len(self._view.engines)
             answer = await self._answer(probe, number)
             self.answers.append(answer)
@@ -185,6 +185,13 @@ class _Conduct:
             keys = keys_of(to_come, self._view)
             await quiesce(self._read, expect_keys=keys, before=before, deadline_s=SETTLE_LIMIT_S)
         return None
+
+    def _is_pointless(self, probe: Probe) -> bool:
+        """Whether the endpoint was found to refuse what a request needs: tags, or a prompt of its length."""
+        if probe.tenant != TENANT and not self._ask.tags:
+            return True
+        refused = {a.case for a in self.answers if a.role is ProbeRole.COLD and is_refusal(a.error)}
+        return probe.role is not ProbeRole.COLD and probe.case in refused
 
     async def _answer(self, probe: Probe, number: int) -> ProbeAnswer:
         """Ask; the very first request also with fewer fields where the endpoint refuses it."""

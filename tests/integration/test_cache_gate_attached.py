@@ -262,6 +262,13 @@ async def test_requests_that_fail_only_from_the_store_are_the_products_fault(sta
     assert f"one-chunk (warm): HTTP {status}" in checks["probes_answered"].detail
 
 
+async def test_lengths_that_an_endpoint_refuses_are_left_out_and_told() -> None:
+    checks, gate, answers = await made(CachedServer(fails=lambda body, _found: 400 * (len(body["prompt"]) > 300)))
+    assert (checks["correct_text"].status, gate.status) == (HELD, MADE)
+    assert checks["probes_answered"].detail == "2 lengths were refused and left out"
+    assert {a.case for a in answers if a.role is ProbeRole.WARM} == {"short-of-a-chunk", "one-chunk", "a-token-more"}
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 async def test_what_a_proxy_may_have_said_is_nobodys_fault(status: int) -> None:
     checks, gate, _ = await made(CachedServer(fails=lambda _body, external: status if external else 0))
