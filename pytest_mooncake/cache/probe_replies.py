@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pytest_mooncake.cache.counters import CounterDeltas
@@ -69,9 +69,10 @@ def _tokens_of(logprobs: object) -> dict[str, Any]:
     content = logprobs.get("content")
     if isinstance(content, list):
         found = [step for step in content if isinstance(step, dict)]
-        tokens, values, top = ([step.get(n) for step in found] for n in ("token", "logprob", "top_logprobs"))
+        lists = [[step.get(name) for step in found] for name in ("token", "logprob", "top_logprobs")]
     else:
-        tokens, values, top = (_listed(logprobs.get(n)) for n in ("tokens", "token_logprobs", "top_logprobs"))
+        lists = [_listed(logprobs.get(name)) for name in ("tokens", "token_logprobs", "top_logprobs")]
+    tokens, values, top = lists
     steps = min(len(tokens), MOST_STEPS)
     return {
         "tokens": tuple(_word(token) for token in tokens[:steps]),
@@ -85,8 +86,8 @@ def _word(token: object) -> str:
     return str(token).encode("utf-8", "replace").decode()[:MOST_CHARACTERS]
 
 
-def _listed(value: object) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _alternatives(best: object) -> dict[str, float]:

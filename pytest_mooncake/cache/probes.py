@@ -235,7 +235,7 @@ class _Conduct:
         answer = await self._ask(probe, number)
         return answer if answer.error else replace(answer, **await self._served(before, answer))
 
-    async def _served(self, before: tuple[Scrape, ...], answer: ProbeAnswer) -> dict[str, int | None]:
+    async def _served(self, before: tuple[Scrape, ...], answer: ProbeAnswer) -> dict[str, Any]:
         """Which cache served a request, once its engine has counted it; empty where that cannot be told."""
         if value_of(before, "prompt_tokens") is None:
             return {}

@@ -402,7 +402,7 @@ def test_a_salted_answer_from_the_store_speaks_for_it_where_a_prefix_cache_answe
     assert found(gate(warm=near, salted=wrong), "correct_text").status is Status.BROKEN
 
 
-NUMBERS = st.one_of(
+NUMBERS: st.SearchStrategy[Any] = st.one_of(
     st.none(), st.floats(), st.floats(-5, 0), st.sampled_from([-0.0, 0.0, -0.7, -9999.0]), st.text(max_size=2)
 )
 TOKENS = st.sampled_from("abcq")
@@ -411,7 +411,7 @@ TOKENS = st.sampled_from("abcq")
 @st.composite
 def replies(draw: st.DrawFn, role: ProbeRole) -> ProbeAnswer:
     """An answer of any shape: lists too short, empty or of something else than numbers."""
-    tops = st.one_of(st.dictionaries(TOKENS, NUMBERS, max_size=4), st.none(), st.just({}))
+    tops: st.SearchStrategy[Any] = st.one_of(st.dictionaries(TOKENS, NUMBERS, max_size=4), st.none(), st.just({}))
     counters = st.one_of(st.none(), st.integers(0, 2000))
     return ProbeAnswer(
         case="document",
