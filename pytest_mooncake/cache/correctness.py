@@ -53,6 +53,9 @@ def gate_of(answers: Sequence[ProbeAnswer], cut: str | None = None) -> Gate:
     Args:
         answers: what was answered.
         cut: why the gate was given up before its end, if it was.
+
+    >>> gate_of((), "it was not over after its limit of 300 s").status.value
+    'not_made'
     """
     checks = {check.id: check for check in probe_evidence(answers)}
     if any(check.status is Status.BROKEN for check in checks.values()):

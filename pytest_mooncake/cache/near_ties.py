@@ -65,6 +65,7 @@ class _Lead:
 def compare(cold: ProbeAnswer, warm: ProbeAnswer) -> Comparison:
     """Compare two greedy answers to one prompt, whatever shape their log-probabilities have.
 
+    >>> from pytest_mooncake.records import ProbeRole
     >>> def answer(token, share): return ProbeAnswer(case="x", role=ProbeRole.WARM, engine=0, prompt_tokens=9,
     ...     tokens=(token,), logprobs=(share,), top=({"a": -0.7, "b": -0.75},))
     >>> compare(answer("a", -0.7), answer("b", -0.75)).gap_nats < 0.06
