@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from pytest_mooncake.plan.models import Plan
 
 QUIESCE_LIMIT_S = 30.0
+NEEDS_IDS = "prompts were sent as text, and it compares answers to prompts of token ids"
 _PROBE_S = 10.0
 _ABSENT = (404, 405, 501)
 
@@ -182,9 +183,8 @@ async def _probe(
     """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
     await own_error.after()
     if not isinstance(pool, TokenPool):
-        why = "the gate needs prompts of token ids, and this endpoint is sent text"
-        return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=why)
-    return await run_gate(
+        return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=NEEDS_IDS)
+    answers, gate = await run_gate(
         http,
         view,
         plan.run_id,
@@ -195,6 +195,7 @@ async def _probe(
         clear=care.clear_nearer if care.may_clear else None,
         longest=plan.workload.prompt_tokens,
     )
+    return answers, gate
 
 
 def _sender_of(credentials: Credentials) -> ClientMiddlewareType:
