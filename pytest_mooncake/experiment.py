@@ -23,6 +23,9 @@ from pytest_mooncake.judging import is_decided, judge_round
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
+    CORRECTNESS,
+    Gate,
+    GateStatus,
     Judgement,
     Kind,
     Phase,
@@ -75,9 +78,9 @@ async def _nothing_to_prepare(_step: Step) -> None:
     """Where nothing is cleared and nothing taken away."""
 
 
-async def _no_gate() -> tuple[ProbeAnswer, ...]:
+async def _no_gate() -> tuple[tuple[ProbeAnswer, ...], Gate]:
     """Where the correctness gate cannot be run."""
-    return ()
+    return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason="there is no correctness gate here")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +94,7 @@ class Instruments:
     judge: Callable[[tuple[Round, ...]], Judgement]
     nonce: Callable[[int], str]
     prepare: Callable[[Step], Awaitable[None]] = _nothing_to_prepare
-    probe: Callable[[], Awaitable[tuple[ProbeAnswer, ...]]] = _no_gate
+    probe: Callable[[], Awaitable[tuple[tuple[ProbeAnswer, ...], Gate]]] = _no_gate
     planned: PlannedReuse | None = None
 
 
@@ -152,7 +155,9 @@ class Experiment:
         """
         if await self._measure() is _End.START_IS_DONE:
             return False
-        answers = () if self._product_fault else await self._use.probe()
+        if self._product_fault:
+            return True
+        answers, _ = await self._use.probe()
         if answers:
             self._tell.probed(answers)
         return True

@@ -269,14 +269,19 @@ class ProbeRole(StrEnum):
     """The prompt was cached, under another tag."""
     SALTED = "salted"
     """The prompt was cached, without the `cache_salt` that this request carries."""
+    CONTROL = "control"
+    """Nobody sent the prompt before: asked after a warm request failed, whether the endpoint answers at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeAnswer:
     """One answer of the correctness gate, which runs beside the rounds: a short prompt, greedy, with log-probabilities.
 
-    `tokens[i]` was chosen at step i with log-probability `logprobs[i]` (nats); `top[i]` holds the best tokens of that
-    step and theirs. `cached_expected` is None where the store's chunks are not known.
+    `tokens[i]` was chosen at step i with log-probability `logprobs[i]` (nats, None where the server tells none);
+    `top[i]` holds the best tokens of that step and theirs. `cached_expected` is None where the store's chunks are not
+    known. `local_tokens`, `external_tokens` and `store_keys` are what the engine's own prefix cache, the connector and
+    the store served, by counters that moved by exactly this request; None where counters do not tell. `retried` is
+    what the first try ended with, where there was a second one.
     """
 
     case: str
@@ -285,10 +290,14 @@ class ProbeAnswer:
     prompt_tokens: int
     cached_expected: int | None = None
     cached_tokens: int | None = None
+    local_tokens: int | None = None
+    external_tokens: int | None = None
+    store_keys: int | None = None
     tokens: tuple[str, ...] = ()
-    logprobs: tuple[float, ...] = ()
+    logprobs: tuple[float | None, ...] = ()
     top: tuple[Mapping[str, float], ...] = ()
     error: str | None = None
+    retried: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

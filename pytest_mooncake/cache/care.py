@@ -116,7 +116,7 @@ class StoreCare:
         proof_tag = self._view.details.get("proof_tag")
         if self._store is not None and isinstance(proof_tag, str) and not ends_with_the_run(self._view):
             await self._remove(self._session, self._store, proof_tag, part=None, timeout_s=REMOVAL_S)
-        if self._permission is not Permission.NONE:
+        if self.may_clear:
             self._connectors = await connectors_of(self._session, self._view)
             await self._clear((*NEARER, Layer.STORE) if self._view.store else NEARER)
 
@@ -146,12 +146,21 @@ class StoreCare:
     async def prepare(self, kind: Kind, nonce: str) -> None:
         """Before a round: take away what no round reads any more, and what stands nearer than the store if allowed."""
         if kind is Kind.WARM:
-            if self._permission is not Permission.NONE:
-                await self._clear(NEARER)
+            await self.clear_nearer()
             return
         done, self._read_by_warm = self._read_by_warm, nonce[:NONCE_DIGITS]
         if done is not None and not self._keep_full:
             await self._take_away(done)
+
+    @property
+    def may_clear(self) -> bool:
+        """Whether clearing was permitted."""
+        return self._permission is not Permission.NONE
+
+    async def clear_nearer(self) -> None:
+        """Before what has to read the store: empty what stands nearer to the engines, if that was permitted."""
+        if self.may_clear:
+            await self._clear(NEARER)
 
     async def finish(self) -> None:
         """After the last round: take away all keys of the run, and say what stays and what was evicted meanwhile."""

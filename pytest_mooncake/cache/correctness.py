@@ -1,74 +1,34 @@
-"""Is what comes back from the cache what went in? Answers from cached and from computed prompts, compared.
+"""Is what comes back from the cache what went in? The gate's answers as checks, and what became of the gate.
 
-Equal text is no yardstick: recomputing only the tail of a prompt rounds differently, and a healthy cache differs from
-a cold round where two tokens are all but equally likely. Wrong keys and values shift every log-probability. So a warm
-answer is held to the near-tie rule: up to the first token that differs its log-probabilities are those of the cold
-answer within `TIE_NATS`, and where a token differs, both answers hold the two tokens for equally likely within
-`TIE_NATS`. Warm against warm proves nothing: wrong bytes are equal to themselves.
+Blame needs proof: a check is broken where own requests, counters that moved by them and by nothing else, or the
+endpoint's own word show it. What cannot be told apart (which cache answered, a proxy's error, a field that is refused)
+leaves a check unavailable with its reason, and what was not seen never holds one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from pytest_mooncake.records import Evidence, Fault, ProbeAnswer, ProbeRole, Rung, Status
+from pytest_mooncake.cache.near_ties import TIE_NATS, Comparison, compare
+from pytest_mooncake.cache.probe_replies import http_status, is_refusal
+from pytest_mooncake.cache.probe_text import (
+    BLIND,
+    NO_TOKENS,
+    Tier,
+    answered,
+    cached_of,
+    check_text,
+    checked,
+    not_measured,
+    pairs_of,
+    tier_of,
+)
+from pytest_mooncake.records import CORRECTNESS, Evidence, Gate, GateStatus, ProbeAnswer, ProbeRole, Rung, Status
 
-__all__ = ["TIE_NATS", "Comparison", "compare", "probe_evidence"]
+__all__ = ["TIE_NATS", "Comparison", "compare", "gate_of", "is_proven_failure", "probe_evidence"]
 
-TIE_NATS = 0.2
-"""Source: vllm#40896, #5543, #52701: first differences on healthy caches lie below 0.1 to 0.2 nat."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """How a warm answer differs from the cold one.
-
-    `shift_nats` is the largest change of a log-probability over the first `agreed` tokens; `gap_nats` is by how much,
-    in whichever answer holds them for less alike, the two tokens of the first difference differ (None: no difference).
-    """
-
-    case: str
-    agreed: int
-    tokens: int
-    shift_nats: float
-    gap_nats: float | None
-
-    @property
-    def distance_nats(self) -> float:
-        """What the near-tie rule judges: the larger of the two."""
-        return max(self.shift_nats, self.gap_nats or 0.0)
-
-
-def compare(cold: ProbeAnswer, warm: ProbeAnswer) -> Comparison:
-    """Compare two greedy answers to one prompt.
-
-    >>> def answer(token, share): return ProbeAnswer(case="x", role=ProbeRole.WARM, engine=0, prompt_tokens=9,
-    ...     tokens=(token,), logprobs=(share,), top=({"a": -0.7, "b": -0.75},))
-    >>> compare(answer("a", -0.7), answer("b", -0.75)).gap_nats < 0.06
-    True
-    """
-    steps = min(len(cold.tokens), len(warm.tokens))
-    agreed = next((i for i in range(steps) if cold.tokens[i] != warm.tokens[i]), steps)
-    shifts = [abs(cold.logprobs[i] - warm.logprobs[i]) for i in range(agreed)]
-    return Comparison(
-        case=warm.case,
-        agreed=agreed,
-        tokens=steps,
-        shift_nats=max(shifts, default=0.0),
-        gap_nats=None if agreed == steps else _gap(cold, warm, agreed),
-    )
-
-
-def _gap(cold: ProbeAnswer, warm: ProbeAnswer, step: int) -> float:
-    seen_cold = _lead(cold.top[step], cold.tokens[step], warm.tokens[step])
-    return max(seen_cold, _lead(warm.top[step], warm.tokens[step], cold.tokens[step]))
-
-
-def _lead(best: Mapping[str, float], chosen: str, other: str) -> float:
-    """By how much `chosen` leads `other`: at least as much as the worst of the best where `other` is not among them."""
-    worst = min(best.values())
-    return best.get(chosen, worst) - best.get(other, worst)
+_NOT_THE_ENGINES_OWN = frozenset({502, 503, 504})
+"""Statuses with which a proxy speaks for an engine."""
 
 
 def probe_evidence(answers: Sequence[ProbeAnswer]) -> tuple[Evidence, ...]:
@@ -80,124 +40,178 @@ def probe_evidence(answers: Sequence[ProbeAnswer]) -> tuple[Evidence, ...]:
         return ()
     return (
         _answered(answers),
-        _text(answers),
-        _cached(answers),
+        check_text(answers),
+        _edges(answers),
         _tenants(answers),
         _salt(answers),
     )
 
 
-def _of(answers: Iterable[ProbeAnswer], role: ProbeRole) -> tuple[ProbeAnswer, ...]:
-    return tuple(a for a in answers if a.role is role and a.error is None)
+def gate_of(answers: Sequence[ProbeAnswer], cut: str | None = None) -> Gate:
+    """What became of the gate: made where its answers decide, not applicable where the endpoint cannot be asked.
+
+    Args:
+        answers: what was answered.
+        cut: why the gate was given up before its end, if it was.
+
+    >>> gate_of((), "it was not over after its limit of 300 s").status.value
+    'not_made'
+    """
+    checks = {check.id: check for check in probe_evidence(answers)}
+    if any(check.status is Status.BROKEN for check in checks.values()):
+        return Gate(id=CORRECTNESS, status=GateStatus.MADE)
+    if cut or not answers:
+        return Gate(id=CORRECTNESS, status=GateStatus.NOT_MADE, reason=cut or "no short request was sent")
+    why = _not_applicable(answers)
+    if why:
+        return Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=why)
+    for check in ("probes_answered", "correct_text"):
+        if checks[check].status is not Status.HELD:
+            return Gate(id=CORRECTNESS, status=GateStatus.NOT_MADE, reason=checks[check].detail)
+    return Gate(id=CORRECTNESS, status=GateStatus.MADE)
 
 
-def _check(check: str, status: Status, expected: str, observed: str, detail: str = "") -> Evidence:
-    return Evidence(
-        id=check,
-        status=status,
-        rung=Rung.USAGE,
-        expected=expected,
-        observed=observed,
-        fault=Fault.PRODUCT,
-        detail=detail,
-    )
+def _not_applicable(answers: Sequence[ProbeAnswer]) -> str:
+    """Why an endpoint cannot be asked at all; empty where it can."""
+    refused = _refused(answers)
+    if refused:
+        return refused
+    required = [a for a in answers if a.role in (ProbeRole.COLD, ProbeRole.WARM)]
+    if any(a.error and not is_refusal(a.error) for a in required):
+        return ""
+    if not any(a.tokens for a in required):
+        return NO_TOKENS
+    warm = answered(answers, ProbeRole.WARM)
+    blind = bool(warm) and all(tier_of(a) is Tier.UNKNOWN for a in warm)
+    fine = all(pair.compared.status is Status.HELD for pair in pairs_of(answers))
+    return BLIND if blind and fine else ""
 
 
-def _unavailable(check: str, expected: str, why: str) -> Evidence:
-    return _check(check, Status.UNAVAILABLE, expected, "not measured", why)
+def _refused(answers: Sequence[ProbeAnswer]) -> str:
+    """The words with which an endpoint refused every cold request; empty where it did not."""
+    colds = [a for a in answers if a.role is ProbeRole.COLD]
+    if not colds or not all(is_refusal(a.error) for a in colds):
+        return ""
+    return f"the endpoint refuses what the check needs: {colds[0].error}"
+
+
+def is_proven_failure(failed: ProbeAnswer, answers: Sequence[ProbeAnswer]) -> bool:
+    """Whether a failure is the product's own: only what should come from the cache fails, and the engine says so.
+
+    The request failed twice, its cold one was answered, and so was one of the same length that no cache can hold. A
+    proxy's 502 to 504, a limit and a cut connection are nobody's in particular.
+    """
+    status = http_status(failed.error)
+    is_own_word = status is not None and (is_refusal(failed.error) or status == 500)
+    well = {a.role for a in answers if a.case == failed.case and a.error is None}
+    same = failed.role is ProbeRole.WARM and failed.retried is not None
+    return same and is_own_word and status not in _NOT_THE_ENGINES_OWN and {ProbeRole.COLD, ProbeRole.CONTROL} <= well
 
 
 def _answered(answers: Sequence[ProbeAnswer]) -> Evidence:
-    check, expected = "probes_answered", f"{len(answers)} short requests answered"
-    failed = [a for a in answers if a.error is not None]
-    colds = [a for a in answers if a.role is ProbeRole.COLD]
-    if all((a.error or "").startswith("HTTP 4") for a in colds):
-        return _unavailable(check, expected, f"the endpoint refuses what the check needs: {colds[0].error}")
-    first = f"{failed[0].case} ({failed[0].role}): {failed[0].error}" if failed else ""
-    status = Status.BROKEN if failed else Status.HELD
-    return _check(check, status, expected, f"{len(answers) - len(failed)} answered", first)
+    required = [a for a in answers if a.role in (ProbeRole.COLD, ProbeRole.WARM)]
+    check, expected = "probes_answered", f"{len(required)} short requests answered"
+    refused = _refused(answers)
+    if refused:
+        return not_measured(check, expected, refused)
+    left_out = {a.case for a in required if a.role is ProbeRole.COLD and is_refusal(a.error)}
+    failed = [a for a in required if a.error is not None and a.case not in left_out]
+    proven = next((a for a in failed if is_proven_failure(a, answers)), None)
+    first = proven or next(iter(failed), None)
+    told = f"{first.case} ({first.role}): {first.error}" if first else ""
+    if first and not proven:
+        why = f"{told}; a proxy, a time limit and the engine cannot be told apart"
+        return not_measured(check, expected, why)
+    again = sum(a.retried is not None and a.error is None for a in answers)
+    notes = [told] if told else []
+    notes += [f"{len(left_out)} lengths were refused and left out"] if left_out else []
+    notes += [f"{again} at the second try"] if again else []
+    observed = f"{sum(a.error is None for a in required)} answered"
+    return checked(check, Status.BROKEN if proven else Status.HELD, expected, observed, "; ".join(notes))
 
 
-def _text(answers: Sequence[ProbeAnswer]) -> Evidence:
-    """Hold warm answers that came from the cache to the near-tie rule."""
-    check, expected = "correct_text", f"log-probabilities as without cache, within {TIE_NATS:g} nat at any difference"
-    colds = {a.case: a for a in _of(answers, ProbeRole.COLD) if a.tokens and not a.cached_tokens}
-    cached = [a for a in _of(answers, ProbeRole.WARM) if a.tokens and a.cached_tokens != 0]
-    pairs = [compare(colds[a.case], a) for a in cached if a.case in colds]
-    if not pairs:
-        return _unavailable(check, expected, _why_no_pairs(answers))
-    worst = max(pairs, key=lambda pair: pair.distance_nats)
-    held = worst.distance_nats <= TIE_NATS
-    equal = sum(pair.gap_nats is None for pair in pairs)
-    observed = f"{equal} of {len(pairs)} texts equal, largest distance {worst.distance_nats:.3g} nat ({worst.case})"
-    advice = (
-        "what comes back is not what was stored, or is read in another layout: compare versions of vLLM and LMCache "
-        "(LMCache#4463), and run once with MOONCAKE_STORE_CHECKSUM=1 on every client"
-    )
-    return _check(check, Status.HELD if held else Status.BROKEN, expected, observed, "" if held else advice)
-
-
-def _why_no_pairs(answers: Sequence[ProbeAnswer]) -> str:
-    served = [a for a in answers if a.error is None]
-    if not served:
-        return "no short request was answered"
-    if not any(a.tokens for a in served):
-        return "the engine returns no log-probabilities"
-    return "nothing of the short prompts was cached, so there is nothing to compare"
-
-
-def _cached(answers: Sequence[ProbeAnswer]) -> Evidence:
-    """Compare cached tokens at the edges of chunks with the formulae."""
+def _edges(answers: Sequence[ProbeAnswer]) -> Evidence:
+    """Compare cached tokens at the edges of chunks with the formulae. Nothing is held against a guessed chunk."""
     check = "cached_at_chunk_edges"
-    warm = [a for a in _of(answers, ProbeRole.WARM) if a.cached_expected is not None]
+    warm = [a for a in answered(answers, ProbeRole.WARM) if a.cached_expected is not None]
     expected = ", ".join(f"{a.prompt_tokens}: {a.cached_expected}" for a in warm) or "whole chunks cached"
     if not warm:
-        return _unavailable(check, expected, "chunk size and ranks of this stack are not known")
-    if all(a.cached_tokens is None for a in (*warm, *_of(answers, ProbeRole.COLD))):
-        return _unavailable(check, expected, "the replies carry no cached_tokens")
-    observed = ", ".join(f"{a.prompt_tokens}: {a.cached_tokens or 0}" for a in warm)
-    wrong = [a for a in warm if (a.cached_tokens or 0) != a.cached_expected]
+        return not_measured(check, expected, "chunk size and ranks of this stack are not known")
+    told = [a for a in warm if cached_of(a) is not None]
+    if not told:
+        return not_measured(check, expected, "the replies carry no cached_tokens")
+    observed = ", ".join(f"{a.prompt_tokens}: {cached_of(a)}" for a in told)
+    wrong = [a for a in told if _is_wrong_edge(a)]
     named = ", ".join(a.case for a in wrong)
-    why = (
-        f"{named}: chunk size, save_unfull_chunk or the rule for the last token differ, or the engine's own prefix "
-        "cache answered, which knows no tags (--no-enable-prefix-caching)"
-    )
-    detail = why if wrong else ""
-    return _check(check, Status.BROKEN if wrong else Status.HELD, expected, observed, detail)
+    if wrong:
+        why = f"{named}: chunk size, save_unfull_chunk or the rule for the last token differ"
+        return checked(check, Status.BROKEN, expected, observed, why)
+    if any((cached_of(a) or 0) > (a.cached_expected or 0) and not a.local_tokens for a in told):
+        return not_measured(check, expected, _MORE_CACHED)
+    local = sum(bool(a.local_tokens) for a in told)
+    notes = [f"{local} answers came from the engine's own prefix cache, in part at least"] if local else []
+    notes += [f"{len(warm) - len(told)} replies carry no cached_tokens"] if len(told) < len(warm) else []
+    return checked(check, Status.HELD, expected, observed, "; ".join(notes))
+
+
+_MORE_CACHED = (
+    "more than whole chunks was cached: no counter tells the engine's own prefix cache from the store "
+    "(--no-enable-prefix-caching)"
+)
+
+
+def _is_wrong_edge(answer: ProbeAnswer) -> bool:
+    """Whether a cache served too little, or the connector too much. What an engine's own cache holds is its own."""
+    wanted, cached = answer.cached_expected or 0, cached_of(answer) or 0
+    if answer.local_tokens is not None and answer.external_tokens is not None:
+        return answer.external_tokens != max(0, wanted - answer.local_tokens)
+    return cached < wanted
 
 
 def _tenants(answers: Sequence[ProbeAnswer]) -> Evidence:
-    """Require that a prompt stored under one tag is not found under another."""
+    """Require that a prompt stored under one tag is not found under another: not by the connector, that is.
+
+    The engine's own prefix cache knows no tags, and what it serves the connector is never asked for.
+    """
     check, expected = "tenants_share_nothing", "0 cached tokens under another tag"
-    found = next(iter(_of(answers, ProbeRole.OTHER_TENANT)), None)
-    if found is None:
-        return _unavailable(check, expected, "requests to this stack carry no tag (lmcache.tag.*)")
-    warm = _warm_document(answers)
+    asked = next((a for a in answers if a.role is ProbeRole.OTHER_TENANT), None)
+    if asked is None:
+        return not_measured(check, expected, "requests to this stack carry no tag (lmcache.tag.*)")
+    if asked.error is not None:
+        return not_measured(check, expected, f"the request under another tag was not answered ({asked.error})")
+    warm, found = _warm_document(answers), cached_of(asked)
     if not warm:
-        return _unavailable(check, expected, "the document was not cached under its own tag either")
-    held = not found.cached_tokens
-    why = (
-        "one tenant is served what another one stored: the tag does not reach the keys, or the engine's own prefix "
-        "cache answered, which knows no tags (--no-enable-prefix-caching)"
-    )
-    detail = "" if held else why
-    observed = f"{found.cached_tokens or 0} cached tokens ({warm} under its own)"
-    return _check(check, Status.HELD if held else Status.BROKEN, expected, observed, detail)
+        return not_measured(check, expected, "the document was not cached under its own tag either")
+    if asked.external_tokens:
+        why = "one tenant is served what another one stored: the tag does not reach the keys"
+        observed = f"{asked.external_tokens} cached tokens ({warm} under its own)"
+        return checked(check, Status.BROKEN, expected, observed, why, Rung.ENGINE)
+    if found is None:
+        return not_measured(check, expected, "the replies carry no cached_tokens")
+    if found:
+        return not_measured(check, expected, _TAGLESS)
+    return checked(check, Status.HELD, expected, f"0 cached tokens ({warm} under its own)")
+
+
+_TAGLESS = (
+    "the engine's own prefix cache knows no tags and answered, or no counter tells it from the connector "
+    "(--mooncake-allow-clear, or --no-enable-prefix-caching)"
+)
 
 
 def _salt(answers: Sequence[ProbeAnswer]) -> Evidence:
     """Report what `cache_salt` isolates here; LMCacheConnectorV1's keys do not hold it."""
     check, expected = "cache_salt", "reported, not judged"
-    found = next(iter(_of(answers, ProbeRole.SALTED)), None)
-    warm = _warm_document(answers)
-    if found is None or not warm:
-        return _unavailable(check, expected, "no document was cached, or the request with a salt was refused")
-    if not found.cached_tokens:
-        return _check(check, Status.HELD, expected, "a prompt with another cache_salt finds nothing")
+    found = next(iter(answered(answers, ProbeRole.SALTED)), None)
+    warm, cached = _warm_document(answers), None if found is None else cached_of(found)
+    if cached is None or not warm:
+        return not_measured(check, expected, "no document was cached, or the request with a salt was refused")
+    if not cached:
+        return checked(check, Status.HELD, expected, "a prompt with another cache_salt finds nothing")
     detail = "cache_salt isolates the engine's own prefix cache only; use lmcache.tag.<name> (LMCache#2878)"
-    said = f"{found.cached_tokens} of {warm} cached tokens are served across cache_salt"
-    return _check(check, Status.HELD, expected, said, detail)
+    said = f"{cached} of {warm} cached tokens are served across cache_salt"
+    return checked(check, Status.HELD, expected, said, detail)
 
 
 def _warm_document(answers: Sequence[ProbeAnswer]) -> int:
-    return next((a.cached_tokens or 0 for a in _of(answers, ProbeRole.WARM) if a.case == "document"), 0)
+    return next((cached_of(a) or 0 for a in answered(answers, ProbeRole.WARM) if a.case == "document"), 0)

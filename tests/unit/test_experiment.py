@@ -16,8 +16,11 @@ from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import (
+    CORRECTNESS,
     ClientHealth,
     Engine,
+    Gate,
+    GateStatus,
     Judgement,
     Kind,
     Phase,
@@ -76,8 +79,9 @@ class World:
     async def prepare(self, step: Step) -> None:
         self.told.append(f"prepares {step.name}")
 
-    async def probe(self) -> tuple[ProbeAnswer, ...]:
-        return (ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1),)
+    async def probe(self) -> tuple[tuple[ProbeAnswer, ...], Gate]:
+        answer = ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1)
+        return (answer,), Gate(id=CORRECTNESS, status=GateStatus.MADE)
 
     async def settle(self, step: Step, before: tuple[Scrape, ...]) -> Settle:
         return Settle(seconds=0.0, settled=True, how="scripted")

@@ -237,8 +237,11 @@ def test_what_is_known_beside_the_rounds_comes_back_too(tmp_path: Path) -> None:
         prompt_tokens=1041,
         cached_expected=1024,
         cached_tokens=1024,
+        local_tokens=0,
+        external_tokens=1024,
+        store_keys=4,
         tokens=("token_id:7", "token_id:9"),
-        logprobs=(-0.5, -0.25),
+        logprobs=(-0.5, None),
         top=({"token_id:7": -0.5, "token_id:8": -1.0}, {"token_id:9": -0.25}),
     )
     with Journal(tmp_path / "run", resolve(Options(), tmp_path)) as journal:

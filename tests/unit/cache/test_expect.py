@@ -27,7 +27,9 @@ prompts = st.integers(min_value=1, max_value=200_000)
 chunk_sizes = st.sampled_from((16, 128, 256, 512))
 
 
-@pytest.mark.parametrize("module", ["expect", "scrape", "correctness", "keys", "plan_cost"])
+@pytest.mark.parametrize(
+    "module", ["expect", "scrape", "correctness", "near_ties", "probe_replies", "keys", "plan_cost"]
+)
 def test_the_examples_in_the_docstrings_are_true(module: str) -> None:
     results = doctest.testmod(importlib.import_module(f"pytest_mooncake.cache.{module}"))
 

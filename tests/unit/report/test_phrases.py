@@ -93,7 +93,9 @@ PIECES = (
 """Told only as parts of sentences, whole ones of which are in the catalogue."""
 
 
-@pytest.mark.parametrize("room", ["cold", "warm", "clean", "facts", "causes", "correctness", "quiesce"])
+@pytest.mark.parametrize(
+    "room", ["cold", "warm", "clean", "facts", "causes", "correctness", "probe_text", "near_ties", "probes", "quiesce"]
+)
 def test_every_sentence_of_the_checks_is_told_in_chinese(room: str) -> None:
     path = Path(str(files("pytest_mooncake.cache").joinpath(f"{room}.py")))
     untold = {text for text in sentences_of(path) if re.search(r"[a-z]{3,} [a-z]{2,} [a-z]{2,}", told(text, "zh"))}
