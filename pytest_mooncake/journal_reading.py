@@ -292,7 +292,7 @@ class _Reading:
         found = [each for _, each in self._each(known, "calibration", lambda e: numbers_of(e, _ERRORS))]
         if not found:
             return tuple(rounds)
-        worst = {name: max((each[name] for each in found), key=abs) for name in _ERRORS}
+        worst: dict[str, Any] = {name: max((each[name] for each in found), key=abs) for name in _ERRORS}
         return tuple(
             replace(one, client=replace(one.client, **worst)) if one.phase is Phase.CHAIN else one for one in rounds
         )

@@ -5,9 +5,9 @@ Fields that this version does not know are passed over: a later one wrote them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -38,8 +38,8 @@ class Unreadable(ValueError):
 
 
 @cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(cast("Any", kind))
 
 
 def _made(kind: type[T], values: object) -> T:
@@ -49,7 +49,7 @@ def _made(kind: type[T], values: object) -> T:
         Unreadable: it is none.
     """
     try:
-        made: T = _adapter(kind).validate_python(values)
+        made: T = _adapter(cast("Hashable", kind)).validate_python(values)
     except (ValidationError, RecursionError) as error:
         raise Unreadable(_brief(error)) from None
     return made

@@ -75,7 +75,7 @@ def report_directory(given: str | None, run_id: str, invocation_dir: Path) -> Pa
     """Where a run's files go; the default gets a link `mooncake-report/latest`.
 
     Raises:
-        UsageError: the default's parent cannot be made.
+        UsageError: the default's parent cannot be made or written to.
     """
     if given:
         return invocation_dir / given
@@ -86,6 +86,7 @@ def report_directory(given: str | None, run_id: str, invocation_dir: Path) -> Pa
         raise UsageError(
             f"{parent}: reports cannot be written there ({_why(error)}); give --mooncake-report DIR"
         ) from None
+    _refuse_unwritable(parent)
     with contextlib.suppress(OSError):
         _point_to(parent / LATEST, run_id)
     return parent / run_id

@@ -163,7 +163,6 @@ class MooncakeSession:
             self._stored = store_run(self.options, self._here, outcome.recorded, view, outcome.judgement)
             return self._compared(outcome, keep=not self._stored.complaints)
         directory = report_directory(self.options.report, f"replay-{new_run_id()}", self._here)
-        directory.mkdir(parents=True, exist_ok=True)
         return self._compared(conclude(self._replayed, directory), keep=False)
 
     def _compared(self, outcome: Outcome, *, keep: bool) -> Outcome:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mooncake import journal_lines
 from pytest_mooncake.errors import JournalError
 from pytest_mooncake.journal import EVENTS_FILE, PLAN_FILE, REQUESTS_FILE, Journal, append_event, read
 from pytest_mooncake.plan.models import Plan
@@ -57,7 +56,7 @@ def as_much_as_fits(directory: Path, plan: Plan) -> None:
 
 
 def test_what_is_taken_in_parts_is_written_whole(tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_lines.os, "write", Disk(1 << 30, at_once=7).write)
+    monkeypatch.setattr(os, "write", Disk(1 << 30, at_once=7).write)
     recorded = read(passing(tmp_path / "run", plan))
     assert recorded.damage == ()
     assert len(recorded.rounds) == len(passing_rounds())
@@ -68,7 +67,7 @@ def test_on_a_full_disk_the_run_ends_in_one_line_and_what_was_written_stands(
     tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(journal_lines.os, "write", Disk(room).write)
+        patched.setattr(os, "write", Disk(room).write)
         with pytest.raises(JournalError, match=r"^disk full: .*\(No space left on device\); what was written") as full:
             as_much_as_fits(tmp_path / "run", plan)
     assert "\n" not in str(full.value)
@@ -83,7 +82,7 @@ def test_on_a_full_disk_the_run_ends_in_one_line_and_what_was_written_stands(
 def test_a_record_whose_plan_does_not_fit_leaves_nothing_that_looks_like_a_run(
     tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_lines.os, "write", Disk(500).write)
+    monkeypatch.setattr(os, "write", Disk(500).write)
     with pytest.raises(JournalError, match="disk full"):
         Journal(tmp_path / "run", plan)
     assert not (tmp_path / "run" / PLAN_FILE).exists()
@@ -93,7 +92,7 @@ def test_once_a_line_is_lost_no_later_one_is_written_as_if_nothing_were(
     tmp_path: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk(1 << 20)
-    monkeypatch.setattr(journal_lines.os, "write", disk.write)
+    monkeypatch.setattr(os, "write", disk.write)
     record = passing_rounds()[0].requests[0]
     with Journal(tmp_path / "run", plan) as journal:
         disk.room = 100
@@ -113,7 +112,7 @@ def test_an_event_that_does_not_fit_after_the_run_leaves_the_record_as_it_was(
 ) -> None:
     directory = passing(tmp_path / "run", plan)
     before = (directory / EVENTS_FILE).read_bytes()
-    monkeypatch.setattr(journal_lines.os, "write", Disk(20).write)
+    monkeypatch.setattr(os, "write", Disk(20).write)
     with pytest.raises(JournalError, match="disk full"):
         append_event(directory, "history", release=None)
     assert (directory / EVENTS_FILE).read_bytes() == before
@@ -127,10 +126,10 @@ def test_an_interruption_between_a_write_and_its_being_counted_loses_no_line(
         raise KeyboardInterrupt
 
     with Journal(tmp_path / "run", plan) as journal:
-        monkeypatch.setattr(journal_lines.os, "write", interrupted)
+        monkeypatch.setattr(os, "write", interrupted)
         with pytest.raises(KeyboardInterrupt):
             journal.event("stack", view=VIEW)
-        monkeypatch.setattr(journal_lines.os, "write", write)
+        monkeypatch.setattr(os, "write", write)
         journal.event("run_end", reason="interrupted")
     recorded = read(tmp_path / "run")
     assert (recorded.damage, recorded.view, recorded.end) == ((), VIEW, "interrupted")

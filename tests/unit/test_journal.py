@@ -215,8 +215,8 @@ def test_a_missing_file_is_named(tmp_path: Path, plan: Plan) -> None:
 def test_rounds_of_the_chain_come_back_with_the_worst_error_of_all_calibrations(tmp_path: Path, plan: Plan) -> None:
     left_out = replace(measured(0), phase=Phase.LEFT_OUT)
     directory = recorded(tmp_path / "run", plan, left_out, measured(1))
-    known = {"itl_bias_ms": 0.01, "error_p99_ms": 2.0}
-    events = [
+    known: dict[str, object] = {"itl_bias_ms": 0.01, "error_p99_ms": 2.0}
+    events: list[dict[str, object]] = [
         {"when": "before", "error": None, "bias_ms": -0.7, **known},
         {"when": "after", "error": None, "bias_ms": 0.5, **known},
         {"when": "after", "error": "it did not start"},

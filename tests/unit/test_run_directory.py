@@ -112,6 +112,8 @@ def test_a_directory_that_cannot_be_written_to_is_refused_before_anything_starts
     for path in (tmp_path, tmp_path / "new"):
         with pytest.raises(UsageError, match="cannot be written to; name another directory"):
             refuse_occupied(path)
+    with pytest.raises(UsageError, match="mooncake-report cannot be written to; name another directory"):
+        report_directory(None, "run", tmp_path)
 
 
 def test_a_replay_may_replace_the_reports_of_an_earlier_one_and_nothing_else(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pytest_mooncake.errors import UsageError
-from pytest_mooncake.report import files
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.files import (
     JSON,
@@ -77,7 +76,7 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_older_one(
     def full(_self: Path, _target: Path) -> Path:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(files.Path, "replace", full)
+    monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         write(report, tmp_path, OF_A_RUN, lang="zh")
     with pytest.raises(UsageError, match=r"reports cannot be written to it \(No space left on device\)"):
@@ -91,7 +90,7 @@ def test_an_interruption_leaves_no_half_of_a_file(
     def interrupted(_self: Path, _target: Path) -> Path:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files.Path, "replace", interrupted)
+    monkeypatch.setattr(Path, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write(report, tmp_path, OF_A_RUN)
     assert list(tmp_path.iterdir()) == []
