@@ -365,19 +365,6 @@ def _told_by_history(recorded: Recorded) -> dict[str, Any]:
         raise JournalError(f"{recorded.directory}: its event 'history' cannot be read ({first})") from None
 
 
-def report_directory(given: str | None, run_id: str, invocation_dir: Path) -> Path:
-    """Where a run's files go; the default gets a link `mooncake-report/latest`."""
-    if given:
-        return invocation_dir / given
-    parent = invocation_dir / "mooncake-report"
-    parent.mkdir(exist_ok=True)
-    latest = parent / "latest"
-    with contextlib.suppress(OSError):
-        latest.unlink(missing_ok=True)
-        latest.symlink_to(run_id, target_is_directory=True)
-    return parent / run_id
-
-
 def message_of(error: MooncakeError) -> str:
     """An error as people read it: its message, then the log lines it brought, indented."""
     details = error.details if isinstance(error, StackError) else ()

@@ -125,6 +125,7 @@ def judge(
     rung = judge_rung(plan.evidence, view, _evidence_of(valid_rounds or rounds, findings))
     audit = _audited(plan, valid_rounds)
     invalid, product = _invalid(plan, trials, rung, audit), _product_faults(findings, gate)
+    invalid = (*(f"the record is damaged: {one}" for one in aftermath.damage), *invalid)
     verdict, reasons = combine((*claims, *product_claims), product_faults=product, invalid=invalid)
     return Judgement(
         verdict=verdict,

@@ -46,7 +46,11 @@ def past_of(plan: Plan, invocation_dir: Path) -> Past | None:
         recorded = read(directory)
     except (OSError, MooncakeError):
         return None
-    if recorded.view is None or (recorded.plan.stack, recorded.plan.workload) != (plan.stack, plan.workload):
+    if (
+        recorded.damage
+        or recorded.view is None
+        or (recorded.plan.stack, recorded.plan.workload) != (plan.stack, plan.workload)
+    ):
         return None
     judgement = judge(recorded.plan.model_copy(update={"targets": plan.targets}), recorded.view, recorded.rounds)
     valid = rounds_of_valid_trials(recorded.rounds, judgement.trials)

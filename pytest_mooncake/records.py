@@ -6,6 +6,7 @@ integers as the server reported them. "Not measured" is `None`, never 0.
 
 History of the journal's schema (`JOURNAL_SCHEMA`):
     1  first
+    2  lines are numbered and carry a checksum; the events begin with the plan and say how many requests precede each
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-JOURNAL_SCHEMA = "pytest-mooncake/journal/1"
+JOURNAL_SCHEMA = "pytest-mooncake/journal/2"
 REPORT_SCHEMA = "pytest-mooncake/report/1"
 
 
@@ -315,6 +316,8 @@ class Aftermath:
     """Sentences: where the measuring client is less exact than it can be."""
     casualties: tuple[str, ...] = ()
     """Sentences: which components of a stack that was started here died during the run, with their last words."""
+    damage: tuple[str, ...] = ()
+    """Sentences, file and line first: where the record is not as it was written; nothing may rest on such a record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from pytest_mooncake.beforehand import refuse_the_impossible
-from pytest_mooncake.conduct import Outcome, conclude, conduct, message_of, open_stack, report_directory
+from pytest_mooncake.conduct import Outcome, conclude, conduct, message_of, open_stack
 from pytest_mooncake.console import Console, Progress, Silent
 from pytest_mooncake.environment import describe
 from pytest_mooncake.errors import MooncakeError
-from pytest_mooncake.journal import Recorded, read, refuse_used
+from pytest_mooncake.journal import Recorded, read
 from pytest_mooncake.options import Options, invocation_dir
 from pytest_mooncake.plan.judged_by import judged_by
 from pytest_mooncake.plan.models import Plan
@@ -26,6 +26,7 @@ from pytest_mooncake.publish import publish, workflow_commands
 from pytest_mooncake.recording import Stored, refuse_unreachable, store_run
 from pytest_mooncake.records import StackView, Verdict
 from pytest_mooncake.release import with_release
+from pytest_mooncake.run_directory import refuse_occupied, report_directory
 
 if TYPE_CHECKING:
     from pytest_mooncake.analysis.ahead import Past
@@ -50,7 +51,7 @@ class MooncakeSession:
         self._replayed: Recorded | None = self._record(options.replay) if options.replay else None
         self.plan: Plan = self._replayed.plan if self._replayed else resolve(options, self._here)
         if options.report:
-            refuse_used(self._here / options.report)
+            refuse_occupied(self._here / options.report, replay=self.is_replay)
         if self._writes_history:
             refuse_unreachable(options, self._here)
         self._outcome: Outcome | None = None
@@ -162,7 +163,6 @@ class MooncakeSession:
             self._stored = store_run(self.options, self._here, outcome.recorded, view, outcome.judgement)
             return self._compared(outcome, keep=not self._stored.complaints)
         directory = report_directory(self.options.report, f"replay-{new_run_id()}", self._here)
-        directory.mkdir(parents=True, exist_ok=True)
         return self._compared(conclude(self._replayed, directory), keep=False)
 
     def _compared(self, outcome: Outcome, *, keep: bool) -> Outcome:

@@ -47,10 +47,7 @@ def judge(
     here = Path.cwd()
     directory = _unused(report or here / "mooncake-report" / f"judged-{figures.stem}")
     made = judged_report(figures, here, targets=targets, economics=economics)
-    try:
-        files = write_reports(made, directory, lang=language)
-    except OSError as error:
-        raise UsageError(f"--report {directory}: cannot be written to ({error.strerror})") from None
+    files = write_reports(made, directory, lang=language)
     for line in summary_lines(made, files=files, lang=language):
         typer.echo(line)
     raise typer.Exit(EXIT_CODES[made.verdict])
@@ -117,9 +114,11 @@ def _lang(text: str) -> Lang:
 
 
 def _unused(directory: Path) -> Path:
-    """Reports of given figures never stand among the files of a run."""
+    """Reports of given figures never stand among the files of a run, nor in the place of somebody else's."""
     from pytest_mooncake.journal import PLAN_FILE
+    from pytest_mooncake.report.files import refuse_foreign
 
     if (directory / PLAN_FILE).exists():
         raise UsageError(f"--report {directory}: this directory already holds a run; name another one")
+    refuse_foreign(directory)
     return directory

@@ -59,11 +59,12 @@ def _written(made: Report, wanted: str, directory: Path, lang: Lang) -> tuple[Pa
     """Write the files of a format.
 
     Raises:
-        UsageError: the directory cannot be written to.
+        UsageError: the directory cannot be written to, or holds other files of these names.
     """
-    from pytest_mooncake.report.files import TEXTS, write
+    from pytest_mooncake.report.files import TEXTS, refuse_foreign, write
 
     texts = [text for name, known in TEXTS.items() for text in known if wanted in {ALL, name}]
+    refuse_foreign(directory, texts)
     try:
         return write(made, directory, texts, lang=lang)
     except OSError as error:

@@ -146,13 +146,15 @@ def test_a_file_that_is_not_there_is_said(here: Path) -> None:
         (("--targets", "defualt"), "--targets defualt: no such name; did you mean 'default'?"),
         (("--economics", "nowhere.yaml"), "--economics nowhere.yaml: no such file"),
         (("--report", "held"), "already holds a run; name another one"),
-        (("--report", "a-file"), "cannot be written to"),
+        (("--report", "a-file"), "a-file: reports cannot be written to it (File exists)"),
+        (("--report", "."), "report.md is there already and no report of pytest-mooncake"),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_a_usage_error(here: Path, arguments: tuple[str, str], message: str) -> None:
     (here / "held").mkdir()
     (here / "held" / "plan.json").write_text("{}", encoding="utf-8")
     (here / "a-file").write_text("", encoding="utf-8")
+    (here / "report.md").write_text("of somebody else\n", encoding="utf-8")
     result = judge(figures(here, HARMLESS), *arguments)
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
