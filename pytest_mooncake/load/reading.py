@@ -12,7 +12,7 @@ How many tokens a chunk carries:
     - servers that send `usage` on every chunk (`continuous_usage_stats`): the growth of `completion_tokens` since the
       last chunk that carried output, so tokens of chunks that do not count are never lost;
     - otherwise one each, when there are exactly as many chunks as the final usage has tokens;
-    - otherwise unknown: `chunk_tokens` stays empty and the first chunk is taken to hold one token.
+    - otherwise unknown: `chunk_tokens` stays empty (what becomes of the figures then: `analysis.columns`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from pytest_mooncake.load.sse import Event
 __all__ = ["StreamReading"]
 
 _DONE = b"[DONE]"
+_MOST_TOKENS = 2**53
+"""What any reader of the journal holds exactly; a larger count is none."""
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning")
 
 
@@ -170,7 +172,7 @@ class StreamReading:
 
 def _count(usage: Mapping[str, Any], key: str) -> int | None:
     value = usage.get(key)
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
 
 
 def _message_of(chunk: Mapping[str, Any]) -> str:
