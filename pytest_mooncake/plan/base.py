@@ -8,6 +8,6 @@ __all__ = ["Model"]
 
 
 class Model(BaseModel):
-    """Frozen base: unknown keys are errors, nothing can be changed afterwards."""
+    """Frozen base: unknown keys are errors, numbers are finite, nothing can be changed afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
