@@ -123,6 +123,8 @@ class Recorded:
     """Cold rounds on an engine without a connector, beside the run; the first one is left out."""
     versus: tuple[Round, ...] = ()
     """Rounds of the endpoint of the run and the one it replaces, in turns; the first visit is left out."""
+    versus_end: str | None = None
+    """Why these ended although they were to go on; `None` where they were measured to their end, or none were asked."""
     history: Mapping[str, Any] | None = None
     """What the history said of the run after it: `release` and the comparable `runs`, as they were written."""
 
@@ -163,12 +165,22 @@ def read(directory: Path) -> Recorded:
         rounds=_with_worst_error([r for r in rounds if r.phase not in _BESIDE], events),
         without_connector=tuple(r for r in rounds if r.phase is Phase.COLD_TAX and r.position > 0),
         versus=tuple(r for r in rounds if r.phase is Phase.VERSUS and r.position > 0),
+        versus_end=_versus_end(plan, events),
         environment=next((e["environment"] for e in events if e["event"] == "environment"), {}),
         aftermath=_aftermath(events),
         end=next((e["reason"] for e in reversed(events) if e["event"] == "run_end"), None),
         history=next((e for e in reversed(events) if e["event"] == HISTORY), None),
         orphans=tuple(r for left in requests.values() for r in left),
     )
+
+
+def _versus_end(plan: Plan, events: Sequence[Mapping[str, Any]]) -> str | None:
+    """A record without the last word on its turns is one of a run that was killed before it could write it."""
+    if plan.versus is None:
+        return None
+    told: list[str | None] = [e["error"] for e in events if e["event"] == "versus_end"]
+    begun = any(e["event"] == "versus" for e in events)
+    return told[-1] if told else "the run was ended in them" if begun else "the run was ended before them"
 
 
 def _read_plan(path: Path) -> Plan:
