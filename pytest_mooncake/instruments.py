@@ -24,6 +24,7 @@ from pytest_mooncake.load.schedule import Scheduled, offsets_of
 from pytest_mooncake.load.shares import worker_count
 from pytest_mooncake.load.workers import run_round_in_workers
 from pytest_mooncake.plan.credentials import Credentials, credentials_of
+from pytest_mooncake.plan.permissions import check_permissions
 from pytest_mooncake.records import (
     Kind,
     PlannedRequest,
@@ -70,6 +71,7 @@ async def instruments_for(
         WorkloadError: the prompts cannot be made for this model.
         UsageError: the run would store more than the budget, or clear what is somebody else's.
     """
+    check_permissions(plan)
     credentials = credentials_of(plan.stack, environ)
     async with _connections(credentials) as http:
         api = await _api(plan, view, http, credentials.headers)

@@ -55,7 +55,8 @@ def gated(run: Verdict, release: ReleaseFinding | None, versus: Versus | None) -
     """The verdict on which a pipeline acts, from that of the run, of its release, and of turns with the old endpoint.
 
     A failed request of the new endpoint is a FAIL; else an INVALID run says nothing of anything. Slower in turns alone,
-    or undecided, is INCONCLUSIVE: FAIL takes an alarm of the history as well. What could not be compared changes nothing.
+    or undecided, is INCONCLUSIVE: FAIL takes an alarm of the history as well. What could not be compared changes
+    nothing.
 
     >>> gated(Verdict.PASS, None, None)
     <Verdict.PASS: 'PASS'>
