@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from pytest_mooncake.analysis.store_need import told_bytes_per_token
 from pytest_mooncake.cache.care import StoreCare, ends_with_the_run
 from pytest_mooncake.cache.clear import Permission
 from pytest_mooncake.cache.counters import read as read_quantity
@@ -38,6 +39,7 @@ from pytest_mooncake.records import (
 from pytest_mooncake.workload.nonce import round_nonce
 from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.registry import build
+from pytest_mooncake.workload.reuse import distinct_tokens
 from pytest_mooncake.workload.steady import SteadyState, at_once, steady_state
 from pytest_mooncake.workload.tokens import Pool, TokenPool
 
@@ -124,7 +126,7 @@ def _planned(
     """
     planned = workload.planned(view.kv.chunk_tokens if view.kv else None)
     if not plan.steady:
-        note("store_budget", sentence=_checked_budget(plan, view, care, planned))
+        note("store_budget", **_checked_budget(plan, view, care, planned, distinct_tokens(workload.layout)))
         return planned
     steady = _steady(plan, view, care, planned, workload)
     note("workload", notes=(steady.sentence(),))
@@ -147,20 +149,34 @@ def _steady(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse,
     return steady_state(planned, workload.layout, chunks, in_flight=at_once(plan))
 
 
-def _checked_budget(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse) -> str:
-    """What the run will store at most at a time, against what it may.
+def _checked_budget(
+    plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse, tokens: int
+) -> dict[str, object]:
+    """What the run will store at most at a time, against what it may, as the journal holds it.
+
+    Args:
+        plan: what will be run.
+        view: the stack; where it does not tell its KV geometry, the plan's hardware may.
+        care: knows what is free in the store, and whether keys go again.
+        planned: chunks of a round.
+        tokens: different prompt tokens of a round.
 
     Raises:
         UsageError: it is more.
     """
     rounds = 1 if care.removes_keys or plan.quick else max(plan.looks) + 2
-    per_round = planned.distinct_chunks * view.kv.ranks * object_bytes(view.kv) if view.kv else None
-    return check_budget(
+    each, free = told_bytes_per_token(plan), free_bytes(care.seen)
+    per_round = None if each is None else tokens * each
+    if view.kv is not None:
+        per_round = planned.distinct_chunks * view.kv.ranks * object_bytes(view.kv)
+    sentence = check_budget(
         None if per_round is None else per_round * rounds,
-        free_bytes=free_bytes(care.seen),
+        free_bytes=free,
         budget_bytes=plan.store_budget_bytes,
         provisioned=ends_with_the_run(view),
     )
+    known = per_round is not None and (free is not None or plan.store_budget_bytes is not None)
+    return {"sentence": sentence, "known": known}
 
 
 async def _prepare(plan: Plan, care: StoreCare, own_error: OwnError, step: Step) -> None:

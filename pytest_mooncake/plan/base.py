@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Model"]
+__all__ = ["LEAST", "MOST", "Model"]
+
+MOST, LEAST = 10**18, 1e-12
+"""Sizes of numbers that are handed in: what lies beyond is a slip of the keyboard, and figures made of it overflow."""
 
 
 class Model(BaseModel):

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from pytest_mooncake.plan.base import Model
-from pytest_mooncake.plan.yaml_text import LEAST, MOST
+from pytest_mooncake.plan.base import LEAST, MOST, Model
 
 __all__ = ["Count", "HardwareGiven", "HardwareSheet", "Machine", "MachineFile", "ModelGiven", "Number"]
 

@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from pytest_mooncake.errors import PlanError
+from pytest_mooncake.plan.base import LEAST, MOST
 
-__all__ = ["LEAST", "MOST", "MOST_BYTES", "Location", "YamlText", "clipped", "parse", "read_bounded"]
+__all__ = ["MOST_BYTES", "Location", "YamlText", "clipped", "parse", "read_bounded"]
 
 Location = tuple[int | str, ...]
 """Keys and places in lists from the root to a value."""
@@ -29,8 +30,6 @@ MOST_DIGITS = 64
 MOST_SHOWN = 80
 """Characters of a value that a message repeats."""
 _INT, _FLOAT, _DATE = (f"tag:yaml.org,2002:{name}" for name in ("int", "float", "timestamp"))
-MOST, LEAST = 10**18, 1e-12
-"""Sizes of numbers: what lies beyond is a slip of the keyboard, and figures made of it overflow."""
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 

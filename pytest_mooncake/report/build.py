@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_mooncake.analysis.cold_tax import ColdTax, cold_tax
 from pytest_mooncake.analysis.release import ReleaseFinding
+from pytest_mooncake.analysis.store_need import budget_not_kept
 from pytest_mooncake.analysis.summary import Summary, summarise
 from pytest_mooncake.analysis.versus import Versus
 from pytest_mooncake.plan.models import EconomicsPlan, Plan
@@ -52,7 +53,7 @@ def build(
     tokens, tax = setting.prompt_tokens, _cold_tax(plan, rounds, judgement, without_cache)
     return Report(
         **_named(plan, view),
-        notes=(*view.notes, *_untold(sides)),
+        notes=(*view.notes, *filter(None, (budget_not_kept(plan, view),)), *_untold(sides)),
         **_measured(rounds, judgement),
         judgement=judgement,
         setting=setting,
