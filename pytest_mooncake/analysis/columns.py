@@ -183,7 +183,8 @@ def _decoded(table: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
 
     output, chunks, told = table["output_tokens"], table["chunks"], table["first_chunk_tokens"]
     mean = np.maximum(1.0, output / np.maximum(chunks, 1))
-    return output - np.where(told != MISSING, told, np.where(chunks > 0, mean, 1.0))
+    decoded: NDArray[Any] = output - np.where(told != MISSING, told, np.where(chunks > 0, mean, 1.0))
+    return decoded
 
 
 def _ttft_as_vllm_counts(table: Mapping[str, NDArray[Any]]) -> NDArray[Any]:

@@ -62,9 +62,9 @@ def checked_stack(stack: StackPlan) -> StackPlan:
         raise UsageError(f"{where} kind attached needs urls, the addresses of its engines")
     for url in stack.urls:
         check_url(f"{where} urls", url)
-    for key, url in (("master_url", stack.master_url), ("metadata_url", stack.metadata_url)):
-        if url is not None:
-            check_url(f"{where} {key}", url)
+    for key, given in (("master_url", stack.master_url), ("metadata_url", stack.metadata_url)):
+        if given is not None:
+            check_url(f"{where} {key}", given)
     if stack.store_url is None:
         return stack
     if stack.kind != "local":

@@ -147,7 +147,7 @@ class _Loader(yaml.SafeLoader):
         if node.tag in (_INT, _FLOAT) and len(str(node.value)) > MOST_DIGITS:
             raise _refuse(f"a number of {len(str(node.value)):,} characters; at most {MOST_DIGITS} are read", node)
         try:
-            value = super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+            value = super().construct_object(node, deep)
         except (ValueError, KeyError, IndexError, AttributeError, TypeError):
             kind = "date" if node.tag == _DATE else f"value of the kind {node.tag.rpartition(':')[2]!r}"
             raise _refuse(f"{clipped(node.value)} is no {kind}", node) from None

@@ -145,7 +145,7 @@ async def test_a_server_that_is_stopped_is_an_error_and_is_ended(monkeypatch: py
             started[0].send_signal(signal.SIGSTOP)
         raise AssertionError("it told its truth although it was stopped")
 
-    monkeypatch.setattr(calibration.subprocess, "Popen", Kept)
+    monkeypatch.setattr(subprocess, "Popen", Kept)
     monkeypatch.setattr(calibration, "_WAIT_S", 0.2)
     told: list[tuple[str, dict[str, Any]]] = []
     own = OwnError(lambda event, **values: told.append((event, values)), measure=measure)
