@@ -266,9 +266,9 @@ class MooncakeSession:
             reporter.line(line)
         for line in self._stored.lines:
             reporter.line(line)
-        if outcome.report.release is not None:
-            release = outcome.report.release
-            reporter.line(release.text_zh if self.plan.lang == "zh" else release.text)
+        for further in (outcome.report.release, outcome.report.versus):
+            if further is not None:
+                reporter.line(further.text_zh if self.plan.lang == "zh" else further.text)
         for complaint in (*self._stored.complaints, *self._complaints):
             reporter.line(f"WARNING: {complaint}", yellow=True)
         for command in workflow_commands(outcome.report, os.environ, self.plan.lang):
