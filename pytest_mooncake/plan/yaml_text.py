@@ -88,6 +88,8 @@ def parse(text: str, source: str) -> YamlText:
     Raises:
         PlanError: it is none, or passes a limit.
     """
+    if len(text) > MOST_BYTES:
+        raise PlanError(f"{source}: larger than {MOST_BYTES // 1024} KiB; is this the right file?")
     loader: _Loader | None = None
     try:
         loader = _Loader(text)

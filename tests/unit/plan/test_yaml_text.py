@@ -173,6 +173,11 @@ def test_a_connectors_own_file_is_read_by_the_same_rules(text: str) -> None:
         assert str(refused).startswith("l.yaml")  # noqa: PT017 - either is right, a traceback is not
 
 
+def test_a_connectors_file_of_10_mb_is_a_line() -> None:
+    with pytest.raises(PlanError, match="larger than 256 KiB"):
+        mapping_of("a: 1\n" * 2_000_000, "l.yaml")
+
+
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"a": ' * 100_000, '{"a": ' + "1" * 6000 + "}"])
 def test_a_connectors_json_that_nobody_can_mean_is_a_line(text: str) -> None:
     with pytest.raises(PlanError, match="not JSON"):
