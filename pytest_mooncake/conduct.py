@@ -208,16 +208,20 @@ def _measure_versus(
     progress.say("versus: the new and the old endpoint in turns")
     new, old = views
     witness.note("versus", view=old)
+    ended: str | None
     try:
         with _sigterm_as_interrupt():
             visits = partial(measure_visits, plan, new, old, os.environ, witness, first=first)
-            _in_thread(lambda: asyncio.wait_for(visits(), plan.timeouts.run_s), new)
+            ended = _in_thread(lambda: asyncio.wait_for(visits(), plan.timeouts.run_s), new)
     except KeyboardInterrupt:
+        witness.note("versus_end", error="interrupted")
         conclude(read(directory), directory)
         raise
     except (MooncakeError, TimeoutError) as error:
-        witness.note("versus_end", error=str(error) or TIME_LIMIT)
-        progress.say(f"versus not measured to the end: {str(error) or 'run time limit reached'}")
+        ended = str(error) or TIME_LIMIT
+    witness.note("versus_end", error=ended)
+    if ended is not None:
+        progress.say(f"versus not measured to the end: {ended}")
 
 
 def _in_thread(make: Callable[[], Coroutine[Any, Any, T]], view: StackView) -> T:
@@ -336,7 +340,7 @@ def reported(recorded: Recorded) -> tuple[Report, StackView]:
         {**recorded.environment, "fingerprint": fingerprint_of(parts_of(plan, view, recorded.environment))},
         economics=plan.economics,
         without_cache=recorded.without_connector,
-        versus=compare_visits(recorded.versus, (1,) if plan.quick else plan.looks),
+        versus=compare_visits(recorded.versus, (1,) if plan.quick else plan.looks, recorded.versus_end),
         **_told_by_history(recorded),
     )
     return report, view

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from pytest_mooncake.analysis.store_need import told_bytes_per_token
 from pytest_mooncake.border.http import NoReply, open_session, send
 from pytest_mooncake.cache.care import StoreCare, ends_with_the_run
 from pytest_mooncake.cache.clear import Permission
@@ -25,6 +26,7 @@ from pytest_mooncake.load.schedule import Scheduled, offsets_of
 from pytest_mooncake.load.shares import worker_count
 from pytest_mooncake.load.workers import run_round_in_workers
 from pytest_mooncake.plan.credentials import Credentials, credentials_of
+from pytest_mooncake.plan.permissions import check_permissions
 from pytest_mooncake.records import (
     CORRECTNESS,
     Gate,
@@ -41,6 +43,7 @@ from pytest_mooncake.records import (
 from pytest_mooncake.workload.nonce import round_nonce
 from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.registry import build
+from pytest_mooncake.workload.reuse import distinct_tokens
 from pytest_mooncake.workload.steady import SteadyState, at_once, steady_state
 from pytest_mooncake.workload.tokens import Pool, TokenPool
 
@@ -75,6 +78,7 @@ async def instruments_for(
         WorkloadError: the prompts cannot be made for this model.
         UsageError: the run would store more than the budget, or clear what is somebody else's.
     """
+    check_permissions(plan)
     credentials = credentials_of(plan.stack, environ)
     async with _connections(credentials) as http, _connections(credentials, keep_alive=False) as fresh:
         api = await _api(plan, view, http, credentials.headers)
@@ -132,7 +136,7 @@ def _planned(
     """
     planned = workload.planned(view.kv.chunk_tokens if view.kv else None)
     if not plan.steady:
-        note("store_budget", sentence=_checked_budget(plan, view, care, planned))
+        note("store_budget", **_checked_budget(plan, view, care, planned, distinct_tokens(workload.layout)))
         return planned
     steady = _steady(plan, view, care, planned, workload)
     note("workload", notes=(steady.sentence(),))
@@ -155,20 +159,34 @@ def _steady(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse,
     return steady_state(planned, workload.layout, chunks, in_flight=at_once(plan))
 
 
-def _checked_budget(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse) -> str:
-    """What the run will store at most at a time, against what it may.
+def _checked_budget(
+    plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse, tokens: int
+) -> dict[str, object]:
+    """What the run will store at most at a time, against what it may, as the journal holds it.
+
+    Args:
+        plan: what will be run.
+        view: the stack; where it does not tell its KV geometry, the plan's hardware may.
+        care: knows what is free in the store, and whether keys go again.
+        planned: chunks of a round.
+        tokens: different prompt tokens of a round.
 
     Raises:
         UsageError: it is more.
     """
     rounds = 1 if care.removes_keys or plan.quick else max(plan.looks) + 2
-    per_round = planned.distinct_chunks * view.kv.ranks * object_bytes(view.kv) if view.kv else None
-    return check_budget(
+    each, free = told_bytes_per_token(plan), free_bytes(care.seen)
+    per_round = None if each is None else tokens * each
+    if view.kv is not None:
+        per_round = planned.distinct_chunks * view.kv.ranks * object_bytes(view.kv)
+    sentence = check_budget(
         None if per_round is None else per_round * rounds,
-        free_bytes=free_bytes(care.seen),
+        free_bytes=free,
         budget_bytes=plan.store_budget_bytes,
         provisioned=ends_with_the_run(view),
     )
+    known = per_round is not None and (free is not None or plan.store_budget_bytes is not None)
+    return {"sentence": sentence, "known": known}
 
 
 async def _prepare(plan: Plan, care: StoreCare, own_error: OwnError, step: Step) -> None:

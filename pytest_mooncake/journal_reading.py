@@ -73,6 +73,8 @@ class Recorded:
     """Cold rounds on an engine without a connector, beside the run; the first one is left out."""
     versus: tuple[Round, ...] = ()
     """Rounds of the endpoint of the run and the one it replaces, in turns; the first visit is left out."""
+    versus_end: str | None = None
+    """Why these ended although they were to go on; `None` where they were measured to their end, or none were asked."""
     history: Mapping[str, Any] | None = None
     """What the history said of the run after it: `release` and the comparable `runs`, as they were written."""
 
@@ -217,6 +219,7 @@ class _Reading:
             rounds=chain,
             without_connector=tuple(r for r in rounds if r.phase is Phase.COLD_TAX and r.position > 0),
             versus=tuple(r for r in rounds if r.phase is Phase.VERSUS and r.position > 0),
+            versus_end=_versus_end(self._head.plan, events),
             environment=self._environment(events),
             aftermath=replace(aftermath, damage=self._told()),
             end=end,
@@ -317,6 +320,17 @@ class _Reading:
             client_notes=tuple(dict.fromkeys(sentences("client", "notes"))),
             casualties=tuple(sentences("casualties", "sentences")),
         )
+
+
+def _versus_end(plan: Plan, events: Events) -> str | None:
+    """A record without the last word on its turns is one of a run that was killed before it could write it."""
+    if plan.versus is None:
+        return None
+    told = [event.get("error") for _, event in events if event["event"] == "versus_end"]
+    if told:
+        return None if told[-1] is None else str(told[-1])
+    begun = any(event["event"] == "versus" for _, event in events)
+    return "the run was ended in them" if begun else "the run was ended before them"
 
 
 def _whole_requests(lines: Lines, *, is_checked: bool) -> Iterator[RequestRecord]:

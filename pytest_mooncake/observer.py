@@ -105,8 +105,13 @@ class Witness:
         )
 
     def note(self, event: str, **values: object) -> None:
-        """Keep what happened beside the rounds. What is going to be cleared is said before it is, once."""
+        """Keep what happened beside the rounds.
+
+        What is going to be cleared is said before it is, once; so is a need of the store that nobody could work out.
+        """
         self._journal.event(event, **values)
+        if event == "store_budget" and values.get("known") is False:
+            self._progress.say(f"WARNING: {values['sentence']}")
         lines = values.get("plan")
         if event == "clearing" and isinstance(lines, tuple) and lines != self._clearing:
             self._clearing = lines

@@ -188,7 +188,8 @@ DECLARED: tuple[Declared, ...] = (
         "store_budget",
         "BYTES",
         "KV bytes that may lie in the store at once because of this run, such as 20GB (default: 20 %% of what is free "
-        "in an attached store); above it nothing is sent",
+        "in an attached store); above it nothing is sent. What an attached model stores a token is told by "
+        "--mooncake-hardware: without it the budget cannot be kept, and that is said",
     ),
     Declared(
         "allow_clear",

@@ -37,6 +37,10 @@ MOST_COLUMNS = 120
 """Longer lines are hard to read, and tables gain nothing."""
 
 
+def _write_nothing(_line: str) -> None:
+    """Where pytest has no terminal."""
+
+
 class MooncakeSession:
     """State of one session; made at first use, kept in `config.stash`.
 
@@ -89,26 +93,26 @@ class MooncakeSession:
             from pytest_mooncake.dry_run import plan_lines
 
             reporter = self._reporter()
+            write = reporter.write_line if reporter is not None else _write_nothing
             try:
-                for line in plan_lines(self.plan, self._past()):
-                    if reporter is not None:
-                        reporter.write_line(line)
+                for line in plan_lines(self.plan, self._past(write)):
+                    write(line)
             except MooncakeError as refusal:
                 self._error = refusal
 
-    def _past(self) -> Past | None:
+    def _past(self, tell: Callable[[str], None]) -> Past | None:
         """Earlier runs of the kind: those of the history where one is named, else the newest record."""
         from pytest_mooncake.past import past_in_history, past_of
         from pytest_mooncake.recording import history_url
 
         url = history_url(self.options)
         known = past_in_history(self.plan, describe(self._here), url, self._here) if url is not None else None
-        return known or past_of(self.plan, self._here)
+        return known or past_of(self.plan, self._here, tell)
 
     def _warn_of_the_past(self, progress: Progress) -> None:
         """Say before anything is started what could not be met in earlier runs of the kind; never a refusal."""
         try:
-            past = None if self.plan.quick else self._past()
+            past = None if self.plan.quick else self._past(progress.say)
         except MooncakeError:
             return  # the history itself has been opened before, and what fails in storing into it is said then
         if past is not None and past.feasibility is not None and not past.feasibility["feasible"]:
@@ -262,9 +266,9 @@ class MooncakeSession:
             reporter.line(line)
         for line in self._stored.lines:
             reporter.line(line)
-        if outcome.report.release is not None:
-            release = outcome.report.release
-            reporter.line(release.text_zh if self.plan.lang == "zh" else release.text)
+        for further in (outcome.report.release, outcome.report.versus):
+            if further is not None:
+                reporter.line(further.text_zh if self.plan.lang == "zh" else further.text)
         for complaint in (*self._stored.complaints, *self._complaints):
             reporter.line(f"WARNING: {complaint}", yellow=True)
         for command in workflow_commands(outcome.report, os.environ, self.plan.lang):

@@ -72,6 +72,7 @@ def a_round(number: int, requests: int, generator: np.random.Generator) -> Colum
         e2e_ms=(last_ns - sent_ns) / 1e6,
         gap_ms=np.repeat(tpot_ms, 3) * 42,
         gap_tokens=np.full(3 * requests, 42),
+        unsplit=np.zeros(requests, dtype=bool),
     )
 
 

@@ -184,6 +184,8 @@ def _details(chain: Sequence[Observed], finding: Finding, look: Look) -> dict[st
         "warm": geometric_mean(chain, finding.metric, Kind.WARM),
         "settling_trials": finding.settling_trials,
     }
+    if finding.metric.name.startswith("tpot"):
+        details["estimated"] = any(one.summary.unsplit for one in chain)
     if isinstance(found, Contrast):
         names = ("se", "df", "s_w", "s_c", "n_warm", "n_cold", "drift")
         details |= {name: getattr(found, name) for name in names}

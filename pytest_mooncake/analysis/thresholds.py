@@ -109,10 +109,12 @@ def _whole_figure(columns: Columns, name: str) -> float | None:
 
 
 def _samples(columns: Columns, name: str) -> NDArray[Any]:
-    """Figures of successful requests in ms; of ITL each gap as often as it brought tokens."""
+    """Figures of successful requests in ms; of ITL each gap as often as it brought tokens, none where nobody tells."""
     import numpy as np
 
     if name == "itl":
+        if columns.unsplit_answers:
+            return np.zeros(0)
         gaps: NDArray[Any] = np.repeat(columns.gap_ms / columns.gap_tokens, columns.gap_tokens)
         return gaps
     values: NDArray[Any] = getattr(columns, f"{name}_ms")[~columns.failed]

@@ -12,7 +12,7 @@ How many tokens a chunk carries:
     - servers that send `usage` on every chunk (`continuous_usage_stats`): the growth of `completion_tokens` since the
       last chunk that carried output, so tokens of chunks that do not count are never lost;
     - otherwise one each, when there are exactly as many chunks as the final usage has tokens;
-    - otherwise unknown: `chunk_tokens` stays empty and the first chunk is taken to hold one token.
+    - otherwise unknown: `chunk_tokens` stays empty (what becomes of the figures then: `analysis.columns`).
 """
 
 from __future__ import annotations

@@ -10,11 +10,19 @@ from pytest_mooncake.errors import PlanError, UsageError
 from pytest_mooncake.plan.files import find
 from pytest_mooncake.plan.machine import HardwareSheet, Machine, MachineFile
 from pytest_mooncake.plan.yaml_source import load
+from pytest_mooncake.plan.yaml_text import clipped, read_bounded
 
 __all__ = ["read_machine", "with_sheets"]
 
 SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 """Sizes without which a `config.json` tells nothing (`analysis.geometry`); refused before anything is started."""
+FURTHER_SIZES = (
+    "head_dim", "num_key_value_heads", "kv_lora_rank", "qk_rope_head_dim", "num_experts_per_tok", "n_shared_experts",
+    "first_k_dense_replace", "intermediate_size", "moe_intermediate_size",
+)  # fmt: skip
+"""What it computes with where they are there."""
+MOST_SIZE = 10**9
+MOST_CONFIG_BYTES = 4 * 2**20
 
 
 def read_machine(value: str, invocation_dir: Path) -> Machine:
@@ -58,16 +66,31 @@ def _sheet(name: str, invocation_dir: Path) -> dict[str, Any]:
 
 
 def _config(given_in: Path, given: str) -> dict[str, Any]:
+    """A `config.json`, with every size that geometry is computed from being one."""
     path = given_in.parent / given
+    where = f"{given_in}: model.config: {path}"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not JSON"
-        raise PlanError(f"{given_in}: model.config: {path} cannot be read ({reason}); name a config.json") from None
-    held = config.get("text_config", config) if isinstance(config, dict) else {}
-    absent = [key for key in SIZES if not isinstance(held.get(key), int)]
+        config = json.loads(read_bounded(path, MOST_CONFIG_BYTES))
+    except PlanError as error:
+        raise PlanError(f"{given_in}: model.config: {error}; name a config.json") from None
+    except (ValueError, RecursionError):
+        raise PlanError(f"{where} cannot be read (not JSON); name a config.json") from None
+    held = config.get("text_config") or config if isinstance(config, dict) else {}
+    held = held if isinstance(held, dict) else {}
+    absent = next((key for key in SIZES if held.get(key) is None), None)
     if absent:
-        raise PlanError(
-            f"{given_in}: model.config: {path} has no {absent[0]}; name the config.json of a language model"
-        )
-    return dict(config)
+        raise PlanError(f"{where} has no {absent}; name the config.json of a language model")
+    wrong = next((key for key in (*SIZES, *FURTHER_SIZES) if not _is_size(held.get(key), key in SIZES)), None)
+    if wrong:
+        raise PlanError(f"{where}: {wrong} is {clipped(held[wrong])}; a whole number is needed to compute limits")
+    kinds = held.get("layer_types")
+    if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
+        raise PlanError(f"{where}: layer_types is {clipped(kinds)}; a list of names is needed to compute limits")
+    known = (*SIZES, *FURTHER_SIZES, "layer_types", "torch_dtype", "dtype")
+    return {key: held[key] for key in known if held.get(key) is not None}
+
+
+def _is_size(value: object, needed: bool) -> bool:
+    if value is None:
+        return not needed
+    return type(value) is int and int(needed) <= value <= MOST_SIZE

@@ -7,6 +7,7 @@ from typing import Any
 
 from pytest_mooncake.analysis.cold_tax import ColdTax, cold_tax
 from pytest_mooncake.analysis.release import ReleaseFinding
+from pytest_mooncake.analysis.store_need import budget_not_kept
 from pytest_mooncake.analysis.summary import Summary, summarise
 from pytest_mooncake.analysis.versus import Versus
 from pytest_mooncake.plan.models import EconomicsPlan, Plan
@@ -52,6 +53,7 @@ def build(
     tokens, tax = setting.prompt_tokens, _cold_tax(plan, rounds, judgement, without_cache)
     return Report(
         **_named(plan, view),
+        notes=(*view.notes, *filter(None, (budget_not_kept(plan, view),)), *_untold(sides)),
         **_measured(rounds, judgement),
         judgement=judgement,
         setting=setting,
@@ -84,9 +86,21 @@ def _named(plan: Plan, view: StackView) -> dict[str, Any]:
         "label": plan.label,
         "targets": plan.targets.claims,
         "plan": plan.model_dump(mode="json"),
-        "notes": view.notes,
         "simulated": view.simulated,
     }
+
+
+def _untold(sides: Mapping[str, Summary]) -> tuple[str, ...]:
+    """What every output must say where nobody tells how the tokens of an answer lie in its chunks."""
+    unsplit = sum(side.unsplit for side in sides.values())
+    if not unsplit:
+        return ()
+    answers = sum(side.requests - side.failed for side in sides.values())
+    return (
+        f"ITL unknown: the server does not tell how many tokens each chunk carries ({unsplit:,} of {answers:,} "
+        "answers). Gaps between chunks are reported instead, and TPOT is estimated: the first chunk counts as a mean "
+        "one.",
+    )
 
 
 def _cold_tax(

@@ -102,7 +102,10 @@ def _release_json(report: Report) -> dict[str, Any] | None:
 def _versus_json(report: Report) -> dict[str, Any] | None:
     """What turns with the old endpoint say, without their figures."""
     found = report.versus
-    return {"slower": list(found.slower), "decided": found.is_decided, "words": found.text} if found else None
+    if found is None:
+        return None
+    failed = {"failed_new": found.failed_new, "failed_old": found.failed_old}
+    return {"slower": list(found.slower), "decided": found.is_decided, "words": found.text, **failed}
 
 
 def verdict_text(report: Report) -> str:

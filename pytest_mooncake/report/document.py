@@ -235,4 +235,18 @@ def as_text(report: Report) -> str:
     """`report.json` as it is written: indented, keys in the contract's order, nothing but JSON numbers (no nan)."""
     import orjson
 
-    return orjson.dumps(report.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n"
+    option = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
+    values = report.to_json()
+    try:
+        return orjson.dumps(values, option=option).decode() + "\n"
+    except TypeError:  # figures from elsewhere may come to more than 64 bits hold
+        return orjson.dumps(_within_64_bits(values), option=option).decode() + "\n"
+
+
+def _within_64_bits(value: Any) -> Any:
+    """The same values, integers beyond 64 bits as floating point numbers."""
+    if isinstance(value, Mapping):
+        return {key: _within_64_bits(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_within_64_bits(held) for held in value]
+    return float(value) if type(value) is int and abs(value) >= 2**63 else value

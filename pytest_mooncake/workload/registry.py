@@ -50,12 +50,13 @@ async def build(
         WorkloadError: the workload cannot be made for this model.
         PlanError: a trace or a text file is missing or malformed.
     """
-    chunk_tokens = view.kv.chunk_tokens if view.kv else CHUNK_TOKENS
-    layout = layout_of(plan, max_model_len=view.max_model_len, chunk_tokens=chunk_tokens, base=base)
     tokenizer = ServerTokenizer(
         session=http, url=view.engines[0].url, model=view.model, headers=headers, chat=api == "chat"
     )
     pool = await fetch_pool(tokenizer)
+    known = [limit for limit in (view.max_model_len, pool.max_model_len) if limit is not None]
+    chunk_tokens = view.kv.chunk_tokens if view.kv else CHUNK_TOKENS
+    layout = layout_of(plan, max_model_len=min(known, default=None), chunk_tokens=chunk_tokens, base=base)
     own_text = None
     if plan.documents is not None:
         texts = read_texts(plan.documents, base or Path())

@@ -69,6 +69,16 @@ def test_preflight_alone_measures_nothing(suite: Run, pytester: pytest.Pytester)
     assert not (pytester.path / "mooncake-report" / "latest" / "requests.jsonl").exists()
 
 
+def test_preflight_looks_at_the_prompts_that_will_be_sent(suite: Run, pytester: pytest.Pytester) -> None:
+    line = '{"timestamp": 0, "input_length": 90000, "output_length": 8, "hash_ids": [%s]}\n'
+    trace = pytester.path / "day.jsonl"
+    trace.write_text(line % ", ".join(map(str, range(176))), encoding="utf-8")
+    stack = pytester.path / "fixtures" / "stacks" / "paced.yaml"
+    stack.write_text(f"{stack.read_text()}engine:\n  max_model_len: 4096\n", encoding="utf-8")
+    options = ("--mooncake-stack=paced", f"--mooncake-workload=trace:{trace}")
+    assert suite(*options, where="acceptance/test_preflight.py").ret == 0, "it is cut to the context"
+
+
 def test_a_dry_run_prints_the_plan_and_sends_nothing(suite: Run, pytester: pytest.Pytester) -> None:
     result = suite("--mooncake-dry-run")
     assert result.ret == 0

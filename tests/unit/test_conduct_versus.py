@@ -47,10 +47,13 @@ def test_an_old_endpoint_of_another_model_is_refused_before_anything_is_sent(mon
         looked_at(monkeypatch, runs.view(model="another"))
 
 
-def turns(monkeypatch: pytest.MonkeyPatch, raised: BaseException | None) -> dict[str, dict[str, object]]:
-    async def visits(*_: object, **__: object) -> None:
+def turns(
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException | None, stopped: str | None = None
+) -> dict[str, dict[str, object]]:
+    async def visits(*_: object, **__: object) -> str | None:
         if raised is not None:
             raise raised
+        return stopped
 
     monkeypatch.setattr(conduct, "measure_visits", visits)
     notes = Notes()
@@ -60,7 +63,12 @@ def turns(monkeypatch: pytest.MonkeyPatch, raised: BaseException | None) -> dict
 
 
 def test_turns_that_end_well_leave_the_old_endpoint_on_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert turns(monkeypatch, None) == {"versus": {"view": runs.view(name="old")}}
+    assert turns(monkeypatch, None) == {"versus": {"view": runs.view(name="old")}, "versus_end": {"error": None}}
+
+
+def test_turns_that_stop_at_a_failed_request_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = turns(monkeypatch, None, stopped="2 of the requests of visit 2, to the new endpoint, failed (HTTP 500)")
+    assert kept["versus_end"] == {"error": "2 of the requests of visit 2, to the new endpoint, failed (HTTP 500)"}
 
 
 @pytest.mark.parametrize(

