@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from pytest_mooncake.border.redaction import Redactor
 from pytest_mooncake.cache.care import StoreCare, ends_with_the_run
 from pytest_mooncake.cache.clear import Permission
 from pytest_mooncake.cache.counters import read as read_quantity
@@ -71,11 +72,13 @@ async def instruments_for(
         UsageError: the run would store more than the budget, or clear what is somebody else's.
     """
     credentials = credentials_of(plan.stack, environ)
-    async with _connections(credentials) as http:
+    clean = credentials.redactor
+    note = _noting(note, clean)
+    async with _redacted_refusals(clean), _connections(credentials) as http:
         api = await _api(plan, view, http, credentials.headers)
         workload = await build(plan.workload, view, http=http, headers=credentials.headers, run_id=plan.run_id, api=api)
         note("workload", notes=workload.layout.notes)
-        read = partial(scrape, http, sources_of(view))
+        read = _reading(partial(scrape, http, sources_of(view)), clean)
         permission = Permission(plan.allow_clear)
         care = StoreCare(http, view, plan.run_id, read=read, permission=permission, keep_full=plan.steady, note=note)
         await care.start()
@@ -90,11 +93,41 @@ async def instruments_for(
                 judge=partial(judge, plan, view),
                 nonce=partial(round_nonce, plan.run_id),
                 prepare=partial(_prepare, plan, care, own_error),
-                probe=partial(_probe, plan, view, credentials.headers, care, own_error, http, workload.pool),
+                probe=partial(_probe, plan, view, credentials.headers, care, own_error, http, workload.pool, clean),
                 planned=planned,
             )
         finally:
             await care.finish()
+
+
+@contextlib.asynccontextmanager
+async def _redacted_refusals(redactor: Redactor) -> AsyncIterator[None]:
+    """Whatever stops the run, errors of our own making included, may quote a server: it says nothing secret."""
+    try:
+        yield
+    except Exception as error:
+        error.args = redactor.cleaned(error.args)
+        raise
+
+
+def _noting(note: Callable[..., None], redactor: Redactor) -> Callable[..., None]:
+    """Events without secrets: what clearing, settling and the store's care say quotes servers, too."""
+
+    def keep(event: str, **values: object) -> None:
+        note(event, **redactor.cleaned(values))
+
+    return keep
+
+
+def _reading(
+    read: Callable[[], Awaitable[tuple[Scrape, ...]]], redactor: Redactor
+) -> Callable[[], Awaitable[tuple[Scrape, ...]]]:
+    """Counters whose labels, and complaints about them, repeat no secret."""
+
+    async def clean() -> tuple[Scrape, ...]:
+        return redactor.cleaned(await read())
+
+    return clean
 
 
 def _connections(credentials: Credentials) -> ClientSession:
@@ -175,12 +208,13 @@ async def _probe(
     own_error: OwnError,
     http: ClientSession,
     pool: Pool,
+    clean: Redactor,
 ) -> tuple[ProbeAnswer, ...]:
     """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
     await own_error.after()
     if not isinstance(pool, TokenPool):
         return ()
-    return await run_gate(
+    answers = await run_gate(
         http,
         view,
         plan.run_id,
@@ -189,6 +223,7 @@ async def _probe(
         headers=headers,
         params=(lambda tenant: care.params(f"gate-{tenant}")) if care.tags_requests else None,
     )
+    return clean.cleaned(answers)
 
 
 def _sender_of(credentials: Credentials) -> ClientMiddlewareType:

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import orjson
 
+from pytest_mooncake.border.redaction import Redactor
 from pytest_mooncake.errors import JournalError, UsageError
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
@@ -67,12 +68,18 @@ HISTORY = "history"
 class Journal:
     """Append-only writer of one run. Use as a context manager; not safe for several threads at once.
 
+    Args:
+        directory: where the run's files go.
+        plan: what is run.
+        redactor: the last net for secrets; they are taken out where foreign text enters, long before.
+
     Raises:
         UsageError: the directory already holds a run.
     """
 
-    def __init__(self, directory: Path, plan: Plan) -> None:
+    def __init__(self, directory: Path, plan: Plan, redactor: Redactor | None = None) -> None:
         refuse_used(directory)
+        self._redactor = redactor or Redactor()
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         (directory / PLAN_FILE).write_bytes(
@@ -94,11 +101,11 @@ class Journal:
 
     def event(self, name: str, **values: object) -> None:
         """Append one event; `values` are anything orjson can write, dataclasses included."""
-        self._events.write(orjson.dumps({"event": name, **values}) + b"\n")
+        self._events.write(orjson.dumps({"event": name, **self._redactor.guarded(values)}) + b"\n")
 
     def request(self, record: RequestRecord) -> None:
         """Append one request record."""
-        self._requests.write(orjson.dumps(record) + b"\n")
+        self._requests.write(orjson.dumps(self._redactor.guarded(record)) + b"\n")
 
     def round(self, measured: Round) -> None:
         """Append what is known of a round beside its requests, which were appended one by one."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_mooncake.border.redaction import MASK, Redactor
 from pytest_mooncake.errors import EndpointError, UsageError
 from pytest_mooncake.plan.credentials import credentials_of
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
@@ -59,15 +60,17 @@ async def attach(
     """
     urls = tuple(engine_url(url) for url in plan.urls)
     _check(plan, urls)
-    async with Prober(credentials_of(plan, environ), timeout_s) as prober:
+    credentials = credentials_of(plan, environ)
+    async with Prober(credentials, timeout_s) as prober:
         served: list[_Served] = []
         for place, url in enumerate(urls):
             progress(f"asking {url} what it serves")
             name = plan.model_name or (served[0].card["id"] if served else None)
             given = metrics_url(plan.metrics_urls[place]) if plan.metrics_urls else None
-            served.append(await _look(prober, url, name, given))
+            served.append(await _look(prober, url, name, given, credentials.redactor))
         store = await _store(plan, prober, progress)
-    return _view(plan, tuple(served), store)
+    view = _view(plan, tuple(served), store)
+    return replace(view, notes=(*view.notes, *credentials.notes))
 
 
 def _check(plan: StackPlan, urls: Sequence[str]) -> None:
@@ -85,7 +88,7 @@ def _check(plan: StackPlan, urls: Sequence[str]) -> None:
         raise UsageError("--mooncake-metadata is of no use without --mooncake-master http://host:9003")
 
 
-async def _look(prober: Prober, url: str, name: str | None, given_metrics: str | None) -> _Served:
+async def _look(prober: Prober, url: str, name: str | None, given_metrics: str | None, redactor: Redactor) -> _Served:
     answer = await prober.get(f"{url}/v1/models")
     if answer.status in _ABSENT and name is not None:
         card: Mapping[str, Any] = {"id": name}
@@ -95,7 +98,7 @@ async def _look(prober: Prober, url: str, name: str | None, given_metrics: str |
     else:
         answer.require_ok(hint=_models_hint(url, answer, named=name is not None))
         cards = _cards(answer)
-        card, listed, note = _choose(cards, name, url), tuple(str(entry["id"]) for entry in cards), None
+        card, listed, note = _choose(cards, name, url, redactor), tuple(str(entry["id"]) for entry in cards), None
     metrics = await _metrics(prober, url, given_metrics)
     version = await _version(prober, url)
     return _Served(engine=Engine(url=url, metrics_url=metrics), card=card, listed=listed, version=version, note=note)
@@ -131,17 +134,28 @@ def _cards(answer: Answer) -> list[Mapping[str, Any]]:
     return good
 
 
-def _choose(cards: Sequence[Mapping[str, Any]], name: str | None, url: str) -> Mapping[str, Any]:
+def _choose(cards: Sequence[Mapping[str, Any]], name: str | None, url: str, redactor: Redactor) -> Mapping[str, Any]:
     ids = [str(card["id"]) for card in cards]
     if name is None:
         if len(cards) == 1:
-            return cards[0]
+            return _sendable(cards[0], url)
         raise EndpointError(f"{url} serves {len(ids)} models ({_some(ids)}): choose one with --mooncake-model NAME")
-    if name in ids:
-        return cards[ids.index(name)]
+    known = name if name in ids else redactor.redacted(name)  # a name of one's own may share a part with the key
+    if known in ids:
+        return {**cards[ids.index(known)], "id": name}
     near = difflib.get_close_matches(name, ids, n=3, cutoff=0.4)
     shown = "nearest: " + _some(near) if near else "it serves: " + _some(ids)
     raise EndpointError(f"{url} has no model {name!r}; {shown}; choose with --mooncake-model NAME")
+
+
+def _sendable(card: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+    """The card of a model whose name can be sent: one that repeats a secret was masked and is on no record."""
+    if MASK in str(card["id"]):
+        raise EndpointError(
+            f"{url} lists a model whose name repeats the key or the header ({printable(card['id'])[:60]}): if that is "
+            "its name all the same, give it with --mooncake-model NAME"
+        )
+    return card
 
 
 def _some(ids: Sequence[str]) -> str:

@@ -145,7 +145,7 @@ class Prober:
             ) as response:
                 return self._answer(method, url, response, await _text(response))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise EndpointError(f"{url} {_why(error, url, self._timeout_s)}") from None
+            raise EndpointError(f"{url} {self._credentials.redacted(_why(error, url, self._timeout_s))}") from None
 
     def _answer(self, method: str, url: str, response: aiohttp.ClientResponse, text: str) -> Answer:
         def header(name: str) -> str:

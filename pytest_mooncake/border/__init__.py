@@ -1,0 +1,1 @@
+"""What enters from outside, before anything else sees it."""
