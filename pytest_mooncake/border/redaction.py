@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pytest_mooncake.border.spellings import readings
 
@@ -133,11 +133,11 @@ class Redactor:
 
         Of a mapping's key that is the name of a metric only what repeats a whole secret goes, or nobody would find it.
         """
-        return _Cleaning(self, spares_words=False).of(value)
+        return cast("T", _Cleaning(self, spares_words=False).of(value))
 
     def guarded(self, value: T) -> T:
         """`value`, which is about to be written, cleaned once more; words of ours (`decided`) are left alone."""
-        return _Cleaning(self._last, spares_words=True).of(value)
+        return cast("T", _Cleaning(self._last, spares_words=True).of(value))
 
     def key(self, text: str) -> str:
         """A mapping's key, as `cleaned` cleans it."""
@@ -208,6 +208,8 @@ class _Cleaning:
             cleaned = [self.of(one) for one in value]
         if all(new is old for new, old in zip(cleaned, value, strict=True)) or cleaned == list(value):
             return value
+        if hasattr(value, "_fields"):  # a named tuple
+            return type(value)(*cleaned)
         return cleaned if isinstance(value, list) else tuple(cleaned)
 
     def _record(self, value: Any) -> Any:

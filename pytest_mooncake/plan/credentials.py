@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pytest_mooncake.border.redaction import LEAST_SECRET, PIECE, Redactor, secrets_of_headers
+from pytest_mooncake.border.redaction import LEAST_SECRET, MASK, PIECE, Redactor, secrets_of_headers
 from pytest_mooncake.errors import EndpointError, MooncakeError, UsageError
 from pytest_mooncake.plan.quiet import is_secret_name, secret_arguments
 
@@ -38,6 +38,13 @@ def origin(url: str) -> str:
     host = parts.hostname or ""
     shown = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown}:{parts.port or _PORTS.get(parts.scheme, 0)}"
+
+
+class _Unshown(dict[str, str]):
+    """Headers whose values no traceback shows: pytest prints the arguments of a function that failed."""
+
+    def __repr__(self) -> str:
+        return repr(dict.fromkeys(self, MASK))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +80,7 @@ def credentials_of(stack: StackPlan, environ: Mapping[str, str]) -> Credentials:
     # a header that is given as `Authorization` goes instead of the key, which is a secret all the same
     sent = secrets_of_headers(headers)
     return Credentials(
-        headers=headers,
+        headers=_Unshown(headers),
         redactor=sent | Redactor([key]) if key else sent,
         notes=tuple(_too_short(stack, key, extra)),
         origins=frozenset(origin(url) for url in stack.urls),

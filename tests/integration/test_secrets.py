@@ -212,21 +212,21 @@ def test_a_run_that_succeeds_beside_a_chatty_server_leaves_none(repository: Path
 
 
 @pytest.mark.parametrize("how", FAILURES)
-@pytest.mark.parametrize("path", ["/v1/models", "/tokenize"])
-async def test_a_refusal_that_repeats_the_secrets_says_none(path: str, how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("path", "times"), [("/v1/models", len(SPELLINGS)), ("/tokenize", 3)])
+async def test_a_refusal_that_repeats_the_secrets_says_none(path: str, times: int, how: str, tmp_path: Path) -> None:
     environ = {"THE_KEY": KEY, "THE_HEADER": f"X-Team: {TEAM}"}
     async with FaultyServer({"/v1/models": welcome, "/metrics": counters, path: repeating(FAILURES[how])}) as server:
         options = Options(url=(server.url,), api_key_env="THE_KEY", header_env="THE_HEADER", prompt_tokens="64")
         plan = resolve(options, tmp_path)
         said: list[str] = []
-        for _ in SPELLINGS:
+        for _ in range(times):
             try:
                 view = await attach(plan.stack, environ=environ, progress=said.append)
                 async with instruments_for(plan, view, environ, lambda name, **values: said.append(f"{name} {values}")):
                     pass
             except MooncakeError as refusal:
                 said.append(str(refusal))
-    assert len(server.requests_to(path)) >= len(SPELLINGS)
+    assert len(server.requests_to(path)) >= times
     told = "\n".join(said).encode()
     assert [trace for trace in TRACES if trace in told] == []
 
