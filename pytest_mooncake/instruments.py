@@ -127,7 +127,7 @@ def _reading(
     async def clean() -> tuple[Scrape, ...]:
         return redactor.cleaned(await read())
 
-    return clean
+    return clean if redactor else read
 
 
 def _connections(credentials: Credentials) -> ClientSession:

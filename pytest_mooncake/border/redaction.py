@@ -102,6 +102,10 @@ class Redactor:
         """No secret."""
         return f"Redactor({len(self._given[0]) + len(self._given[1])} secrets)"
 
+    def __bool__(self) -> bool:
+        """Whether there is a secret at all."""
+        return any(self._given)
+
     def __or__(self, other: Redactor) -> Redactor:
         """The secrets of both."""
         return Redactor(self._given[0] + other._given[0], self._given[1] + other._given[1])
@@ -137,7 +141,7 @@ class Redactor:
 
     def guarded(self, value: T) -> T:
         """`value`, which is about to be written, cleaned once more; words of ours (`decided`) are left alone."""
-        return cast("T", _Cleaning(self._last, spares_words=True).of(value))
+        return cast("T", _Cleaning(self._last, spares_words=True).of(value)) if self else value
 
     def key(self, text: str) -> str:
         """A mapping's key, as `cleaned` cleans it."""
