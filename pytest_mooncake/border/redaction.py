@@ -308,7 +308,7 @@ def _words(secrets: Collection[str]) -> re.Pattern[str] | None:
     if not secrets:
         return None
     longest_first = sorted(secrets, key=len, reverse=True)
-    return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, longest_first))})(?![A-Za-z0-9])")
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
 
 
 def _ends(secrets: Collection[str]) -> re.Pattern[str] | None:

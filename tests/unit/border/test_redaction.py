@@ -79,7 +79,7 @@ def test_the_name_of_a_scheme_is_no_secret() -> None:
 def test_a_short_secret_is_found_as_a_word_only() -> None:
     redactor = secrets_of_headers({"Authorization": "Bearer test", "X": "k"})
     assert redactor.redacted("the key test is wrong (test); k") == "the key *** is wrong (***); k"
-    assert redactor.redacted("the latest attestation of testing") == "the latest attestation of testing"
+    assert redactor.redacted("the latest attestation of test_time") == "the latest attestation of test_time"
     assert redactor.redacted("dGVzdA== and %74%65st") == "***A== and ***"
 
 
