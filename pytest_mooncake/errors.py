@@ -4,6 +4,7 @@
     ├── UsageError               an option, ini value or flag that cannot be meant
     │   └── PlanError            a YAML file that does not say what it should (carries file and line)
     ├── EndpointError            an attached endpoint: unreachable, refused, no such model
+    │   └── BorderError          an answer that cannot be taken in: too long, too deep, no number, no text
     ├── StackError               a provisioned stack that did not start or died
     │   └── MissingPartError     a binary, library or extra that has to be installed first
     ├── WorkloadError            prompts that cannot be made for this model
@@ -17,6 +18,7 @@ A message is one line: what was seen, what was expected, what to do. Nobody catc
 from __future__ import annotations
 
 __all__ = [
+    "BorderError",
     "EndpointError",
     "HistoryError",
     "JournalError",
@@ -45,6 +47,10 @@ class PlanError(UsageError):
 
 class EndpointError(MooncakeError):
     """An endpoint that was to be measured cannot be reached, refuses us or does not serve the model."""
+
+
+class BorderError(EndpointError):
+    """What came from outside cannot be taken in: too long, too deep, not finite, half a character, of another type."""
 
 
 class StackError(MooncakeError):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from pytest_mooncake.border.http import NoReply, open_session, send
 from pytest_mooncake.border.redaction import Redactor
 from pytest_mooncake.cache.care import StoreCare, ends_with_the_run
 from pytest_mooncake.cache.clear import Permission
@@ -42,7 +43,7 @@ from pytest_mooncake.workload.steady import SteadyState, at_once, steady_state
 from pytest_mooncake.workload.tokens import Pool, TokenPool
 
 if TYPE_CHECKING:
-    from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse, ClientSession
+    from aiohttp import ClientSession
 
     from pytest_mooncake.plan.models import Plan
 
@@ -131,9 +132,8 @@ def _reading(
 
 
 def _connections(credentials: Credentials) -> ClientSession:
-    from aiohttp import ClientSession
-
-    return ClientSession(trust_env=False, middlewares=(_sender_of(credentials),))
+    """What asks the stack: the endpoint's own addresses get its credentials, nothing else does."""
+    return open_session(headers_for=credentials.headers_for)
 
 
 def _requests(plan: Plan, view: StackView, workload: Workload, nonce: str, kind: Kind) -> Sequence[PlannedRequest]:
@@ -226,17 +226,6 @@ async def _probe(
     return clean.cleaned(answers)
 
 
-def _sender_of(credentials: Credentials) -> ClientMiddlewareType:
-    """Give whatever is asked of the endpoint (counters, tokenizer, caches) its credentials; nothing else gets them."""
-
-    async def send(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        for name, value in credentials.headers_for(str(request.url)).items():
-            request.headers.setdefault(name, value)
-        return await handler(request)
-
-    return send
-
-
 async def _api(
     plan: Plan, view: StackView, http: ClientSession, headers: Mapping[str, str]
 ) -> Literal["completions", "chat"]:
@@ -245,14 +234,12 @@ async def _api(
         return plan.api
     if view.provisioned:
         return "completions"
-    from aiohttp import ClientError, ClientTimeout
-
-    url, limit = f"{view.engines[0].url}/v1/completions", ClientTimeout(total=_PROBE_S)
+    url = f"{view.engines[0].url}/v1/completions"
     try:
-        async with http.post(url, json={}, headers=headers, timeout=limit, allow_redirects=False) as answer:
-            return "chat" if answer.status in _ABSENT else "completions"
-    except (ClientError, TimeoutError):
+        reply = await send(http, "POST", url, timeout_s=_PROBE_S, headers=headers, body=b"{}")
+    except NoReply:
         return "completions"
+    return "chat" if reply.status in _ABSENT else "completions"
 
 
 async def _send(

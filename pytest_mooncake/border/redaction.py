@@ -286,8 +286,13 @@ def _windows(text: str, width: int) -> Iterator[str]:
 
 
 def _telling(pieces: Iterable[str]) -> Iterator[str]:
-    """Pieces that are not part of a word of ours."""
-    return (piece for piece in pieces if not any(_letters(piece) in word for word in _OWN_WORDS))
+    """Pieces that say something: no part of a word of ours, and not one character over and over (`--------`)."""
+    return (piece for piece in pieces if len(set(piece)) > 1 and not _is_of_own_words(piece))
+
+
+def _is_of_own_words(piece: str) -> bool:
+    letters = _letters(piece)
+    return len(letters) >= len(piece) - 2 and any(letters in word for word in _OWN_WORDS)
 
 
 def _letters(text: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_mooncake.border.http import NoReply, read_body
+
 if TYPE_CHECKING:
     import aiohttp
 
@@ -16,9 +18,7 @@ async def read_text(response: aiohttp.ClientResponse, max_bytes: int) -> str:
     Raises:
         ValueError: the body is larger than `max_bytes`.
     """
-    body = bytearray()
-    async for piece in response.content.iter_chunked(2**16):
-        body += piece
-        if len(body) > max_bytes:
-            raise ValueError(f"the answer is larger than {max_bytes / 2**20:g} MiB")
-    return body.decode("utf-8", errors="replace")
+    try:
+        return await read_body(response, max_bytes)
+    except NoReply as problem:
+        raise ValueError(problem.why) from None

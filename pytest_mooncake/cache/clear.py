@@ -8,15 +8,15 @@ everybody's keys. So success is never what the reply says, but what can be obser
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.cache.body import read_text
-from pytest_mooncake.cache.keys import IsOwn, KeyCensus, census, list_keys
-from pytest_mooncake.errors import EndpointError, UsageError
+from pytest_mooncake.border.http import NoReply, send
+from pytest_mooncake.border.values import parse_json
+from pytest_mooncake.cache.keys import IsOwn, KeyCensus, count_keys
+from pytest_mooncake.errors import BorderError, EndpointError, UsageError
 from pytest_mooncake.records import StackView
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ async def plan_clear(
         engine_urls=tuple(engine.url for engine in view.engines),
         connector_urls=connector_urls,
         master_url=store.master_url if store else None,
-        keys=census(await list_keys(session, store), is_own) if store else None,
+        keys=await count_keys(session, store, is_own) if store else None,
     )
 
 
@@ -204,7 +204,7 @@ async def _clear_connector(
             await sleep(PAUSE_S)
         status, body = await _call(session, "DELETE", f"{url.rstrip('/')}/cache/clear?locations=LocalCPUBackend")
         removed = _reply(body).get("num_removed")
-        if status != 200 or not isinstance(removed, int):
+        if status != 200 or type(removed) is not int or removed < 0:
             detail = _refusal(status, body) if status != 200 else "it does not say how much it removed"
             return Cleared(layer=Layer.CONNECTOR, target=url, verified=False, detail=detail)
         removed_tokens += removed
@@ -230,7 +230,7 @@ async def _empty_store(
         status, body = await _call(session, "POST", f"{url}/api/v1/remove_all?force=true")
         if status != 200:
             break
-        left = len(await list_keys(session, view.store))
+        left = (await count_keys(session, view.store)).foreign
         if left == 0:
             break
     missing = "no /api/v1/remove_all: mooncake_master 0.3.12.post1 has it"
@@ -240,19 +240,16 @@ async def _empty_store(
 
 async def _call(session: aiohttp.ClientSession, method: str, url: str) -> tuple[int, str]:
     """Return status and body; status 0 and the reason when there was no answer."""
-    import aiohttp
-
     try:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        async with session.request(method, url, timeout=timeout, allow_redirects=False) as response:
-            return response.status, await read_text(response, MAX_BYTES)
-    except (aiohttp.ClientError, TimeoutError, ValueError) as problem:
-        return 0, f"no answer: {problem or 'timed out'}"
+        reply = await send(session, method, url, timeout_s=TIMEOUT_S, most_bytes=MAX_BYTES)
+    except NoReply as problem:
+        return 0, f"no answer: it {problem.why}"
+    return reply.status, reply.text
 
 
 def _reply(body: str) -> dict[str, object]:
     try:
-        value = json.loads(body)
-    except ValueError:
+        value = parse_json(body, "the answer")
+    except BorderError:
         return {}
     return value if isinstance(value, dict) else {}

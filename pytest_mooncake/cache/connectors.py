@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pytest_mooncake.cache.body import read_text
+from pytest_mooncake.border.http import NoReply, send
 from pytest_mooncake.records import StackView
 
 if TYPE_CHECKING:
@@ -46,12 +46,8 @@ async def connectors_of(session: aiohttp.ClientSession, view: StackView) -> tupl
 
 
 async def _is_lmcache(session: aiohttp.ClientSession, url: str) -> bool:
-    import aiohttp
-
     try:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        async with session.get(f"{url}/lmc_version", timeout=timeout, allow_redirects=False) as response:
-            body = await read_text(response, MAX_BYTES)
-            return response.status == 200 and VERSION.fullmatch(body.strip()) is not None
-    except (TimeoutError, aiohttp.ClientError, ValueError):
+        reply = await send(session, "GET", f"{url}/lmc_version", timeout_s=TIMEOUT_S, most_bytes=MAX_BYTES)
+    except NoReply:
         return False
+    return reply.status == 200 and VERSION.fullmatch(reply.text.strip()) is not None

@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.cache.body import read_text
+from pytest_mooncake.border.http import NoReply, each_line, redacted
 from pytest_mooncake.errors import EndpointError, UsageError
 from pytest_mooncake.records import Store
 
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["KeyCensus", "census", "is_tagged", "list_keys", "own_pattern", "run_tag"]
+__all__ = ["KeyCensus", "census", "count_keys", "is_tagged", "list_keys", "own_pattern", "run_tag"]
 
 TIMEOUT_S = 30.0
 MAX_BYTES = 512 * 2**20
+"""Five million keys of 100 characters; they are counted as they arrive and not held."""
 SAMPLE = 5
 TAG = "run"
 PART = "part"
@@ -83,18 +84,46 @@ async def list_keys(session: aiohttp.ClientSession, store: Store) -> tuple[str, 
     Raises:
         EndpointError: the master does not list its keys.
     """
-    import aiohttp
+    keys: list[str] = []
+    await _each_key(session, store, keys.append)
+    return tuple(keys)
 
+
+async def count_keys(session: aiohttp.ClientSession, store: Store, is_own: IsOwn = lambda _: False) -> KeyCensus:
+    """Count own and foreign keys while they are listed: a store of millions of keys costs no memory.
+
+    Raises:
+        EndpointError: the master does not list its keys.
+    """
+    own, foreign = 0, 0
+    sample: list[str] = []
+
+    def count(key: str) -> None:
+        nonlocal own, foreign
+        if is_own(key):
+            own += 1
+            return
+        foreign += 1
+        if len(sample) < SAMPLE:
+            sample.append(redacted(session, key))
+
+    await _each_key(session, store, count)
+    return KeyCensus(own=own, foreign=foreign, foreign_sample=tuple(sample))
+
+
+async def _each_key(session: aiohttp.ClientSession, store: Store, take: Callable[[str], None]) -> None:
     url = store.master_url.rstrip("/") + "/get_all_keys"
+
+    def take_line(line: str) -> None:
+        if line:
+            take(line)
+
     try:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        async with session.get(url, timeout=timeout, allow_redirects=False) as response:
-            if response.status != 200:
-                raise EndpointError(f"{url}: HTTP {response.status}; without a list of keys nothing is cleared")
-            text = await read_text(response, MAX_BYTES)
-    except (aiohttp.ClientError, TimeoutError, ValueError) as problem:
-        raise EndpointError(f"{url}: {problem or 'no answer'}; without a list of keys nothing is cleared") from None
-    return tuple(line for line in text.split("\n") if line)
+        status = await each_line(session, url, take_line, timeout_s=TIMEOUT_S, most_bytes=MAX_BYTES)
+    except NoReply as problem:
+        raise EndpointError(f"{problem}; without a list of keys nothing is cleared") from None
+    if status != 200:
+        raise EndpointError(f"{url}: HTTP {status}; without a list of keys nothing is cleared")
 
 
 def census(keys: Iterable[str], is_own: IsOwn) -> KeyCensus:

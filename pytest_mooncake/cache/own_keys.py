@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.cache.keys import IsOwn, census, is_tagged, list_keys, own_pattern
+from pytest_mooncake.cache.keys import IsOwn, count_keys, is_tagged, own_pattern
 from pytest_mooncake.environment import inherited
 from pytest_mooncake.errors import EndpointError
 from pytest_mooncake.records import Store
@@ -115,6 +115,6 @@ def _answer(output: str, returncode: int | None) -> tuple[int | None, str | None
 
 async def _count(session: aiohttp.ClientSession, store: Store, is_own: IsOwn) -> int | None:
     try:
-        return census(await list_keys(session, store), is_own).own
+        return (await count_keys(session, store, is_own)).own
     except EndpointError:
         return None

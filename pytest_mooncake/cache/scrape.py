@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.cache.body import read_text
+from pytest_mooncake.border.http import NoReply, send
+from pytest_mooncake.border.values import finite
 from pytest_mooncake.records import Scrape, StackView
 
 if TYPE_CHECKING:
@@ -23,8 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["MASTER", "TIMED_OUT", "Source", "parse_samples", "scrape", "sources_of"]
 
 TIMEOUT_S = 5.0
+LONGEST_S = 60.0
 MAX_BYTES = 16 * 2**20
 MAX_SERIES = 5_000
+MAX_LINE = 4_096
+"""Series of these programs take a few hundred characters; every one that is kept goes into the journal."""
 
 MASTER = "master"
 TIMED_OUT = "no answer within"
@@ -116,12 +120,18 @@ async def _fetch(session: aiohttp.ClientSession, url: str) -> str:
     """Return the body, at most `MAX_BYTES`.
 
     Raises:
-        ValueError: the answer is not a 200 or too large.
+        ValueError: the answer is not a 200 or too large, or there is none.
+        TimeoutError: it came to no end; whoever waits less has a limit of its own.
     """
-    async with session.get(url, allow_redirects=False) as response:
-        if response.status != 200:
-            raise ValueError(f"HTTP {response.status} instead of metrics")
-        return await read_text(response, MAX_BYTES)
+    try:
+        reply = await send(session, "GET", url, timeout_s=LONGEST_S, most_bytes=MAX_BYTES)
+    except NoReply as problem:
+        if problem.timed_out:
+            raise TimeoutError from None
+        raise ValueError(f"it {problem.why}") from None
+    if reply.status != 200:
+        raise ValueError(f"HTTP {reply.status} instead of metrics")
+    return reply.text
 
 
 def _failed(source: Source, clock: Callable[[], int], error: str) -> Scrape:
@@ -136,7 +146,8 @@ def _one_line(problem: Exception) -> str:
 def parse_samples(text: str) -> dict[str, float]:
     r"""Return the series of interest in Prometheus text, named as written, labels sorted.
 
-    Lines that cannot be parsed are skipped, and so are values that are no number (NaN: a gauge never set).
+    Lines that cannot be parsed are skipped, and so are values that cannot be counted with (NaN: a gauge never set;
+    infinities, and more than a counter of 64 bits can show).
 
     Raises:
         ValueError: nothing of interest is in the text (a web page, another service's metrics), or too much is.
@@ -161,12 +172,14 @@ def parse_samples(text: str) -> dict[str, float]:
 def _parse_line(line: str) -> tuple[str, float] | None:
     from prometheus_client.parser import text_string_to_metric_families
 
+    if len(line) > MAX_LINE:
+        return None
     try:
         sample = next(iter(text_string_to_metric_families(line))).samples[0]
-    except (ValueError, IndexError, StopIteration):
+    except (ValueError, LookupError, StopIteration):
         return None
-    value = float(sample.value)
-    if sample.name.endswith(DROPPED) or value != value:
+    value = finite(float(sample.value))
+    if value is None or sample.name.endswith(DROPPED):
         return None
     return series_name(sample.name, sample.labels), value
 

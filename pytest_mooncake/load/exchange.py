@@ -216,6 +216,8 @@ class Exchange:
         reading = self.reading
         if reading.error or self.error:
             return reading.error or self.error
+        if reading.output_tokens is None and reading.miscount:
+            return reading.miscount
         return count_fault(
             prompt_planned=self.prepared.prompt_tokens,
             prompt=reading.prompt_tokens,

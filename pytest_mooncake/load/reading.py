@@ -30,6 +30,8 @@ from pytest_mooncake.load.sse import Event
 __all__ = ["StreamReading"]
 
 _DONE = b"[DONE]"
+_MOST = 2**31 - 1
+"""Of tokens, and of an id: what the columns of a record hold. More is nothing that a server can have counted."""
 _TEXT_FIELDS = ("content", "reasoning_content", "reasoning")
 
 
@@ -53,6 +55,8 @@ class StreamReading:
         self.finish_reason: str | None = None
         self.output_tokens: int | None = None
         self.error: str | None = None
+        self.miscount: str | None = None
+        """A count of output tokens that can be none: why the request failed, unless another usage counts them."""
         self.began = False
         self.done = False
 
@@ -115,6 +119,11 @@ class StreamReading:
     def _line(self, text: object, limit: int = 200) -> str:
         return foreign_line(text, self._redactor, limit)
 
+    def _shown(self, value: object) -> str:
+        """What a value is, on a line. Only plain ones are spelt out: `repr` would walk as deep as others nest."""
+        plain = isinstance(value, str | int | float)
+        return repr(self._line(value, limit=40)) if plain else f"a {type(value).__name__}"
+
     def _take_chunk(self, chunk: Mapping[str, Any], at_ns: int) -> None:
         usage = chunk.get("usage")
         counted = False
@@ -131,7 +140,7 @@ class StreamReading:
 
     def _take_ids(self, ids: object) -> None:
         if isinstance(ids, list):
-            self.token_ids.extend(one for one in ids if type(one) is int)
+            self.token_ids.extend(one for one in ids if type(one) is int and 0 <= one <= _MOST)
 
     def _take_usage(self, usage: Mapping[str, Any], at_ns: int) -> None:
         self.usage_ns = at_ns
@@ -140,6 +149,9 @@ class StreamReading:
             self._prompt_details = usage["prompt_tokens_details"]
         output = _count(usage, "completion_tokens")
         if output is None:
+            said = usage.get("completion_tokens")
+            if said is not None:
+                self.miscount = f"the server's usage makes no sense: completion_tokens {self._shown(said)}"
             return
         if output < (self.output_tokens or 0):
             self.error = (
@@ -170,16 +182,25 @@ class StreamReading:
             self.first_role_ns = at_ns
         text = "".join([value for field in _TEXT_FIELDS if isinstance(value := delta.get(field), str)])
         calls = delta.get("tool_calls")
-        return text + orjson.dumps(calls).decode() if isinstance(calls, list) and calls else text
+        return text + _written(calls) if isinstance(calls, list) and calls else text
 
 
 def _count(usage: Mapping[str, Any], key: str) -> int | None:
     value = usage.get(key)
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value <= _MOST else None
+
+
+def _written(value: object) -> str:
+    """JSON of what was read; what nests deeper than orjson writes (254, it reads 1,024) is only told from nothing."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return "[…]"
 
 
 def _message_of(chunk: Mapping[str, Any]) -> str:
     error = chunk.get("error")
     if isinstance(error, dict):
         error = error.get("message") or error.get("type") or error
-    return str(error or chunk.get("message") or "no message")
+    said = error or chunk.get("message") or "no message"
+    return said if isinstance(said, str) else _written(said)

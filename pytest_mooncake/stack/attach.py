@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.border.redaction import MASK, Redactor
+from pytest_mooncake.border.values import MOST_COUNT, text_of, whole_number_of
 from pytest_mooncake.errors import EndpointError, UsageError
 from pytest_mooncake.plan.credentials import credentials_of
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 SIMULATED_OWNER = "pytest-mooncake-simulated"
 """`owned_by` of a simulated engine's model card (`stack.simulated.api.OWNER`)."""
 _SHOWN_MODELS = 8
+_METRICS_BYTES = 16 * 2**20
+"""As much as is read whenever counters are scraped (`cache.scrape`)."""
 _ABSENT = (404, 405, 501)
 Progress = Callable[[str], None]
 
@@ -91,14 +94,15 @@ def _check(plan: StackPlan, urls: Sequence[str]) -> None:
 async def _look(prober: Prober, url: str, name: str | None, given_metrics: str | None, redactor: Redactor) -> _Served:
     answer = await prober.get(f"{url}/v1/models")
     if answer.status in _ABSENT and name is not None:
-        card: Mapping[str, Any] = {"id": name}
+        card: Mapping[str, Any] = {"id": text_of(name, "--mooncake-model", "the name")}
         listed: tuple[str, ...] = ()
         await _require_generation(prober, url, answer)
         note = f"{url} lists no models; the name {name!r} is taken from --mooncake-model unchecked."
     else:
         answer.require_ok(hint=_models_hint(url, answer, named=name is not None))
         cards = _cards(answer)
-        card, listed, note = _choose(cards, name, url, redactor), tuple(str(entry["id"]) for entry in cards), None
+        card, listed, note = _choose(cards, name, url, redactor), tuple(entry["id"] for entry in cards), None
+        text_of(card["id"], answer.url, "the id of the model")
     metrics = await _metrics(prober, url, given_metrics)
     version = await _version(prober, url)
     return _Served(engine=Engine(url=url, metrics_url=metrics), card=card, listed=listed, version=version, note=note)
@@ -128,14 +132,17 @@ def _cards(answer: Answer) -> list[Mapping[str, Any]]:
     cards = body.get("data") if isinstance(body, dict) else None
     if not isinstance(cards, list):
         raise answer.error('answers JSON, but no OpenAI-compatible model list ({"data": [...]}); is the port right?')
-    good: list[Mapping[str, Any]] = [card for card in cards if isinstance(card, dict) and card.get("id")]
-    if not good:
+    named = [card for card in cards if isinstance(card, dict) and card.get("id") not in (None, "")]
+    if not named:
         raise answer.error("lists no model: is the server still loading, or is a gateway without a back end?")
+    good: list[Mapping[str, Any]] = [card for card in named if isinstance(card["id"], str)]
+    if not good:
+        text_of(named[0]["id"], answer.url, "the id of a model")
     return good
 
 
 def _choose(cards: Sequence[Mapping[str, Any]], name: str | None, url: str, redactor: Redactor) -> Mapping[str, Any]:
-    ids = [str(card["id"]) for card in cards]
+    ids = [card["id"] for card in cards]
     if name is None:
         if len(cards) == 1:
             return _sendable(cards[0], url)
@@ -166,11 +173,11 @@ def _some(ids: Sequence[str]) -> str:
 async def _metrics(prober: Prober, url: str, given: str | None) -> str | None:
     """Return where vLLM's counters are; a place that was named must show them, the usual one may."""
     if given is None:
-        answer = await prober.try_get(f"{url}/metrics")
-        return answer.url if answer is not None and answer.status == 200 and "vllm:" in answer.text else None
-    answer = await prober.get(given)
+        answer = await prober.try_get(f"{url}/metrics", most_bytes=_METRICS_BYTES)
+        return answer.url if answer is not None and answer.status == 200 and "vllm:" in answer.raw else None
+    answer = await prober.get(given, most_bytes=_METRICS_BYTES)
     answer.require_ok(hint="does --mooncake-metrics name an engine's metrics address?")
-    if "vllm:" not in answer.text:
+    if "vllm:" not in answer.raw:
         raise answer.error("shows no counters of vLLM (vllm:…): does --mooncake-metrics name the engine?")
     return answer.url
 
@@ -192,10 +199,10 @@ async def _store(plan: StackPlan, prober: Prober, progress: Progress) -> Store |
         return None
     master = admin_url(plan.master_url)
     progress(f"asking the Mooncake master at {master} for its counters")
-    answer = await prober.get(f"{master}/metrics")
+    answer = await prober.get(f"{master}/metrics", most_bytes=_METRICS_BYTES)
     hint = "--mooncake-master wants the master's admin port (--metrics_port, 9003 by default), not its RPC port"
     answer.require_ok(hint=hint)
-    if "master_key_count" not in answer.text:
+    if "master_key_count" not in answer.raw:
         raise answer.error(f"shows no counters of a Mooncake master (master_key_count); {hint}")
     if plan.metadata_url is not None:
         progress(f"asking for the metadata server at {plan.metadata_url}")
@@ -206,7 +213,7 @@ async def _store(plan: StackPlan, prober: Prober, progress: Progress) -> Store |
 def _view(plan: StackPlan, served: tuple[_Served, ...], store: Store | None) -> StackView:
     first = served[0]
     simulated = any(one.card.get("owned_by") == SIMULATED_OWNER for one in served)
-    lengths = [length for one in served if isinstance(length := one.card.get("max_model_len"), int)]
+    lengths = [length for one in served if (length := _context(one)) is not None]
     versions = {f"engine-{place}": one.version for place, one in enumerate(served) if one.version}
     components = {
         f"engine-{place}": f"{one.engine.url}" + (f" ({one.version})" if one.version else "")
@@ -228,6 +235,16 @@ def _view(plan: StackPlan, served: tuple[_Served, ...], store: Store | None) -> 
         notes=_notes(served, simulated=simulated),
         details={"models": list(first.listed)},
     )
+
+
+def _context(one: _Served) -> int | None:
+    """Return the length of the context, None where the card does not tell it.
+
+    Raises:
+        BorderError: it tells what can be none.
+    """
+    length = one.card.get("max_model_len")
+    return None if length is None else whole_number_of(length, f"{one.engine.url}/v1/models", "max_model_len")
 
 
 def _notes(served: tuple[_Served, ...], *, simulated: bool) -> tuple[str, ...]:
@@ -256,6 +273,6 @@ def _geometry(card: Mapping[str, Any]) -> KVGeometry | None:
     if not isinstance(kv, dict):
         return None
     sizes = (kv.get("bytes_per_token"), kv.get("chunk_tokens"))
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
+    if not all(type(size) is int and 0 < size <= MOST_COUNT for size in sizes):
         return None
     return KVGeometry(bytes_per_token=kv["bytes_per_token"], chunk_tokens=kv["chunk_tokens"])

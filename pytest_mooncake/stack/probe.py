@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
-import json
 import re
-import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import aiohttp
-
-from pytest_mooncake.errors import EndpointError
+from pytest_mooncake.border.http import MOST_BYTES, Reply, open_session, reason_of, send
+from pytest_mooncake.border.values import NotJson, parse_json, printable
+from pytest_mooncake.errors import BorderError, EndpointError
 from pytest_mooncake.plan.credentials import Credentials
 
-_BODY_BYTES = 4 * 2**20
-"""More of an answer is never read."""
+if TYPE_CHECKING:
+    import aiohttp
+
+__all__ = ["Answer", "Prober", "printable"]
+
 _EXCERPT_CHARS = 160
-
-
-def printable(text: object) -> str:
-    """Return `text` on one line with every character that could move a cursor or colour a terminal escaped."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back: status, the text (at most 4 MiB), a few headers. `remedy` helps who is refused."""
+    """What came back: status, the text, a few headers. `remedy` helps who is refused."""
 
-    method: str
-    url: str
-    status: int
-    text: str
+    reply: Reply
     content_type: str
     location: str
     retry_after: str
     server: str
     remedy: str
+
+    @property
+    def url(self) -> str:
+        """What was asked."""
+        return self.reply.url
+
+    @property
+    def status(self) -> int:
+        """HTTP's."""
+        return self.reply.status
+
+    @property
+    def text(self) -> str:
+        """The body, without secrets; of an answer that is no success at most its first 64 KiB."""
+        return self.reply.text
+
+    @property
+    def raw(self) -> str:
+        """The body as it came: for counters, which are many and not shown."""
+        return self.reply.raw
 
     def error(self, what: str) -> EndpointError:
         """Return the error that says `what` of this answer."""
@@ -61,20 +74,21 @@ class Answer:
         raise self.error(f"answers {self._reason()}" + (f": {hint}" if hint else "") + self._said())
 
     def json(self, *, expected: str) -> Any:
-        """Return the body as JSON; `expected` says what it should have been."""
+        """Return the body as JSON; `expected` says what it should have been.
+
+        Raises:
+            EndpointError: it is not JSON, or none that can be taken in (`border.values`).
+        """
         try:
-            return json.loads(self.text)
-        except ValueError:
+            return self.reply.json()
+        except NotJson:
             kind = self.content_type or "no content type"
             raise self.error(
                 f"does not answer with {expected} but with {kind}{self._said()}; is the port right?"
             ) from None
 
     def _reason(self) -> str:
-        try:
-            return f"{self.status} {HTTPStatus(self.status).phrase}"
-        except ValueError:
-            return str(self.status)
+        return reason_of(self.status)
 
     def _said(self) -> str:
         words = _excerpt(self.text)
@@ -96,11 +110,8 @@ class Prober:
 
     async def __aenter__(self) -> Self:
         """Open the session: no proxies, no cookies, a connection for each request."""
-        self._session = aiohttp.ClientSession(
-            trust_env=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(force_close=True),
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+        self._session = open_session(
+            headers_for=self._credentials.headers_for, redact=self._credentials.redacted, keep_alive=False
         )
         return self
 
@@ -111,13 +122,13 @@ class Prober:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, url: str) -> Answer:
-        """Send a GET.
+    async def get(self, url: str, *, most_bytes: int = MOST_BYTES) -> Answer:
+        """Send a GET; a success of more than `most_bytes` is refused.
 
         Raises:
             EndpointError: nothing that is HTTP came back.
         """
-        return await self._send("GET", url, body=None)
+        return await self._send("GET", url, body=None, most_bytes=most_bytes)
 
     async def post_nothing(self, url: str) -> Answer:
         """Send an empty JSON object, which a generation endpoint refuses and any other address does not know.
@@ -127,50 +138,28 @@ class Prober:
         """
         return await self._send("POST", url, body=b"{}")
 
-    async def try_get(self, url: str) -> Answer | None:
+    async def try_get(self, url: str, *, most_bytes: int = MOST_BYTES) -> Answer | None:
         """Send a GET and return `None` where `get` raises."""
         try:
-            return await self.get(url)
+            return await self.get(url, most_bytes=most_bytes)
         except EndpointError:
             return None
 
-    async def _send(self, method: str, url: str, *, body: bytes | None) -> Answer:
+    async def _send(self, method: str, url: str, *, body: bytes | None, most_bytes: int = MOST_BYTES) -> Answer:
         assert self._session is not None  # noqa: S101 - only ever called inside the context
-        headers = {"Accept": "application/json, text/plain, */*", **self._credentials.headers_for(url)}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        try:
-            async with self._session.request(
-                method, url, headers=headers, data=body, allow_redirects=False
-            ) as response:
-                return self._answer(method, url, response, await _text(response))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise EndpointError(f"{url} {self._credentials.redacted(_why(error, url, self._timeout_s))}") from None
+        reply = await send(self._session, method, url, timeout_s=self._timeout_s, most_bytes=most_bytes, body=body)
 
-    def _answer(self, method: str, url: str, response: aiohttp.ClientResponse, text: str) -> Answer:
         def header(name: str) -> str:
-            return _excerpt(self._credentials.redacted(response.headers.get(name, "")))
+            return _excerpt(reply.headers.get(name, ""))
 
         return Answer(
-            method=method,
-            url=url,
-            status=response.status,
-            text=self._credentials.redacted(text),
-            content_type=header("Content-Type"),
-            location=re.sub(r"//[^/@]*@", "//***@", header("Location")),
-            retry_after=header("Retry-After"),
-            server=header("Server"),
+            reply=reply,
+            content_type=header("content-type"),
+            location=re.sub(r"//[^/@]*@", "//***@", header("location")),
+            retry_after=header("retry-after"),
+            server=header("server"),
             remedy=self._credentials.remedy,
         )
-
-
-async def _text(response: aiohttp.ClientResponse) -> str:
-    body = bytearray()
-    async for part in response.content.iter_any():
-        body += part
-        if len(body) >= _BODY_BYTES:
-            break
-    return body[:_BODY_BYTES].decode("utf-8", "replace")
 
 
 def _excerpt(text: str) -> str:
@@ -182,58 +171,10 @@ def _excerpt(text: str) -> str:
 
 def _message(text: str) -> str | None:
     try:
-        body = json.loads(text)
-    except ValueError:
+        body = parse_json(text, "", most_bytes=len(text))
+    except BorderError:
         return None
     for name in ("error", "detail", "message"):
         if isinstance(body, dict) and name in body:
             body = body[name]
     return body if isinstance(body, str) else None
-
-
-def _why(error: Exception, url: str, timeout_s: float) -> str:
-    """Return what a failed request means and what to do about it."""
-    if isinstance(error, TimeoutError):
-        return f"does not answer within {timeout_s:g} s: is it up, and does a firewall let us through?"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "has a host name that cannot be resolved: is it spelt right?"
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError)):
-        return _tls(error)
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return _not_connected(error.os_error, url)
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "breaks its answer off in the middle: is something between us and the server?"
-    if isinstance(error, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
-        return f"closes the connection without an answer: {_other_scheme(url)}"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"answers, but not in HTTP: {_other_scheme(url)}"
-    return f"cannot be asked: {printable(error) or type(error).__name__}"
-
-
-def _tls(error: Exception) -> str:
-    detail = str(error)
-    if "certificate" in detail.lower():
-        return (
-            f"has a TLS certificate that is not trusted ({_certificate_problem(detail)}): "
-            "set SSL_CERT_FILE to the authority that signed it"
-        )
-    return "does not speak TLS: is it http:// instead of https://, or another port?"
-
-
-def _certificate_problem(detail: str) -> str:
-    found = re.search(r"verify failed: ([^(\]']+)", detail)
-    return printable(found.group(1).strip().rstrip(".")) if found else "verification failed"
-
-
-def _not_connected(error: OSError, url: str) -> str:
-    if isinstance(error, ConnectionResetError):  # in the middle of the TLS handshake
-        return f"closes the connection without an answer: {_other_scheme(url)}"
-    if isinstance(error, ConnectionRefusedError):
-        return "refuses the connection: nothing listens there; is the server up, and the port right?"
-    reason = error.strerror or str(error) or type(error).__name__
-    return f"cannot be reached: {printable(reason)}"
-
-
-def _other_scheme(url: str) -> str:
-    other = "http://" if url.startswith("https:") else "https://"
-    return f"is it {other}, or the port of something else?"

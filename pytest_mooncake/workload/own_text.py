@@ -9,12 +9,14 @@ JSON file that is a list of them (ShareGPT's form). A record is read by the firs
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
+from pytest_mooncake.border.values import whole_text
 from pytest_mooncake.errors import EndpointError, MissingPartError, PlanError, WorkloadError
 from pytest_mooncake.workload.content import OwnText
 from pytest_mooncake.workload.tokens import Pool, TokenPool
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 MOST_TEXTS = 1_000
 MOST_CHARACTERS = 4_000_000
 """Of one text; what follows is not read."""
+MOST_BYTES_PER_CHARACTER = 4
+MOST_RECORD_BYTES = 32 * 2**20
+"""A line: a text of 4,000,000 characters, each written as an escape of six."""
+MOST_FILE_BYTES = 2**30
+"""The collections that people have (ShareGPT: 700 MB) are read."""
 PIECE_CHARACTERS = 8_000
 """Servers refuse to tokenise what exceeds the model's context: texts go there in pieces."""
 TEXT_KEYS = ("text", "prompt", "content")
@@ -43,7 +50,7 @@ def read_texts(pattern: str, base: Path) -> tuple[str, ...]:
         raise PlanError(
             f"documents: {pattern}: no such file (looked in {base.resolve()}); give a pattern like docs/*.md"
         )
-    every = (text[:MOST_CHARACTERS] for path in paths for text in _texts_in(path))
+    every = (whole_text(text[:MOST_CHARACTERS]) for path in paths for text in _texts_in(path))
     texts = tuple(islice((text for text in every if text.strip()), MOST_TEXTS))
     if not texts:
         raise PlanError(f"documents: {pattern}: only empty texts in {len(paths)} file(s)")
@@ -62,25 +69,58 @@ def _matching(pattern: str, base: Path) -> list[Path]:
 
 def _texts_in(path: Path) -> Iterator[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            if path.suffix == ".jsonl":
+                yield from _texts_of_lines(path, file)
+            elif path.suffix == ".json":
+                yield from _texts_of_list(path, file)
+            else:
+                yield _beginning(file)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise PlanError(f"documents: {path}: cannot be read ({reason})") from None
-    if path.suffix == ".jsonl":
-        for number, line in enumerate(text.splitlines(), 1):
-            if line.strip():
-                yield _text_of(_parsed(line, f"{path}:{number}"), f"{path}:{number}")
-    elif path.suffix == ".json":
-        records = _parsed(text, str(path))
-        for number, record in enumerate(records if isinstance(records, list) else [records]):
-            yield _text_of(record, f"{path}: record {number}")
-    else:
-        yield text
+
+
+def _beginning(file: IO[bytes]) -> str:
+    """As much of a text as may be used, and no more of the file; its last character may be cut."""
+    data = file.read(MOST_BYTES_PER_CHARACTER * MOST_CHARACTERS)
+    is_whole = not file.read(1)
+    return codecs.getincrementaldecoder("utf-8")().decode(data, is_whole)
+
+
+def _texts_of_lines(path: Path, file: IO[bytes]) -> Iterator[str]:
+    for number in count(1):
+        where = f"{path}:{number}"
+        line = file.readline(MOST_RECORD_BYTES + 1)
+        if len(line) > MOST_RECORD_BYTES:
+            raise PlanError(f"documents: {where}: a line of more than {MOST_RECORD_BYTES // 2**20} MiB; cut it")
+        if file.tell() > MOST_FILE_BYTES:
+            raise PlanError(f"documents: {where}: {_too_large()}")
+        if not line:
+            return
+        if line.strip():
+            yield _text_of(_parsed(line.decode(), where), where)
+
+
+def _texts_of_list(path: Path, file: IO[bytes]) -> Iterator[str]:
+    if path.stat().st_size > MOST_FILE_BYTES:
+        raise PlanError(f"documents: {path}: {_too_large()}")
+    data = file.read(MOST_FILE_BYTES)
+    records = _parsed(data.decode(), str(path))
+    del data
+    for number, record in enumerate(records if isinstance(records, list) else [records]):
+        yield _text_of(record, f"{path}: record {number}")
+
+
+def _too_large() -> str:
+    return f"more than {MOST_FILE_BYTES // 2**30} GiB; give a part of it, {MOST_TEXTS:,} texts are read at most"
 
 
 def _parsed(text: str, where: str) -> object:
     try:
         return json.loads(text)
+    except RecursionError:
+        raise PlanError(f"documents: {where}: nests too deeply; expected {FORM}") from None
     except ValueError:
         raise PlanError(f"documents: {where}: not JSON; expected {FORM}") from None
 

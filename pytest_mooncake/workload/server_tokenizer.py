@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pytest_mooncake.border.http import send
+from pytest_mooncake.border.values import MOST_COUNT, NotJson, whole_number_of
 from pytest_mooncake.errors import EndpointError
 from pytest_mooncake.workload.tokens import OPENER, TokenPool, WordPool, ordinary_ids, pool_of_ids
 from pytest_mooncake.workload.words import WORDS
@@ -47,45 +49,52 @@ class ServerTokenizer:
     async def tokenize(self, text: str) -> Tokenized | None:
         """The tokens of `text`, None where the server has no usable `/tokenize`.
 
-        Raises:
-            EndpointError: the server cannot be reached or refuses us.
-        """
-        import aiohttp
+        Redirects are not followed: what another host says of this model's tokens is not known to be true.
 
-        limit = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        try:
-            async with self.session.post(
-                f"{self.url}/tokenize", json=self._body(text), headers=self.headers, timeout=limit
-            ) as response:
-                if response.status in REFUSED:
-                    raise EndpointError(
-                        f"{self.url}/tokenize: HTTP {response.status}, access refused; give --mooncake-api-key-env VAR"
-                    )
-                return _read(await response.json(content_type=None)) if response.status == 200 else None
-        except ValueError:
+        Raises:
+            EndpointError: the server cannot be reached, refuses us, or answers with what cannot be tokens.
+        """
+        url = f"{self.url}/tokenize"
+        reply = await send(self.session, "POST", url, timeout_s=TIMEOUT_S, headers=self.headers, body=self._body(text))
+        if reply.status in REFUSED:
+            raise EndpointError(f"{url}: HTTP {reply.status}, access refused; give --mooncake-api-key-env VAR")
+        if reply.status != 200:
             return None
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            reason = str(error) or type(error).__name__
-            raise EndpointError(f"{self.url}/tokenize: {reason}; is the server still running?") from None
+        try:
+            return _read(reply.json(), url)
+        except NotJson:
+            return None
 
     async def count(self, text: str) -> int:
         """How many tokens the server makes of `text`; -1 where it does not say."""
         tokenized = await self.tokenize(text)
         return -1 if tokenized is None else len(tokenized.ids)
 
-    def _body(self, text: str) -> dict[str, Any]:
+    def _body(self, text: str) -> bytes:
+        import orjson
+
         if self.chat:
             messages = [{"role": "user", "content": text}]
-            return {"model": self.model, "messages": messages, "add_generation_prompt": True}
-        return {"model": self.model, "prompt": text, "add_special_tokens": False}
+            return orjson.dumps({"model": self.model, "messages": messages, "add_generation_prompt": True})
+        return orjson.dumps({"model": self.model, "prompt": text, "add_special_tokens": False})
 
 
-def _read(data: object) -> Tokenized | None:
+def _read(data: object, url: str) -> Tokenized | None:
+    """What `/tokenize` said; None where it speaks of something else.
+
+    Raises:
+        BorderError: it speaks of tokens, and they can be none.
+    """
     ids = data.get("tokens") if isinstance(data, dict) else None
-    if not isinstance(ids, list) or not all(type(i) is int for i in ids):
+    if not isinstance(data, dict) or not isinstance(ids, list) or not all(isinstance(i, int | float) for i in ids):
         return None
-    limit = data.get("max_model_len") if isinstance(data, dict) else None
-    return Tokenized(ids=tuple(ids), max_model_len=limit if type(limit) is int else None)
+    for one in ids:
+        if type(one) is not int or not 0 <= one <= MOST_COUNT:
+            whole_number_of(one, url, "the id of a token", least=0)
+    limit = data.get("max_model_len")
+    return Tokenized(
+        ids=tuple(ids), max_model_len=None if limit is None else whole_number_of(limit, url, "max_model_len")
+    )
 
 
 async def fetch_token_pool(tokenizer: ServerTokenizer) -> TokenPool | None:

@@ -85,7 +85,7 @@ def pool_from_tokenizer(path: Path) -> TokenPool:
         ids = [int(i) for piece, i in pieces if int(i) not in special and not _is_byte_or_mark(piece)]
     except OSError as error:
         raise WorkloadError(f"{path}: cannot be read ({error.strerror}); give a tokenizer.json") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise WorkloadError(f"{path}: not a tokenizer.json (expected model.vocab); give the model's own file") from None
     return pool_of_ids(ids, source=str(path))
 

@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -31,6 +32,18 @@ if TYPE_CHECKING:
 
 FORM = '{"timestamp": ms, "input_length": tokens, "output_length": tokens, "hash_ids": [one whole number a block]}'
 SHOWN = 60
+MOST_LINE_BYTES = 4 * 2**20
+"""One request: 200,000 ids of 20 digits, where the longest contexts take 20,000 blocks of 512 tokens."""
+MOST_BYTES = 2 * 2**30
+"""The whole file, unpacked: a million requests of the published traces take 300 MB."""
+MOST_BLOCKS = 100_000_000
+"""Four million requests of the published traces; 12 bytes each are held."""
+MOST_RATIO = 100
+"""How much larger than its gzip a trace may be: the published ones are 4 times, a bomb is 1,000 times."""
+CHECKED_EVERY_BYTES = 16 * 2**20
+MOST_TIMESTAMP_MS = 1e14
+"""The year 5138 in ms since 1970: a larger one is in other units."""
+MOST_OFFSET_NS = 2**62
 DENSE = 4
 """Ids below this many times their count index arrays directly; sparser ones (real hashes) are numbered first."""
 
@@ -77,7 +90,7 @@ def trace_layout(
         segments=segments,
         prompt_tokens=trace.input_tokens,
         output_tokens=trace.output_tokens,
-        offset_ns=_offsets_ns(trace, spec.speed) if spec.schedule == "recorded" else None,
+        offset_ns=_offsets_ns(trace, spec) if spec.schedule == "recorded" else None,
         notes=notes,
     )
 
@@ -99,6 +112,8 @@ def read_trace(path: Path, block_tokens: int = 512) -> Trace:
             ids.extend(row["hash_ids"])
         except (KeyError, TypeError, OverflowError) as error:
             raise PlanError(_malformed(path, number, error)) from None
+        if len(ids) > MOST_BLOCKS:
+            raise PlanError(f"{path}:{number}: more than {MOST_BLOCKS:,} blocks until here; replay a part of the trace")
         ends.append(len(ids))
         lines.append(number)
     both = np.frombuffer(lengths, dtype=np.int32).reshape(-1, 2)
@@ -118,7 +133,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as raw:
             yield cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: a name that can be none
         reason = getattr(error, "strerror", None) or str(error)
         raise PlanError(f"{path}: cannot be read ({reason}); give a trace in Mooncake's format") from None
 
@@ -126,15 +141,57 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     from orjson import JSONDecodeError, loads
 
+    for number, line in _lines(path):
+        if line.isspace():
+            continue
+        try:
+            row = loads(line)
+        except JSONDecodeError:
+            seen = line[:SHOWN].decode("utf-8", "backslashreplace").strip()
+            raise PlanError(f"{path}:{number}: not JSON: {seen!r}; expected {FORM}") from None
+        if b"true" in line or b"false" in line:  # which count as numbers in Python
+            _refuse_truths(path, number, row)
+        yield number, row
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of each line; a file that unpacks to more than a trace can hold is not unpacked.
+
+    Raises:
+        PlanError: the file, or a line of it, is too long.
+    """
+    read, checked = 0, CHECKED_EVERY_BYTES
     with _opened(path) as file:
-        for number, line in enumerate(file, 1):
-            if line.isspace():
-                continue
-            try:
-                yield number, loads(line)
-            except JSONDecodeError:
-                seen = line[:SHOWN].decode("utf-8", "backslashreplace").strip()
-                raise PlanError(f"{path}:{number}: not JSON: {seen!r}; expected {FORM}") from None
+        packed_bytes = path.stat().st_size if path.suffix == ".gz" else 0
+        for number in count(1):
+            line = file.readline(MOST_LINE_BYTES + 1)
+            if not line:
+                return
+            read += len(line)
+            if len(line) > MOST_LINE_BYTES:
+                raise PlanError(f"{path}:{number}: a line of more than {MOST_LINE_BYTES // 2**20} MiB; expected {FORM}")
+            if read > checked:
+                checked += CHECKED_EVERY_BYTES
+                _refuse_excess(path, number, read, packed_bytes)
+            yield number, line
+
+
+def _refuse_excess(path: Path, number: int, read: int, packed_bytes: int) -> None:
+    if read > MOST_BYTES:
+        raise PlanError(f"{path}:{number}: more than {MOST_BYTES // 2**30} GiB until here; replay a part of the trace")
+    if packed_bytes and read > MOST_RATIO * packed_bytes:
+        raise PlanError(
+            f"{path}:{number}: unpacks to more than {MOST_RATIO} times its size, as no trace does; unpack it yourself "
+            "if it is one"
+        )
+
+
+def _refuse_truths(path: Path, number: int, row: object) -> None:
+    values = row if isinstance(row, dict) else {}
+    ids = values.get("hash_ids")
+    ours = [values.get(key) for key in ("timestamp", "input_length", "output_length")]
+    if any(isinstance(value, bool) for value in (*ours, *(ids if isinstance(ids, list) else ()))):
+        raise PlanError(f"{path}:{number}: a value does not fit (true or false is no number); expected {FORM}")
 
 
 def _malformed(path: Path, number: int, error: Exception) -> str:
@@ -161,7 +218,9 @@ def _check(path: Path, trace: Trace, lines: array[int], block_tokens: int) -> No
         (trace.input_tokens < 1, "input_length must be at least 1"),
         (trace.output_tokens < 1, "output_length must be at least 1"),
         (~np.isfinite(trace.timestamp_ms), "timestamp is not a number of ms"),
+        (trace.timestamp_ms > MOST_TIMESTAMP_MS, "timestamp lies beyond the year 5000; it is a number of ms"),
         (trace.timestamp_ms < earlier, "timestamp lies before the line above; sort the trace by timestamp"),
+        (trace.timestamp_ms < 0, "timestamp must not be negative"),
         (
             blocks != -(-trace.input_tokens // block_tokens),
             f"hash_ids does not hold one id for each {block_tokens} tokens of input_length; set block_tokens",
@@ -231,8 +290,17 @@ def _segments(trace: Trace, block_tokens: int) -> tuple[Ints, Segments]:
     return path, Segments(tokens=tokens, stream=known)
 
 
-def _offsets_ns(trace: Trace, speed: float) -> Ints:
+def _offsets_ns(trace: Trace, spec: TraceSpec) -> Ints:
+    """When each request is sent.
+
+    Raises:
+        PlanError: so slowly that no clock goes on that long.
+    """
     import numpy as np
 
-    offsets: Ints = np.rint((trace.timestamp_ms - trace.timestamp_ms[0]) * (1_000_000 / speed)).astype(np.int64)
-    return offsets
+    with np.errstate(over="ignore", invalid="ignore"):
+        offsets = np.rint((trace.timestamp_ms - trace.timestamp_ms[0]) * (1_000_000 / spec.speed))
+    if not offsets[-1] <= MOST_OFFSET_NS:
+        raise PlanError(f"{spec.path}: at speed {spec.speed:g} the last request comes in more than a century; raise it")
+    whole: Ints = offsets.astype(np.int64)
+    return whole

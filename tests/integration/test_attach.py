@@ -131,6 +131,12 @@ async def test_a_gateway_without_a_model_list_is_taken_at_its_word() -> None:
     assert sent == [b"{}", b"{}"]
 
 
+@pytest.mark.parametrize("name", ["a\udcff", "a\nb", " "])
+async def test_a_name_that_no_request_can_carry_is_not_taken_at_its_word(name: str) -> None:
+    routes = {"/v1/models": error(404), "/v1/completions": error(400)}
+    assert "--mooncake-model: the name is " in await complaint_about(routes, model_name=name)
+
+
 async def test_the_key_goes_into_the_header_and_nowhere_else() -> None:
     async with FaultyServer({"/metrics": VLLM}) as server, FaultyServer({"/metrics": MASTER}) as master:
         view = await look(server.url, environ={"MY_KEY": KEY}, api_key_env="MY_KEY", master_url=master.url)
@@ -342,7 +348,7 @@ async def test_an_answer_without_end_is_cut_by_the_time_limit() -> None:
 async def test_no_more_than_four_mebibytes_are_read() -> None:
     huge = Reply(steps=tuple(b"x" * 2**20 for _ in range(6)), chunked=True)
     message = await complaint_about({"/v1/models": huge})
-    assert "does not answer with an OpenAI-compatible model list" in message
+    assert message == "URL/v1/models sends an answer larger than 4 MiB, which is not read: is the address right?"
     assert len(message) < 400
 
 

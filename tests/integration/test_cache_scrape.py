@@ -108,7 +108,7 @@ async def test_every_source_is_read_in_order_with_its_time_and_start(
         ("denied", "HTTP 404 instead of metrics"),
         ("moved", "HTTP 302 instead of metrics"),
         ("page", "is this a /metrics address of the stack?"),
-        ("huge", "the answer is larger than 0.00476837 MiB"),
+        ("huge", "it sends an answer larger than 0.00476837 MiB"),
     ],
 )
 async def test_an_answer_that_is_no_metrics_is_one_line_of_error(

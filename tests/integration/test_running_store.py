@@ -58,7 +58,7 @@ def test_an_admin_port_without_a_masters_counters_is_named(gets: dict[str, tuple
 
 def test_an_admin_port_or_metadata_server_that_is_not_there_is_named_with_its_option() -> None:
     with serving(METRICS) as port:
-        with pytest.raises(EndpointError, match=r"http://127\.0\.0\.1:1/metrics: .*--mooncake-master"):
+        with pytest.raises(EndpointError, match=r"http://127\.0\.0\.1:1/metrics .*--mooncake-master"):
             require_store(store(port, admin=1))
-        with pytest.raises(EndpointError, match=r"http://127\.0\.0\.1:1/metadata: .*--mooncake-metadata"):
+        with pytest.raises(EndpointError, match=r"http://127\.0\.0\.1:1/metadata .*--mooncake-metadata"):
             require_store(store(port, metadata=1))

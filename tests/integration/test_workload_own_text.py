@@ -8,6 +8,7 @@ import pytest
 
 from pytest_mooncake.errors import EndpointError, MissingPartError, PlanError, WorkloadError
 from pytest_mooncake.plan.models import WorkloadPlan
+from pytest_mooncake.workload import own_text
 from pytest_mooncake.workload.own_text import MOST_TEXTS, fetch_own_text, local_tokenizer, read_texts
 from pytest_mooncake.workload.registry import build
 from pytest_mooncake.workload.tokens import WordPool, pool_of_ids
@@ -52,6 +53,11 @@ def test_turns_of_a_conversation_become_one_text(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("x.jsonl", b'{"text": "a"}\noops\n', r"x\.jsonl:2: not JSON; expected"),
+        ("x.jsonl", b'{"text": "a"}\n' + b"[" * 200_000, r"x\.jsonl:2: nests too deeply"),
+        ("x.json", b"[" * 200_000, r"x\.json: nests too deeply"),
+        ("x.json", b"9" * 6000, r"x\.json: not JSON"),
+        ("x.jsonl", b'{"text": "\xff"}\n', r"x\.jsonl: cannot be read \(not UTF-8 text\)"),
+        ("x.jsonl", b"x" * (32 * 2**20 + 1), r"x\.jsonl:1: a line of more than 32 MiB"),
         ("x.jsonl", b'{"text": "a"}\n{"id": 3}\n', r"x\.jsonl:2: no text in it; expected"),
         ("x.json", b"[3]", r"x\.json: record 0: no text in it"),
         ("x.md", b"\xff\xfe\xfa", r"x\.md: cannot be read \(not UTF-8 text\)"),
@@ -62,6 +68,27 @@ def test_files_without_usable_text_are_named(tmp_path: Path, name: str, content:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(PlanError, match=message):
         read_texts(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.md"])
+def test_half_a_character_is_replaced_so_that_the_text_can_be_sent(tmp_path: Path, name: str) -> None:
+    said = "text" if name == "a.md" else '{"text": "a\\ud800b"}'
+    (tmp_path / name).write_text(said)
+    (text,) = read_texts(name, tmp_path)
+    assert text == ("text" if name == "a.md" else "a\ufffdb")
+
+
+def test_of_a_long_text_the_beginning_is_read_wherever_a_character_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_text, "MOST_CHARACTERS", 3)
+    (tmp_path / "a.md").write_text("aä€" * 10)
+    assert read_texts("a.md", tmp_path) == ("aä€",)
+
+
+def test_lines_end_where_json_lines_do(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes('{"text": "a\u2028b"}\r\n{"text": "c"}'.encode())
+    assert read_texts("a.jsonl", tmp_path) == ("a\u2028b", "c")
 
 
 @pytest.mark.parametrize("pattern", ["none/*.md", "", "."])

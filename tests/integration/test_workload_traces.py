@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_mooncake.errors import PlanError, WorkloadError
 from pytest_mooncake.plan.models import TraceSpec, WorkloadPlan
+from pytest_mooncake.workload import trace
 from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.registry import layout_of
 from pytest_mooncake.workload.reuse import segment_hits
@@ -160,12 +161,55 @@ FORM = r"expected \{\"timestamp\": ms, \"input_length\": tokens"
         (row(input_length=0, hash_ids=()), r"trace.jsonl:2: input_length must be at least 1"),
         (row(output_length=0), r"trace.jsonl:2: output_length must be at least 1"),
         (row(timestamp=-1), r"trace.jsonl:2: timestamp lies before the line above; sort"),
+        (row(timestamp=True), r"trace.jsonl:2: a value does not fit \(true or false is no number\)"),
+        (row(output_length=False), r"trace.jsonl:2: a value does not fit \(true or false is no number\)"),
+        (row(hash_ids=(True, 1)), r"trace.jsonl:2: a value does not fit \(true or false is no number\)"),
+        (row(timestamp=2e14), r"trace.jsonl:2: timestamp lies beyond the year 5000; it is a number of ms"),
+        (json.dumps(row(timestamp=float("nan"))) + "\n", r"trace.jsonl:2: not JSON"),
+        (json.dumps(row(timestamp=float("inf"))) + "\n", r"trace.jsonl:2: not JSON"),
+        ('{"timestamp": 1e400}\n', r"trace.jsonl:2: not JSON"),
+        ("[" * 200_000 + "\n", r"trace.jsonl:2: not JSON"),
+        ("[" * 900 + "]" * 900 + "\n", r"trace.jsonl:2: a value does not fit"),
+        (row(timestamp=[[[[1]]]]), r"trace.jsonl:2: a value does not fit"),  # type: ignore[arg-type]
+        (row(hash_ids=(2**70, 1)), r"trace.jsonl:2: a value does not fit"),
+        (row(hash_ids="ab"), r"trace.jsonl:2: a value does not fit"),
+        (" " * (4 * 2**20 + 1), r"trace.jsonl:2: a line of more than 4 MiB"),
         (row(hash_ids=(1,)), r"trace.jsonl:2: hash_ids does not hold one id for each 512 tokens .*block_tokens"),
     ],
 )
 def test_a_malformed_line_is_named_with_file_and_line(tmp_path: Path, bad: Any, message: str) -> None:
     with pytest.raises(PlanError, match=message):
         replay(written(tmp_path, [row(), bad, row()]))
+
+
+def test_a_negative_time_is_refused_and_other_truths_of_a_line_are_none_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"trace.jsonl:1: timestamp must not be negative"):
+        replay(written(tmp_path, [row(timestamp=-1)]))
+    assert len(replay(written(tmp_path, [row() | {"stream": True, "tags": ["false"]}])).layout) == 1
+
+
+@pytest.mark.parametrize("speed", [1e-9, 1e-300, 5e-324])
+def test_a_speed_at_which_the_trace_never_ends_is_refused(tmp_path: Path, speed: float) -> None:
+    with pytest.raises(PlanError, match=r"comes in more than a century; raise it"):
+        replay(written(tmp_path, [row(), row(timestamp=1e6)]), speed=speed)
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(PlanError, match=r"cannot be read \(embedded null byte\)"):
+        replay(Path("a\0b.jsonl"))
+
+
+def test_a_trace_of_more_blocks_than_are_held_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "MOST_BLOCKS", 5)
+    with pytest.raises(PlanError, match=r"trace.jsonl:3: more than 5 blocks until here; replay a part"):
+        replay(written(tmp_path, [row(), row(), row()]))
+
+
+def test_a_trace_of_more_bytes_than_are_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "CHECKED_EVERY_BYTES", 100)
+    monkeypatch.setattr(trace, "MOST_BYTES", 200)
+    with pytest.raises(PlanError, match=r"trace.jsonl:3: more than 0 GiB until here"):
+        replay(written(tmp_path, [row()] * 9))
 
 
 def test_blank_lines_are_passed_over_and_do_not_shift_the_line_that_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import sys
 import psutil
 import pytest
 
+from tests.integration.faulty import FaultyServer, Reply
 from tests.plugin.conftest import SIMULATED, SMALL, Run
 
 
@@ -140,3 +141,32 @@ def test_an_ordinary_run_loads_nothing_heavy(pytester: pytest.Pytester) -> None:
         sys.executable, "-m", "pytest", "-p", "no:asyncio", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"
     )
     result.assert_outcomes(passed=1)
+
+
+def answering(body: str | bytes) -> Reply:
+    return Reply(
+        headers=(("Content-Type", "application/json"),), steps=(body.encode() if isinstance(body, str) else body,)
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "fragment"),
+    [
+        ("/v1/models", '{"data": [{"id": "\\ud800"}]}', "/v1/models sends half a character"),
+        (
+            "/v1/models",
+            '{"data": [{"id": "m", "max_model_len": 0}]}',
+            "max_model_len is 0, expected a whole number from 1",
+        ),
+        ("/v1/models", '{"data": [{"id": ["m"]}]}', "the id of a model is a list, expected a text"),
+        ("/v1/models", "[" * 200_000, "/v1/models sends JSON that nests more than 64 deep"),
+        ("/tokenize", "[" * 200_000, "/tokenize sends JSON that nests more than 64 deep"),
+        ("/tokenize", '{"tokens": [1, -1]}', "/tokenize: the id of a token is -1, expected a whole number from 0"),
+        ("/tokenize", b"1" * (5 * 2**20), "/tokenize sends an answer larger than 4 MiB"),
+    ],
+)
+def test_an_answer_that_cannot_be_meant(suite: Run, path: str, body: str | bytes, fragment: str) -> None:
+    with FaultyServer({path: answering(body)}) as server:
+        text = said(suite(f"--mooncake-url={server.url}", "--mooncake-quick"))
+    assert fragment in text
+    assert len(server.requests_to("/v1/completions")) <= 1  # which only asks whether there is such a path

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
 import socket
-import urllib.error
-import urllib.request
 from urllib.parse import urlsplit
 
+from pytest_mooncake.border.http import NoReply, send_now
 from pytest_mooncake.errors import EndpointError
 from pytest_mooncake.stack.local.components import RunningStore
 
 __all__ = ["require_store"]
 
 PROBE_S = 5.0
-MAX_BYTES = 2**20
+MAX_BYTES = 16 * 2**20
 
 
 def require_store(store: RunningStore) -> None:
@@ -43,13 +41,8 @@ def require_store(store: RunningStore) -> None:
 
 def _get(url: str, option: str) -> str:
     """The body of an answer, empty for a refusal: a metadata server answers 400 to a request without a key."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(url, timeout=PROBE_S) as response:
-            return str(response.read(MAX_BYTES).decode(errors="replace"))
-    except urllib.error.HTTPError as answer:
-        answer.close()
-        return ""
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        why = getattr(error, "reason", None) or error
-        raise EndpointError(f"{url}: {why}; name the right address with {option}") from None
+        reply = send_now("GET", url, timeout_s=PROBE_S, most_bytes=MAX_BYTES)
+    except NoReply as problem:
+        raise EndpointError(f"{problem}; name the right address with {option}") from None
+    return reply.text if reply.status == 200 else ""

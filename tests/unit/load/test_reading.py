@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_mooncake.border.redaction import Redactor
 from pytest_mooncake.load.reading import StreamReading
 
 NO_TOKENS = {"prompt_tokens": 3, "completion_tokens": 0}
@@ -159,6 +160,8 @@ def test_counts_that_are_no_counts_are_not_measured(odd: dict[str, Any]) -> None
 PARTS = ["choices", "usage", "delta", "text", "content", "role", "tool_calls", "error", "object", "message"]
 COUNTS = ["completion_tokens", "prompt_tokens", "prompt_tokens_details", "cached_tokens", "finish_reason"]
 KEYS = st.sampled_from(PARTS + COUNTS)
+FIELDS = ["choices", "text", "delta", "content", "role", "tool_calls", "usage", "completion_tokens", "prompt_tokens"]
+FIELDS += ["prompt_tokens_details", "cached_tokens", "finish_reason", "token_ids", "error", "message", "object"]
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -182,3 +185,106 @@ def test_nothing_that_a_server_sends_makes_the_reader_raise(chunks: list[Any], c
 def test_arbitrary_bytes_make_an_error_not_an_exception(pieces: list[bytes]) -> None:
     reading = read(*pieces)
     assert reading.first_token_ns is None
+
+
+# --- what no server can mean ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [-1, "7", 7.0, 1e300, 2**31, 2**63, 2**64 - 1, True, [7], {"n": 7}])
+def test_a_count_of_tokens_that_can_be_none_is_told_and_kept_out_of_the_record(count: Any) -> None:
+    reading = read(text("a"), {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": count}})
+    assert reading.error is None
+    assert reading.miscount is not None
+    assert reading.miscount.startswith("the server's usage makes no sense: completion_tokens ")
+    assert len(reading.miscount) < 120
+    assert reading.output_tokens is None
+    assert reading.chunk_tokens == ()
+
+
+@pytest.mark.parametrize("field", ["prompt_tokens", "cached_tokens"])
+@pytest.mark.parametrize("count", [-1, "7", 7.5, 2**31, True, [], None])
+def test_other_counts_that_can_be_none_are_not_measured(field: str, count: Any) -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 2}}
+    usage |= {"prompt_tokens": count} if field == "prompt_tokens" else {"prompt_tokens_details": {field: count}}
+    reading = read(text("a"), {"choices": [], "usage": usage})
+    assert getattr(reading, field) is None
+    assert reading.error is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"usage": {"completion_tokens": 1e309}}',
+        b'{"usage": {"completion_tokens": NaN}}',
+        b'{"choices": [{"text": "\\ud800"}]}',
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+    ],
+)
+def test_json_that_nothing_could_write_is_an_error_in_one_line(data: bytes) -> None:
+    reading = read(data)
+    assert reading.error is not None
+    assert reading.error.startswith("a chunk of the stream is not JSON: ")
+    assert len(reading.error) < 260
+
+
+@pytest.mark.parametrize("where", ["error", "message", "tool_calls", "choices", "usage", "delta", "count", "token_ids"])
+@pytest.mark.parametrize("depth", [100, 300, 900])
+def test_no_depth_of_nesting_makes_the_reading_raise(where: str, depth: int) -> None:
+    deep = b"[" * depth + b"1" + b"]" * depth
+    chunk = {
+        "error": b'{"error": %s}',
+        "message": b'{"error": {"message": %s}}',
+        "tool_calls": b'{"choices": [{"delta": {"tool_calls": %s}}]}',
+        "choices": b'{"choices": %s}',
+        "usage": b'{"usage": %s, "choices": []}',
+        "delta": b'{"choices": [{"delta": {"role": %s, "content": %s}}]}',
+        "count": b'{"usage": {"completion_tokens": %s}}',
+        "token_ids": b'{"choices": [{"text": "a", "token_ids": %s}]}',
+    }[where].replace(b"%s", deep)
+    reading = StreamReading(chat=True, keeps_ids=True)
+    reading.take((1, chunk))
+    assert reading.output_sha256 is None or len(reading.output_sha256) == 64
+    assert reading.error is None or len(reading.error) < 320
+
+
+def test_ids_that_are_none_are_left_out() -> None:
+    reading = StreamReading(chat=False, keeps_ids=True)
+    ids = [-1, 0, 7, 2**31, 2**63, True, "8", None]
+    reading.take((1, orjson.dumps({"choices": [{"text": "a", "token_ids": ids}]})))
+    assert reading.token_ids == [0, 7]
+
+
+FIELDS = ["choices", "text", "delta", "content", "role", "tool_calls", "usage", "completion_tokens", "prompt_tokens"]
+FIELDS += ["prompt_tokens_details", "cached_tokens", "finish_reason", "token_ids", "error", "message", "object"]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(chunks=st.lists(JSON, max_size=4), chat=st.booleans())
+def test_whatever_is_read_the_journal_can_write_and_columns_can_hold(chunks: list[Any], chat: bool) -> None:
+    reading = StreamReading(chat=chat, keeps_ids=True)
+    for at_ns, chunk in enumerate(chunks):
+        reading.take((at_ns, orjson.dumps(chunk)))
+    counts = (reading.output_tokens, reading.prompt_tokens, reading.cached_tokens)
+    assert all(count is None or 0 <= count < 2**31 for count in (*counts, *reading.chunk_tokens, *reading.token_ids))
+    written = orjson.dumps([reading.error, reading.finish_reason, reading.output_sha256, *counts, reading.chunk_ns])
+    assert orjson.loads(written)
+
+
+def test_what_a_server_repeats_of_a_secret_is_in_nothing_that_is_read() -> None:
+    secret = "sk-live-9f2aZq7LwXc4"
+    chunks = (
+        {"choices": [{"text": "a", "finish_reason": f"bad {secret}"}]},
+        {"choices": [], "usage": {"completion_tokens": secret}},
+        {"error": {"message": f"no such key: {secret[:9]} {secret[9:]}"}},
+    )
+    reading = StreamReading(chat=False, redactor=Redactor([secret]))
+    for chunk in chunks:
+        reading.take((1, orjson.dumps(chunk)))
+    assert reading.finish_reason == "bad ***"
+    assert reading.error == "the server reported an error in the stream: no such key: ***"
+    assert secret[:8] not in str(vars(reading)["miscount"])
