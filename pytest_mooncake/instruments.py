@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pytest_mooncake.border.http import NoReply, open_session, send
-from pytest_mooncake.border.redaction import Redactor
 from pytest_mooncake.cache.care import StoreCare, ends_with_the_run
 from pytest_mooncake.cache.clear import Permission
 from pytest_mooncake.cache.counters import read as read_quantity
@@ -56,6 +56,44 @@ def _ignore(_event: str, **_values: object) -> None:
     """Where nobody keeps a journal."""
 
 
+class _Opener(Protocol):
+    """How instruments are opened."""
+
+    def __call__(
+        self, plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore, /
+    ) -> contextlib.AbstractAsyncContextManager[Instruments]:
+        """Open them."""
+
+
+def _unrepeated(open_instruments: _Opener) -> _Opener:
+    """Take out of all that the world says through its instruments what it repeats of our secrets.
+
+    Counters' labels, settle times, the gate's answers, events and errors (of our own making included) quote servers.
+    """
+
+    @contextlib.asynccontextmanager
+    async def opened(
+        plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore
+    ) -> AsyncIterator[Instruments]:
+        clean = credentials_of(plan.stack, environ).redactor.cleaned
+
+        def after(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            async def asked(*given: Any) -> Any:
+                return clean(await ask(*given))
+
+            return asked
+
+        try:
+            async with open_instruments(plan, view, environ, lambda event, **said: note(event, **clean(said))) as use:
+                yield replace(use, scrape=after(use.scrape), settle=after(use.settle), probe=after(use.probe))
+        except Exception as error:
+            error.args = clean(error.args)
+            raise
+
+    return wraps(open_instruments)(opened)
+
+
+@_unrepeated
 @contextlib.asynccontextmanager
 async def instruments_for(
     plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore
@@ -73,13 +111,11 @@ async def instruments_for(
         UsageError: the run would store more than the budget, or clear what is somebody else's.
     """
     credentials = credentials_of(plan.stack, environ)
-    clean = credentials.redactor
-    note = _noting(note, clean)
-    async with _redacted_refusals(clean), _connections(credentials) as http:
+    async with _connections(credentials) as http:
         api = await _api(plan, view, http, credentials.headers)
         workload = await build(plan.workload, view, http=http, headers=credentials.headers, run_id=plan.run_id, api=api)
         note("workload", notes=workload.layout.notes)
-        read = _reading(partial(scrape, http, sources_of(view)), clean)
+        read = partial(scrape, http, sources_of(view))
         permission = Permission(plan.allow_clear)
         care = StoreCare(http, view, plan.run_id, read=read, permission=permission, keep_full=plan.steady, note=note)
         await care.start()
@@ -94,41 +130,11 @@ async def instruments_for(
                 judge=partial(judge, plan, view),
                 nonce=partial(round_nonce, plan.run_id),
                 prepare=partial(_prepare, plan, care, own_error),
-                probe=partial(_probe, plan, view, credentials.headers, care, own_error, http, workload.pool, clean),
+                probe=partial(_probe, plan, view, credentials.headers, care, own_error, http, workload.pool),
                 planned=planned,
             )
         finally:
             await care.finish()
-
-
-@contextlib.asynccontextmanager
-async def _redacted_refusals(redactor: Redactor) -> AsyncIterator[None]:
-    """Whatever stops the run, errors of our own making included, may quote a server: it says nothing secret."""
-    try:
-        yield
-    except Exception as error:
-        error.args = redactor.cleaned(error.args)
-        raise
-
-
-def _noting(note: Callable[..., None], redactor: Redactor) -> Callable[..., None]:
-    """Events without secrets: what clearing, settling and the store's care say quotes servers, too."""
-
-    def keep(event: str, **values: object) -> None:
-        note(event, **redactor.cleaned(values))
-
-    return keep
-
-
-def _reading(
-    read: Callable[[], Awaitable[tuple[Scrape, ...]]], redactor: Redactor
-) -> Callable[[], Awaitable[tuple[Scrape, ...]]]:
-    """Counters whose labels, and complaints about them, repeat no secret."""
-
-    async def clean() -> tuple[Scrape, ...]:
-        return redactor.cleaned(await read())
-
-    return clean if redactor else read
 
 
 def _connections(credentials: Credentials) -> ClientSession:
@@ -208,13 +214,12 @@ async def _probe(
     own_error: OwnError,
     http: ClientSession,
     pool: Pool,
-    clean: Redactor,
 ) -> tuple[ProbeAnswer, ...]:
     """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
     await own_error.after()
     if not isinstance(pool, TokenPool):
         return ()
-    answers = await run_gate(
+    return await run_gate(
         http,
         view,
         plan.run_id,
@@ -223,7 +228,6 @@ async def _probe(
         headers=headers,
         params=(lambda tenant: care.params(f"gate-{tenant}")) if care.tags_requests else None,
     )
-    return clean.cleaned(answers)
 
 
 async def _api(

@@ -137,7 +137,7 @@ class Redactor:
 
         Of a mapping's key that is the name of a metric only what repeats a whole secret goes, or nobody would find it.
         """
-        return cast("T", _Cleaning(self, spares_words=False).of(value))
+        return cast("T", _Cleaning(self, spares_words=False).of(value)) if self else value
 
     def guarded(self, value: T) -> T:
         """`value`, which is about to be written, cleaned once more; words of ours (`decided`) are left alone."""
