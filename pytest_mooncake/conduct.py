@@ -26,6 +26,7 @@ from pytest_mooncake.experiment import Experiment
 from pytest_mooncake.journal import DECIDED, TIME_LIMIT, Journal, Recorded, read
 from pytest_mooncake.judging import judge, rounds_of_valid_trials
 from pytest_mooncake.observer import Witness
+from pytest_mooncake.plan.credentials import redactor_of
 from pytest_mooncake.records import Judgement, Kind, RequestRecord, Round, StackView
 from pytest_mooncake.versus import measure_visits
 from pytest_mooncake.without_connector import measure_bare_rounds, without_connector
@@ -126,7 +127,7 @@ def conduct(
     """
     reason = "failed"
     old = _versus_view(plan, view, progress)
-    with Journal(directory, plan) as journal:
+    with Journal(directory, plan, redactor_of(plan, os.environ)) as journal:
         journal.event("environment", environment=describe(Path.cwd()))
         journal.event("stack", view=view)
         witness = Witness(journal, progress)

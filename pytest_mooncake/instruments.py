@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pytest_mooncake.analysis.store_need import told_bytes_per_token
 from pytest_mooncake.border.http import NoReply, open_session, send
@@ -62,6 +63,44 @@ def _ignore(_event: str, **_values: object) -> None:
     """Where nobody keeps a journal."""
 
 
+class _Opener(Protocol):
+    """How instruments are opened."""
+
+    def __call__(
+        self, plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore, /
+    ) -> contextlib.AbstractAsyncContextManager[Instruments]:
+        """Open them."""
+
+
+def _unrepeated(open_instruments: _Opener) -> _Opener:
+    """Take out of all that the world says through its instruments what it repeats of our secrets.
+
+    Counters' labels, settle times, the gate's answers, events and errors (of our own making included) quote servers.
+    """
+
+    @contextlib.asynccontextmanager
+    async def opened(
+        plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore
+    ) -> AsyncIterator[Instruments]:
+        clean = credentials_of(plan.stack, environ).redactor.cleaned
+
+        def after(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            async def asked(*given: Any) -> Any:
+                return clean(await ask(*given))
+
+            return asked
+
+        try:
+            async with open_instruments(plan, view, environ, lambda event, **said: note(event, **clean(said))) as use:
+                yield replace(use, scrape=after(use.scrape), settle=after(use.settle), probe=after(use.probe))
+        except Exception as error:
+            error.args = clean(error.args)
+            raise
+
+    return wraps(open_instruments)(opened)
+
+
+@_unrepeated
 @contextlib.asynccontextmanager
 async def instruments_for(
     plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore

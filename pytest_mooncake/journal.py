@@ -17,6 +17,7 @@ from pathlib import Path
 
 import orjson
 
+from pytest_mooncake.border.redaction import Redactor
 from pytest_mooncake.errors import JournalError, UsageError
 from pytest_mooncake.journal_lines import (
     LineFile,
@@ -83,13 +84,19 @@ class Journal:
     Once a line could not be written the record ends there: what stands before it stays, and every later line is
     refused with the same error. Only the end of the run is still tried, a short line for which there may be room.
 
+    Args:
+        directory: where the run's files go.
+        plan: what is run.
+        redactor: the last net for secrets; they are taken out where foreign text enters, long before.
+
     Raises:
         UsageError: the directory already holds a run, or cannot be made.
         JournalError: its files cannot be written.
     """
 
-    def __init__(self, directory: Path, plan: Plan) -> None:
+    def __init__(self, directory: Path, plan: Plan, redactor: Redactor | None = None) -> None:
         refuse_used(directory)
+        self._redactor = redactor or Redactor()
         _make(directory)
         self.directory = directory
         self._goes_on = goes_on(plan)
@@ -119,7 +126,7 @@ class Journal:
         Raises:
             JournalError: it cannot be written.
         """
-        line = {"event": name, **values, BEFORE: self._requests.lines}
+        line = {"event": name, **self._redactor.guarded(values), BEFORE: self._requests.lines}
         if name == RUN_END and self._failure is not None:
             with contextlib.suppress(JournalError):
                 self._events.append(_json(line, EVENTS_FILE))
@@ -132,7 +139,7 @@ class Journal:
         Raises:
             JournalError: it cannot be written.
         """
-        self._append(self._requests, record, REQUESTS_FILE)
+        self._append(self._requests, self._redactor.guarded(record), REQUESTS_FILE)
 
     def _append(self, file: LineFile, values: object, name: str) -> None:
         if self._failure is not None:

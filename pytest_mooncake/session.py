@@ -19,6 +19,7 @@ from pytest_mooncake.environment import describe
 from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.journal import Recorded, read
 from pytest_mooncake.options import Options, invocation_dir
+from pytest_mooncake.plan.credentials import redactor_of
 from pytest_mooncake.plan.judged_by import judged_by
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import new_run_id, resolve
@@ -244,7 +245,8 @@ class MooncakeSession:
         """Print what the run came to, or in one line why there was none."""
         if self._error is not None:
             reporter.section("mooncake", sep="=", red=True)
-            reporter.write_line(f"ERROR: nothing could be measured: {message_of(self._error)}", red=True)
+            said = redactor_of(self.plan, os.environ).redacted(message_of(self._error))
+            reporter.write_line(f"ERROR: nothing could be measured: {said}", red=True)
         elif self._interrupted is not None:
             reporter.section("mooncake", sep="=", yellow=True)
             reporter.write_line(f"interrupted; what was measured is kept in {self._interrupted}")

@@ -66,18 +66,18 @@ def test_no_run_a_broken_one_and_one_without_a_stack_tell_nothing(plan: Plan, tm
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "why"),
+    ("file", "old", "new"),
     [
-        ("events.jsonl", '"kind":"cold"', '"kind":"lukewarm"', "events.jsonl"),
-        ("events.jsonl", '"engines":', '"replicas":', "events.jsonl"),
-        ("events.jsonl", '{"event":"round"', '[{"event":"round"', "events.jsonl"),
-        ("requests.jsonl", '"chunk_ns":[', '"chunk_ns":null,"gone":[', "requests.jsonl"),
-        ("plan.json", '"version": 1', '"version": 2', "plan.json"),
-        ("plan.json", "journal/2", "journal/9", "plan.json"),
+        ("events.jsonl", '"kind":"cold"', '"kind":"lukewarm"'),
+        ("events.jsonl", '"engines":', '"replicas":'),
+        ("events.jsonl", '{"event":"round"', '[{"event":"round"'),
+        ("requests.jsonl", '"chunk_ns":[', '"chunk_ns":null,"gone":['),
+        ("plan.json", '"version": 1', '"version": 2'),
+        ("plan.json", "journal/2", "journal/9"),
     ],
 )
 def test_a_record_that_another_version_wrote_is_passed_over_with_a_note(
-    plan: Plan, tmp_path: Path, file: str, old: str, new: str, why: str
+    plan: Plan, tmp_path: Path, file: str, old: str, new: str
 ) -> None:
     record(plan, tmp_path)
     path = tmp_path / LATEST / file
@@ -88,7 +88,6 @@ def test_a_record_that_another_version_wrote_is_passed_over_with_a_note(
     assert past_of(plan, tmp_path, notes.append) is None
     (note,) = notes
     assert note.startswith("no forecast from mooncake-report/latest, a record that this version cannot read (")
-    assert why in note
 
 
 def test_a_directory_without_a_record_is_nothing_to_speak_of(plan: Plan, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_mooncake.environment import inherited
 from pytest_mooncake.errors import StackError
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
 from pytest_mooncake.stack.log_dir import own_log_dir
@@ -69,8 +70,8 @@ _PASSED_ON = {"name", "kind", "model", "model_name", "store", "connector", "engi
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment, with this package importable also where it was not installed (a checkout)."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    """Return what it needs of our environment; this package is importable also where it was not installed."""
+    environment = {**inherited(), "PYTHONUNBUFFERED": "1"}
     root = Path(__file__).resolve().parents[3]
     if str(root) != sysconfig.get_path("purelib"):
         paths = [path for path in (environment.get("PYTHONPATH"), str(root)) if path]
