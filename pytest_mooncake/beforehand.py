@@ -8,7 +8,7 @@ from pytest_mooncake.plan.models import Plan, StackPlan
 from pytest_mooncake.records import KVGeometry
 from pytest_mooncake.workload.layout import Layout
 from pytest_mooncake.workload.prompts import check_context
-from pytest_mooncake.workload.registry import CHUNK_TOKENS, layout_of
+from pytest_mooncake.workload.registry import layout_of, planned_chunk_tokens
 from pytest_mooncake.workload.reuse import Reuse, planned_reuse
 from pytest_mooncake.workload.steady import SteadyState, at_once, steady_state
 
@@ -36,9 +36,8 @@ def laid_out(plan: Plan) -> Layout:
         WorkloadError: the reuse asked for cannot be had, or a request does not fit the model.
         PlanError: a trace is missing or malformed.
     """
-    attached = plan.stack.kind == "attached"
-    chunk_tokens = CHUNK_TOKENS if attached else plan.stack.connector.chunk_tokens
-    context = None if attached else plan.stack.engine.max_model_len
+    chunk_tokens = planned_chunk_tokens(plan.stack)
+    context = None if plan.stack.kind == "attached" else plan.stack.engine.max_model_len
     layout = layout_of(plan.workload, max_model_len=context, chunk_tokens=chunk_tokens)
     if context is not None:
         check_context(plan.workload, layout, context)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from pytest_mooncake.analysis.chunks import chunk_tokens_of
 from pytest_mooncake.cache.care import StoreCare, ends_with_the_run
 from pytest_mooncake.cache.clear import Permission
 from pytest_mooncake.cache.counters import read as read_quantity
@@ -120,7 +121,7 @@ def _planned(
     Raises:
         UsageError: the store has too little room, or too much for a steady state.
     """
-    planned = workload.planned(view.kv.chunk_tokens if view.kv else None)
+    planned = workload.planned(chunk_tokens_of(view))
     if not plan.steady:
         note("store_budget", sentence=_checked_budget(plan, view, care, planned))
         return planned

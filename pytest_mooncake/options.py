@@ -45,6 +45,7 @@ class Options:
     master: str | None = None
     metadata: str | None = None
     metrics: tuple[str, ...] = ()
+    chunk_tokens: str | None = None
     evidence: str | None = None
     settle: str | None = None
     store_budget: str | None = None
@@ -168,6 +169,12 @@ DECLARED: tuple[Declared, ...] = (
     Declared("metadata", "URL", "metadata server of the store (http://host:8080/metadata)"),
     Declared(
         "metrics", "URL", "where an engine's counters are, if not at URL/metrics (repeat as often as --mooncake-url)"
+    ),
+    Declared(
+        "chunk_tokens",
+        "N",
+        "tokens in a chunk of the cache of an endpoint that already runs, such as LMCache's chunk_size (default: found "
+        "in the replies)",
     ),
     Declared(
         "evidence",

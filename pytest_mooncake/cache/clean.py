@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytest_mooncake.cache.counters import deltas
 from pytest_mooncake.cache.facts import EVICTS_BY_PLAN, Coverage, Facts, checked, unavailable
 from pytest_mooncake.cache.scrape import MASTER, TIMED_OUT
+from pytest_mooncake.cache.service import served_own
 from pytest_mooncake.records import Evidence, Fault, Rung
 
 __all__ = ["clean_checks"]
@@ -36,7 +37,7 @@ def _requests_served(facts: Facts) -> Evidence:
         facts,
         "requests_served",
         Rung.TIMING,
-        Fault.PRODUCT if failed or cut else Fault.INSTRUMENT,
+        "failed" if failed or cut else "not_sent",
         held=not failed and not missing and cut is None,
         expected=f"{facts.planned} requests served",
         observed=f"{len(facts.succeeded)} served, {len(failed)} failed"
@@ -99,7 +100,7 @@ def _settled(facts: Facts) -> tuple[Evidence, ...]:
             facts,
             "settled",
             Rung.TIMING,
-            Fault.INSTRUMENT,
+            "not_settled",
             held=settle.settled,
             expected=f"stores finished ({settle.how})",
             observed=f"{'settled' if settle.settled else 'not settled'} after {settle.seconds:.1f} s",
@@ -168,12 +169,11 @@ def _no_preemptions(facts: Facts) -> Evidence:
 def _no_evictions(facts: Facts) -> Evidence:
     if facts.is_steady:
         expected, why = "evictions, by plan", EVICTS_BY_PLAN
-        return unavailable(facts, "no_evictions", Rung.STORE, Fault.PRODUCT, expected=expected, why=why)
-    return _counter_is_zero(
+        return unavailable(facts, "no_evictions", Rung.STORE, expected=expected, why=why)
+    return _stood_still(
         facts,
         "no_evictions",
-        Fault.PRODUCT,
-        rung=Rung.STORE,
+        "evicted",
         names=("evicted_keys",),
         unit="evicted keys",
         detail="the segments are too small for what this round stores: raise global_segment_size or lower the "
@@ -182,12 +182,10 @@ def _no_evictions(facts: Facts) -> Evidence:
 
 
 def _segments_unchanged(facts: Facts) -> Evidence:
-    lost = bool(facts.deltas.get("unmount_requests"))
-    return _counter_is_zero(
+    return _stood_still(
         facts,
         "segments_unchanged",
-        Fault.PRODUCT if lost and facts.view.provisioned else Fault.INSTRUMENT,
-        rung=Rung.STORE,
+        "changed",
         names=("mount_requests", "unmount_requests", "remount_requests"),
         unit="segment changes",
         detail="a storage node or engine joined or left the pool; what lay on a segment that left is gone",
@@ -195,15 +193,51 @@ def _segments_unchanged(facts: Facts) -> Evidence:
 
 
 def _nothing_removed(facts: Facts) -> Evidence:
-    return _counter_is_zero(
+    return _stood_still(
         facts,
         "nothing_removed",
-        Fault.INSTRUMENT,
-        rung=Rung.STORE,
+        "removed",
         names=("remove_requests", "remove_all_requests", "remove_by_regex_requests"),
         unit="removal requests",
         detail="somebody cleared the store during the round",
     )
+
+
+def _stood_still(facts: Facts, check: str, what: str, *, names: tuple[str, ...], unit: str, detail: str) -> Evidence:
+    """Check counters of the store; what moved there in a shared one was ours only if ours were not served."""
+    known = {name: value for name in names if (value := facts.deltas.get(name)) is not None}
+    if not known:
+        why = facts.store_problem or f"this version does not count {unit}"
+        return unavailable(facts, check, Rung.STORE, expected=f"0 {unit}", why=why)
+    moved = sum(known.values())
+    parts = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in known.items() if value)
+    return checked(
+        facts,
+        check,
+        Rung.STORE,
+        _whose(facts, what),
+        held=moved == 0,
+        expected=f"0 {unit}",
+        observed=f"{moved:,.0f} {unit}" + (f" ({parts})" if len(names) > 1 and parts else ""),
+        detail=_told_whose(facts, detail) if moved else "",
+    )
+
+
+def _whose(facts: Facts, what: str) -> str:
+    """The observation's name: what left our own pool, else whether our own prompts were served all the same."""
+    served = served_own(facts)
+    if what == "changed" and facts.deltas.get("unmount_requests") and (served is False or not facts.is_shared):
+        return "left"
+    return {True: f"{what}_served", False: what, None: f"{what}_untold"}[served]
+
+
+def _told_whose(facts: Facts, detail: str) -> str:
+    if not facts.is_shared:
+        return detail
+    served = served_own(facts)
+    if served:
+        return "not ours: all of ours were served"
+    return detail if served is False else f"{detail}; whose it was is not counted in a shared store"
 
 
 def _tokens_add_up(facts: Facts) -> Evidence:
