@@ -86,6 +86,8 @@ def _assumed_share(facts: Facts, external: float) -> float | None:
     A sum does not show that one request of many had nothing. So it must be what a unit would serve of all of them.
     """
     usual = min(_wanted(facts, tuple(Unit(ASSUMED_CHUNK_TOKENS, rule) for rule in HitRule)))
+    if not usual:
+        return None
     near = (_share(external, one) for one in _wanted(facts, facts.units.possible) if one >= max(usual, external))
     return max((share for share in near if share >= facts.warm_hit_share), default=None)
 

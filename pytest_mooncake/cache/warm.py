@@ -310,6 +310,9 @@ def _prefill_fell(facts: Facts) -> Evidence:
     if facts.reference_deltas and facts.reference_deltas.get("external_hit_tokens") and not facts.own_tokens:
         why = "the cold round before was not cold: its prefill is no measure"
         return unavailable(facts, check, Rung.ENGINE, expected=expected, why=why)
+    if served_own(facts) is None:
+        why = "what our prompts were served cannot be told, so neither can what they should gain"
+        return unavailable(facts, check, Rung.ENGINE, expected=expected, why=why)
     if facts.own_tokens or facts.is_steady:
         why = "the cold round reuses too, by plan: what is left to gain is for the claims to judge"
         return unavailable(facts, check, Rung.ENGINE, expected=expected, why=why)
@@ -352,7 +355,7 @@ def _ttft_fell(facts: Facts) -> Evidence:
         held=warm < cold,
         expected=f"{expected}: {cold:,.0f} ms",
         observed=f"{warm:,.0f} ms",
-        detail="" if warm < cold else "no sign of a cache at all",
+        detail="" if warm < cold else "no sign of a cache; but times alone prove no miss",
     )
 
 

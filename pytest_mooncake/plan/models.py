@@ -113,7 +113,7 @@ class StackPlan(Model):
     master_url: str | None = None
     metadata_url: str | None = None
     metrics_urls: tuple[str, ...] = ()
-    chunk_tokens: Annotated[int, Field(gt=0, le=MOST_CHUNK_TOKENS)] | None = None
+    chunk_tokens: Annotated[int, Field(gt=0, le=MOST_CHUNK_TOKENS, strict=True)] | None = None
     """Tokens in a chunk of an attached stack's cache; `None`: found in the replies."""
 
     @model_validator(mode="after")
