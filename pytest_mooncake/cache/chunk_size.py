@@ -92,7 +92,7 @@ class Reply(NamedTuple):
 
     prompt_tokens: int
     cached_tokens: int
-    count: int = 1
+    requests: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -236,7 +236,7 @@ def _told_whose(facts: Facts, detail: str) -> str:
         return detail
     served = served_own(facts)
     if served:
-        return "not ours: all of ours were served"
+        return "not ours, for all of ours were served"
     return detail if served is False else f"{detail}; whose it was is not counted in a shared store"
 
 

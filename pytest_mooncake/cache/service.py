@@ -16,7 +16,7 @@ from pytest_mooncake.records import Rung, Status
 
 __all__ = ["ADVICE", "NO_CACHED_TOKENS", "Service", "best_service", "by_engines", "by_replies", "served_own"]
 
-ADVICE = "give --mooncake-chunk-tokens N (chunk_tokens: in the YAML of an attached stack)"
+ADVICE = "give --mooncake-chunk-tokens N, or chunk_tokens in the YAML of an attached stack"
 NO_CACHED_TOKENS = "the replies carry no cached_tokens: start vLLM with --enable-prompt-tokens-details"
 
 

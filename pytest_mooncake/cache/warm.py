@@ -295,7 +295,7 @@ def _store_kept(facts: Facts) -> Evidence:
 def lost_detail(facts: Facts) -> str:
     """Why keys went; of a shared store, first whether they were ours."""
     if facts.is_shared and served_own(facts):
-        return f"not ours: all of ours were served ({likely_cause(facts)})"
+        return f"not ours, for all of ours were served; {likely_cause(facts)}"
     return likely_cause(facts)
 
 

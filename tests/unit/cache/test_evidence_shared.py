@@ -49,7 +49,7 @@ def test_what_moves_while_all_of_ours_are_served_is_told_and_held(series: str, n
     found = evidence_of(moved(warm, series, 3), cold, TOLD if seen is TOLD else ATTACHED)
     assert broken(found) == {}
     assert found[name].status is Status.HELD
-    assert "not ours: all of ours were served" in found[name].detail
+    assert "not ours, for all of ours were served" in found[name].detail
 
 
 @pytest.mark.parametrize(("series", "name"), MOVES.items())
