@@ -37,14 +37,27 @@ def reads_of(facts: Facts) -> KeyReads | None:
             likely=likely, least=likely[0] - _of_template(facts, kv.chunk_tokens) * kv.ranks, ranks_known=True
         )
     stored = facts.reference_deltas.get("keys") if facts.reference_deltas else None
-    fitting = (units.fitting or units.proving) if units.is_known else (units.fitting or _by_sum(facts))
-    if not stored or stored < 0 or not fitting:
-        return None
+    return _of_what_was_stored(facts, round(stored)) if stored and stored > 0 else None
+
+
+def _of_what_was_stored(facts: Facts, stored: int) -> KeyReads | None:
+    """All of it, or by a unit that fits what is not computed anew; where others stored too, neither is seen."""
+    units = facts.units
+    fitting = units.fitting or (units.proving if units.is_known else _by_sum(facts))
     ranks = {unit: _ranks(facts, unit, stored) for unit in fitting}
-    likely = tuple(sorted({chunks_read(facts.lengths, unit) * each for unit, each in ranks.items() if each}))
+    likely = {chunks_read(facts.lengths or (), unit) * each for unit, each in ranks.items() if each}
+    likely |= set() if _shares(facts) else {stored}
+    if not likely:
+        return None
+    least = min((chunks_read(facts.lengths or (), u) - _of_template(facts, u.tokens) for u in fitting), default=0)
     proven = units.is_known or units.found
-    least = min(chunks_read(facts.lengths, unit) - _of_template(facts, unit.tokens) for unit in fitting)
-    return KeyReads(likely=likely, least=max(0, least) if proven else 0, ranks_known=False)
+    return KeyReads(likely=tuple(sorted(likely)), least=max(0, least) if proven else 0, ranks_known=False)
+
+
+def _shares(facts: Facts) -> bool:
+    """Whether prompts share chunks, which are stored once and read often."""
+    planned = facts.round.planned
+    return planned is not None and planned.distinct_chunks < planned.chunks
 
 
 def chunks_read(lengths: tuple[int, ...], unit: Unit) -> int:
@@ -72,12 +85,12 @@ def _by_sum(facts: Facts) -> tuple[Unit, ...]:
     return tuple(unit for unit, wanted in zip(facts.units.possible, sums, strict=True) if wanted == external)
 
 
-def _ranks(facts: Facts, unit: Unit, stored: float) -> int | None:
+def _ranks(facts: Facts, unit: Unit, stored: int) -> int | None:
     """Keys of a chunk, where what was stored is a multiple of the chunks; else others stored too, or it is not so."""
     chunks = sum(chunks_stored(length, unit.tokens) for length in facts.lengths or ())
     planned = facts.round.planned
-    if planned is not None and planned.distinct_chunks < planned.chunks:
+    if planned is not None and _shares(facts):
         if planned.chunk_tokens != unit.tokens:
             return None
         chunks = planned.distinct_chunks
-    return round(stored / chunks) if chunks and stored % chunks == 0 else None
+    return stored // chunks if chunks and stored % chunks == 0 else None

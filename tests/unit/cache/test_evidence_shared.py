@@ -151,3 +151,15 @@ def test_fewer_reads_than_stored_keys_of_unknown_ranks_may_be_others_stored_keys
     found = evidence_of(warm, busy)
     assert broken(found) == {}
     assert found["warm_store_hits"].status is Status.UNAVAILABLE
+
+
+def test_a_store_whose_engines_tell_nothing_is_held_to_what_it_stored() -> None:
+    for missed, status in (([], Status.HELD), ([3], Status.UNAVAILABLE)):
+        cold, warm = Cluster(chunk=256, tells=False).trial(PROMPTS, missed=missed)
+        mute = [
+            replace(one, before=one.before[1:], after=one.after[1:])  # the master alone
+            for one in (cold, warm)
+        ]
+        found = evidence_of(mute[1], mute[0])
+        assert broken(found) == {}
+        assert found["warm_store_hits"].status is status
