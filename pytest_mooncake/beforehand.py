@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_mooncake.analysis.chunks import chunk_tokens_of
 from pytest_mooncake.cache.expect import kv_bytes_per_token
 from pytest_mooncake.cache.plan_cost import chunks_held
 from pytest_mooncake.errors import MooncakeError
@@ -9,7 +10,7 @@ from pytest_mooncake.plan.models import Plan, StackPlan
 from pytest_mooncake.records import KVGeometry, StackView
 from pytest_mooncake.workload.layout import Layout
 from pytest_mooncake.workload.prompts import check_context
-from pytest_mooncake.workload.registry import CHUNK_TOKENS, layout_of
+from pytest_mooncake.workload.registry import CHUNK_TOKENS, layout_of, planned_chunk_tokens
 from pytest_mooncake.workload.reuse import Reuse, planned_reuse
 from pytest_mooncake.workload.steady import SteadyState, at_once, steady_state
 
@@ -37,9 +38,8 @@ def laid_out(plan: Plan) -> Layout:
         WorkloadError: the reuse asked for cannot be had, or a request does not fit the model.
         PlanError: a trace is missing or malformed.
     """
-    attached = plan.stack.kind == "attached"
-    chunk_tokens = CHUNK_TOKENS if attached else plan.stack.connector.chunk_tokens
-    context = None if attached else plan.stack.engine.max_model_len
+    chunk_tokens = planned_chunk_tokens(plan.stack)
+    context = None if plan.stack.kind == "attached" else plan.stack.engine.max_model_len
     layout = layout_of(plan.workload, max_model_len=context, chunk_tokens=chunk_tokens)
     if context is not None:
         check_context(plan.workload, layout, context)
@@ -67,7 +67,7 @@ def misfit(plan: Plan, view: StackView) -> str | None:
     """
     if view.max_model_len is None:
         return None
-    chunk_tokens = view.kv.chunk_tokens if view.kv else CHUNK_TOKENS
+    chunk_tokens = chunk_tokens_of(view) or CHUNK_TOKENS
     try:
         layout = layout_of(plan.workload, max_model_len=view.max_model_len, chunk_tokens=chunk_tokens)
         check_context(plan.workload, layout, view.max_model_len)

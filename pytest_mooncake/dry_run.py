@@ -12,7 +12,7 @@ from pytest_mooncake.plan.models import Plan, StackPlan, Target
 from pytest_mooncake.plan.permissions import has_own_store
 from pytest_mooncake.records import KVGeometry
 from pytest_mooncake.workload.describe import in_brief, reuse_in_brief
-from pytest_mooncake.workload.registry import CHUNK_TOKENS
+from pytest_mooncake.workload.registry import planned_chunk_tokens
 from pytest_mooncake.workload.reuse import distinct_tokens, planned_reuse
 
 
@@ -27,7 +27,7 @@ def plan_lines(plan: Plan, past: Past | None = None) -> Iterator[str]:
     if plan.stack.metrics_urls:
         yield f"  counters   {', '.join(plan.stack.metrics_urls)}"
     layout = laid_out(plan)
-    reuse = planned_reuse(layout, CHUNK_TOKENS if plan.stack.kind == "attached" else plan.stack.connector.chunk_tokens)
+    reuse = planned_reuse(layout, planned_chunk_tokens(plan.stack))
     steady = steady_of(plan, layout, reuse)
     yield f"  workload   {in_brief(plan.workload, layout)}"
     yield f"  rounds     {_rounds(plan)}"

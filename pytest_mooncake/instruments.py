@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from pytest_mooncake.analysis.chunks import chunk_tokens_of
 from pytest_mooncake.analysis.store_need import told_bytes_per_token
 from pytest_mooncake.border.http import NoReply, open_session, send
 from pytest_mooncake.cache.care import StoreCare, ends_with_the_run
@@ -173,7 +174,7 @@ def _planned(
     Raises:
         UsageError: the store has too little room, or too much for a steady state.
     """
-    planned = workload.planned(view.kv.chunk_tokens if view.kv else None)
+    planned = workload.planned(chunk_tokens_of(view))
     if not plan.steady:
         note("store_budget", **_checked_budget(plan, view, care, planned, distinct_tokens(workload.layout)))
         return planned

@@ -67,6 +67,7 @@ def judge_round(measured: Round, rounds: Sequence[Round], view: StackView, plan:
         reference=_reference(measured, rounds),
         warm_hit_share=plan.targets.warm_hit_share,
         planned=measured.planned.requests if measured.planned else plan.workload.requests,
+        rounds=rounds,
     )
     return RoundFindings(
         evidence=evidence,
@@ -261,7 +262,7 @@ def _product_claims(plan: Plan, view: StackView, rounds: Sequence[Round], trials
     requests = [record for r in rounds for record in r.requests]
     failed = sum(record.error is not None for record in requests)
     shares = [
-        warm_hit_share(r, view, reference=_reference(r, rounds))
+        warm_hit_share(r, view, reference=_reference(r, rounds), least=plan.targets.warm_hit_share, rounds=rounds)
         for r in rounds
         if r.kind is Kind.WARM and r.phase is Phase.CHAIN
     ]

@@ -45,6 +45,7 @@ class Options:
     master: str | None = None
     metadata: str | None = None
     metrics: tuple[str, ...] = ()
+    chunk_tokens: str | None = None
     evidence: str | None = None
     settle: str | None = None
     store_budget: str | None = None
@@ -171,6 +172,12 @@ DECLARED: tuple[Declared, ...] = (
         "URL|none",
         "where the engines' counters are, if not at URL/metrics: repeat it for each process behind the endpoint "
         "(of several endpoints: one each in their order, or URL=METRICS_URL); none: they are not read",
+    ),
+    Declared(
+        "chunk_tokens",
+        "N",
+        "tokens in a chunk of the cache of an endpoint that already runs, such as LMCache's chunk_size (default: found "
+        "in the replies)",
     ),
     Declared(
         "evidence",

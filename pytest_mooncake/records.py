@@ -233,6 +233,8 @@ class PlannedReuse:
     steady_cold_chunks: int = 0
     steady_warm_chunks: int = 0
     """The least of a steady state's chunks that are served, by exact LRU (`workload.steady`)."""
+    common_tokens: int | None = None
+    """Tokens of every prompt that are not ours to choose (template, BOS, opener); None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from pytest_mooncake.records import Rung
 
 Loopback = Literal["127.0.0.1"]
 MOST_TRACE_REQUESTS = 10_000_000
+MOST_CHUNK_TOKENS = 2**20
 
 
 class LocalModel(Model):
@@ -133,6 +134,17 @@ class StackPlan(Model):
     master_url: str | None = None
     metadata_url: str | None = None
     metrics_urls: tuple[str, ...] = ()
+    chunk_tokens: Annotated[int, Field(gt=0, le=MOST_CHUNK_TOKENS, strict=True)] | None = None
+    """Tokens in a chunk of an attached stack's cache; `None`: found in the replies."""
+
+    @model_validator(mode="after")
+    def _chunks_of_what_runs(self) -> StackPlan:
+        if self.chunk_tokens is not None and self.kind != "attached":
+            raise ValueError(
+                "'chunk_tokens' describes a stack that already runs (kind: attached); "
+                "one that is started here takes 'connector: {chunk_tokens: N}'"
+            )
+        return self
 
 
 class Lengths(Model):

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.arrivals import parse_rate
+from pytest_mooncake.plan.chunk_source import with_chunk_tokens
 from pytest_mooncake.plan.files import find
 from pytest_mooncake.plan.machine_source import read_machine
 from pytest_mooncake.plan.metrics_source import FLAG, NONE, metrics_places
@@ -46,7 +47,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         UsageError: an option is unknown, contradictory or out of range (PlanError: a YAML file is).
     """
     _refuse_contradictions(options)
-    stack = _stack(options, invocation_dir)
+    stack = with_chunk_tokens(_stack(options, invocation_dir), options.chunk_tokens)
     plan = Plan(
         run_id=run_id or new_run_id(),
         label=options.label,

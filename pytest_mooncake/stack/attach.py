@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_mooncake.analysis.chunks import GIVEN_CHUNK
 from pytest_mooncake.border.pinning import at_address
 from pytest_mooncake.border.redaction import MASK, Redactor
 from pytest_mooncake.border.values import MOST_COUNT, text_of, whole_number_of
@@ -286,7 +287,7 @@ def _view(plan: StackPlan, served: tuple[_Served, ...], store: Store | None) -> 
         versions=versions,
         components=components,
         notes=_notes(served, simulated=simulated),
-        details={"models": list(first.listed), **_unread(served)},
+        details={"models": list(first.listed), **_unread(served), **_told_by_user(plan, first.card)},
     )
 
 
@@ -338,3 +339,19 @@ def _geometry(card: Mapping[str, Any]) -> KVGeometry | None:
     if not all(type(size) is int and 0 < size <= MOST_COUNT for size in sizes):
         return None
     return KVGeometry(bytes_per_token=kv["bytes_per_token"], chunk_tokens=kv["chunk_tokens"])
+
+
+def _told_by_user(plan: StackPlan, card: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user says of a cache that does not tell: its chunk size, and vLLM's own store connector.
+
+    Raises:
+        UsageError: the endpoint tells another chunk size.
+    """
+    told = _geometry(card)
+    if told is not None and plan.chunk_tokens not in (None, told.chunk_tokens):
+        raise UsageError(
+            f"--mooncake-chunk-tokens {plan.chunk_tokens}: {card['id']} tells that its chunks hold "
+            f"{told.chunk_tokens} tokens; leave the option out"
+        )
+    said: dict[str, Any] = {} if plan.chunk_tokens is None else {GIVEN_CHUNK: plan.chunk_tokens}
+    return said | ({"connector": "mooncakestore"} if plan.connector.kind == "mooncakestore" else {})

@@ -359,7 +359,7 @@ def test_one_failed_request_of_any_round_fails_the_run_even_beside_invalid_trial
 
 def test_one_warm_round_that_was_not_served_fails_the_run(plan: Plan, script: Script) -> None:
     rounds = list(chain(3))
-    rounds[4] = replace(rounds[4], requests=(replace(rounds[4].requests[0], cached_tokens=253),))
+    rounds[4] = replace(rounds[4], requests=(replace(rounds[4].requests[0], cached_tokens=505),))
     judgement = judge(plan, VIEW, rounds)
     assert judgement.verdict is Verdict.FAIL
     assert "worst warm round served 98.83 % of the expected tokens; at least 99 % asked" in judgement.reasons[0]
@@ -368,7 +368,7 @@ def test_one_warm_round_that_was_not_served_fails_the_run(plan: Plan, script: Sc
 
 def test_the_share_of_hits_that_is_asked_for_is_the_targets(plan: Plan, script: Script) -> None:
     rounds = list(chain(3))
-    rounds[4] = replace(rounds[4], requests=(replace(rounds[4].requests[0], cached_tokens=253),))
+    rounds[4] = replace(rounds[4], requests=(replace(rounds[4].requests[0], cached_tokens=505),))
     lenient = plan.model_copy(update={"targets": plan.targets.model_copy(update={"warm_hit_share": 0.98})})
     assert judge(lenient, VIEW, rounds).verdict is Verdict.PASS
 
