@@ -19,10 +19,14 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Protocol
 
+from pytest_mooncake.analysis.gates import ENDED_BY_FAULT
 from pytest_mooncake.judging import is_decided, judge_round
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
+    CORRECTNESS,
+    Gate,
+    GateStatus,
     Judgement,
     Kind,
     Phase,
@@ -75,9 +79,9 @@ async def _nothing_to_prepare(_step: Step) -> None:
     """Where nothing is cleared and nothing taken away."""
 
 
-async def _no_gate() -> tuple[ProbeAnswer, ...]:
-    """Where the correctness gate cannot be run."""
-    return ()
+async def _no_gate() -> tuple[tuple[ProbeAnswer, ...], Gate]:
+    """Where nothing asks for the correctness gate."""
+    return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_MADE, reason="there was nothing to make it with")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +95,7 @@ class Instruments:
     judge: Callable[[tuple[Round, ...]], Judgement]
     nonce: Callable[[int], str]
     prepare: Callable[[Step], Awaitable[None]] = _nothing_to_prepare
-    probe: Callable[[], Awaitable[tuple[ProbeAnswer, ...]]] = _no_gate
+    probe: Callable[[], Awaitable[tuple[tuple[ProbeAnswer, ...], Gate]]] = _no_gate
     planned: PlannedReuse | None = None
 
 
@@ -118,8 +122,8 @@ class Observer(Protocol):
     def judged(self, judgement: Judgement) -> None:
         """A trial is complete and the run so far was judged."""
 
-    def probed(self, answers: tuple[ProbeAnswer, ...]) -> None:
-        """The correctness gate was run."""
+    def probed(self, answers: tuple[ProbeAnswer, ...], gate: Gate) -> None:
+        """What became of the correctness gate, and what was answered."""
 
 
 class Experiment:
@@ -152,10 +156,14 @@ class Experiment:
         """
         if await self._measure() is _End.START_IS_DONE:
             return False
-        answers = () if self._product_fault else await self._use.probe()
-        if answers:
-            self._tell.probed(answers)
+        self._tell.probed(*await self._gate())
         return True
+
+    async def _gate(self) -> tuple[tuple[ProbeAnswer, ...], Gate]:
+        """Ask whether what the cache gives back is right; a run that failed already need not know."""
+        if self._product_fault:
+            return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=ENDED_BY_FAULT)
+        return await self._use.probe()
 
     async def _measure(self) -> _End:
         if self._plan.quick:

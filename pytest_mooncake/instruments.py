@@ -25,6 +25,9 @@ from pytest_mooncake.load.shares import worker_count
 from pytest_mooncake.load.workers import run_round_in_workers
 from pytest_mooncake.plan.credentials import Credentials, credentials_of
 from pytest_mooncake.records import (
+    CORRECTNESS,
+    Gate,
+    GateStatus,
     Kind,
     PlannedRequest,
     PlannedReuse,
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from pytest_mooncake.plan.models import Plan
 
 QUIESCE_LIMIT_S = 30.0
+NEEDS_IDS = "prompts were sent as text, and it compares answers to prompts of token ids"
 _PROBE_S = 10.0
 _ABSENT = (404, 405, 501)
 
@@ -175,12 +179,12 @@ async def _probe(
     own_error: OwnError,
     http: ClientSession,
     pool: Pool,
-) -> tuple[ProbeAnswer, ...]:
+) -> tuple[tuple[ProbeAnswer, ...], Gate]:
     """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
     await own_error.after()
     if not isinstance(pool, TokenPool):
-        return ()
-    return await run_gate(
+        return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=NEEDS_IDS)
+    answers, gate = await run_gate(
         http,
         view,
         plan.run_id,
@@ -189,6 +193,7 @@ async def _probe(
         headers=headers,
         params=(lambda tenant: care.params(f"gate-{tenant}")) if care.tags_requests else None,
     )
+    return answers, gate
 
 
 def _sender_of(credentials: Credentials) -> ClientMiddlewareType:

@@ -21,6 +21,7 @@ from pytest_mooncake.records import (
     JOURNAL_SCHEMA,
     Aftermath,
     ClientHealth,
+    Crash,
     Engine,
     Gate,
     GateStatus,
@@ -43,8 +44,15 @@ EVENTS_FILE = "events.jsonl"
 REQUESTS_FILE = "requests.jsonl"
 DECIDED = "decided"
 TIME_LIMIT = "run time limit reached"
-"""How a run ended: by itself, or when its time was over; anything else is an interruption."""
+INTERRUPTED = "interrupted"
+FAILED = "failed"
+CRASHED = "internal error"
+KILLED = "killed"
+"""How a run ended: by itself, when its time was over, by the user, by an error of its stack or of this package itself;
+and what is said of a record that has no end."""
 _BESIDE = (Phase.COLD_TAX, Phase.VERSUS)
+_BESIDE_EVENTS = {"cold_tax": "cold_tax", "versus_end": "versus"}
+"""The events that say why a part beside the run was not measured to its end, and what that part is called."""
 
 
 def refuse_used(directory: Path) -> None:
@@ -62,6 +70,8 @@ def refuse_used(directory: Path) -> None:
 
 HISTORY = "history"
 """The event that holds what the history said of a run."""
+CRASH = "internal_error"
+"""The event that holds an error of this package itself."""
 
 
 class Journal:
@@ -123,6 +133,8 @@ class Recorded:
     """Cold rounds on an engine without a connector, beside the run; the first one is left out."""
     versus: tuple[Round, ...] = ()
     """Rounds of the endpoint of the run and the one it replaces, in turns; the first visit is left out."""
+    crash: Crash | None = None
+    """The error of this package itself that ended the measurement."""
     history: Mapping[str, Any] | None = None
     """What the history said of the run after it: `release` and the comparable `runs`, as they were written."""
 
@@ -134,7 +146,7 @@ class Recorded:
     @property
     def unfinished(self) -> str | None:
         """How a run ended that was not decided; `None` of a complete one."""
-        return None if self.complete else self.end or "killed"
+        return None if self.complete else self.end or KILLED
 
 
 def append_event(directory: Path, name: str, **values: object) -> None:
@@ -166,6 +178,7 @@ def read(directory: Path) -> Recorded:
         environment=next((e["environment"] for e in events if e["event"] == "environment"), {}),
         aftermath=_aftermath(events),
         end=next((e["reason"] for e in reversed(events) if e["event"] == "run_end"), None),
+        crash=next((Crash(type=e["type"], message=e["message"]) for e in events if e["event"] == CRASH), None),
         history=next((e for e in reversed(events) if e["event"] == HISTORY), None),
         orphans=tuple(r for left in requests.values() for r in left),
     )
@@ -243,6 +256,8 @@ def _aftermath(events: Sequence[Mapping[str, Any]]) -> Aftermath:
     return Aftermath(
         probes=tuple(map(_probe, answers)),
         gates=tuple({e["id"]: _gate(e) for e in events if e["event"] == "gate"}.values()),
+        failure=next((e.get("error") for e in reversed(events) if e["event"] == "run_end"), None),
+        beside={_BESIDE_EVENTS[e["event"]]: e["error"] for e in events if e["event"] in _BESIDE_EVENTS},
         store_notes=tuple(notes),
         workload_notes=tuple(dict.fromkeys(workload)),
         client_notes=tuple(dict.fromkeys(client)),

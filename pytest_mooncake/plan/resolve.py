@@ -13,6 +13,7 @@ from pytest_mooncake.errors import UsageError
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.arrivals import parse_rate
 from pytest_mooncake.plan.files import find
+from pytest_mooncake.plan.gates import planned_gates
 from pytest_mooncake.plan.machine_source import read_machine
 from pytest_mooncake.plan.models import (
     EconomicsPlan,
@@ -47,7 +48,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
     """
     _refuse_contradictions(options)
     stack = _stack(options, invocation_dir)
-    return Plan(
+    plan = Plan(
         run_id=run_id or new_run_id(),
         label=options.label,
         stack=stack,
@@ -71,6 +72,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         cold_tax=_cold_tax(options.cold_tax, stack),
         versus=versus_of(options.versus, stack),
     )
+    return plan.model_copy(update={"gates": planned_gates(plan)})
 
 
 def new_run_id() -> str:
