@@ -18,7 +18,7 @@ from pytest_mooncake.experiment import Experiment
 from pytest_mooncake.journal import CRASH, CRASHED, DECIDED, FAILED, INTERRUPTED, TIME_LIMIT, Journal, read
 from pytest_mooncake.observer import Witness
 from pytest_mooncake.outcome import Outcome, RoundsOf, conclude, reported
-from pytest_mooncake.records import Round, StackView
+from pytest_mooncake.records import Crash, Round, StackView
 from pytest_mooncake.versus import measure_visits
 from pytest_mooncake.without_connector import measure_bare_rounds, without_connector
 
@@ -163,9 +163,9 @@ def _end_on_record(journal: Journal) -> Iterator[None]:
     except KeyboardInterrupt:
         reason = INTERRUPTED
         raise
-    except TimeoutError:
+    except _TimeIsOver:
         reason = TIME_LIMIT
-        raise _TimeIsOver from None
+        raise
     except MooncakeError as failure:
         reason, error = FAILED, _in_one_line(failure)
         raise
@@ -181,8 +181,9 @@ def _crash_on_record(journal: Journal) -> Iterator[None]:
     except (MooncakeError, _TimeIsOver):
         raise
     except Exception as error:
+        crash = Crash.of(error)
         with contextlib.suppress(OSError):
-            journal.event(CRASH, type=type(error).__name__, message=str(error))
+            journal.event(CRASH, type=crash.type, message=crash.message)
         raise
 
 
@@ -251,7 +252,7 @@ def _measure(plan: Plan, view: StackView, witness: Witness, restart: Callable[[]
         How many rounds were sent.
 
     Raises:
-        TimeoutError: the run's time is over.
+        _TimeIsOver: the run's time limit was reached.
     """
     ends_at_s = time.monotonic() + plan.timeouts.run_s
     rounds: tuple[Round, ...] = ()
@@ -303,7 +304,13 @@ async def _one_start(
 
     async with instruments_for(plan, view, os.environ, witness.note) as use:
         experiment = Experiment(plan, view, use, witness, earlier)
-        decided = await asyncio.wait_for(experiment.run(), ends_at_s - time.monotonic())
+        try:
+            async with asyncio.timeout(ends_at_s - time.monotonic()) as limit:
+                decided = await experiment.run()
+        except TimeoutError:
+            if limit.expired():
+                raise _TimeIsOver from None
+            raise  # somebody else's, and nobody's message
         return decided, tuple(experiment.rounds)
 
 

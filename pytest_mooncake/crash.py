@@ -51,17 +51,21 @@ def about(directory: Path, *, run_id: str | None = None) -> Iterator[None]:
     Raises:
         CommandCrash: what is inside raised an exception that is nobody's message.
     """
-    from click import ClickException
-    from click.exceptions import Abort, Exit
-
     try:
         yield
-    except (MooncakeError, ClickException, Abort, Exit):
+    except MooncakeError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno == errno.EPIPE:
-            raise  # whoever read our output has read enough
+        if _is_an_exit(error):
+            raise
         raise CommandCrash(error, directory, run_id) from error
+
+
+def _is_an_exit(error: Exception) -> bool:
+    """Whether an exception is how a command ends: typer's own (of its own click, or of click itself), a closed pipe."""
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        return True  # whoever read our output has read enough
+    return any(kind.__module__.partition(".")[0] in {"typer", "click"} for kind in type(error).__mro__)
 
 
 def is_ours(error: BaseException) -> bool:
@@ -69,7 +73,7 @@ def is_ours(error: BaseException) -> bool:
     if not isinstance(error, Exception) or isinstance(error, MooncakeError | AssertionError):
         return False
     frames = traceback.walk_tb(error.__traceback__)
-    return any(PACKAGE in Path(frame.f_code.co_filename).parents for frame, _ in frames)
+    return any(PACKAGE in Path(frame.f_code.co_filename).resolve().parents for frame, _ in frames)
 
 
 def keep(
@@ -92,7 +96,7 @@ def keep(
     Returns:
         The line for the terminal.
     """
-    crash = Crash(type=type(error).__name__, message=str(error))
+    crash = Crash.of(error)
     if directory is not None and run_id is not None:
         _write_reports(crash, directory, run_id, plan, recorded)
     kept = _keep_traceback(error, directory)

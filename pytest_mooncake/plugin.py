@@ -126,6 +126,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     _set_exit_status(session)
     yield
     _set_exit_status(session)  # the summary, which is printed meanwhile, may crash as well
+    if session.exitstatus == pytest.ExitCode.INTERNAL_ERROR and session.config.stash.get(SESSION, None) is not None:
+        session.config.stash[SESSION].say_crash()  # pytest prints no summary with this code
 
 
 def _set_exit_status(session: pytest.Session) -> None:
@@ -150,7 +152,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         mooncake.summarise(terminalreporter)
     except Exception as error:
         mooncake.crashed(error)
-        mooncake.summarise(terminalreporter)
 
 
 def _session(config: pytest.Config) -> MooncakeSession:

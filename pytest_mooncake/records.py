@@ -104,6 +104,15 @@ class Crash:
     type: str
     message: str
 
+    @classmethod
+    def of(cls, error: BaseException) -> Crash:
+        """The error as it can be written and read anywhere, whatever its words hold."""
+        try:
+            message = str(error)
+        except Exception:  # an error that cannot say what it is
+            message = ""
+        return cls(type=type(error).__name__, message=message.encode("utf-8", "backslashreplace").decode())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRequest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
@@ -276,9 +277,8 @@ class MooncakeSession:
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
         """Print what the run came to, or in one line why there was none."""
         if self._crash is not None:
-            reporter.section("mooncake", sep="=", red=True)
-            reporter.write_line(f"ERROR: {self._crash}", red=True)
-        elif self._error is not None:
+            return  # `say_crash` says it, last of all
+        if self._error is not None:
             reporter.section("mooncake", sep="=", red=True)
             reporter.write_line(f"ERROR: nothing could be measured: {message_of(self._error)}", red=True)
         elif self._interrupted is not None:
@@ -289,6 +289,17 @@ class MooncakeSession:
         elif self._outcome is not None:
             reporter.section("mooncake", sep="=")
             self._summarise_outcome(reporter, self._outcome)
+
+    def say_crash(self) -> None:
+        """Say in one line that this package failed, where it did."""
+        if self._crash is None:
+            return
+        reporter = self._reporter()
+        if reporter is None:
+            sys.stderr.write(f"ERROR: {self._crash}\n")
+            return
+        reporter.section("mooncake", sep="=", red=True)
+        reporter.write_line(f"ERROR: {self._crash}", red=True)
 
     def _summarise_outcome(self, reporter: pytest.TerminalReporter, outcome: Outcome) -> None:
         from pytest_mooncake.report.terminal import summary_lines

@@ -60,3 +60,7 @@ def _refuse_unended(recorded: Recorded) -> None:
             f"{recorded.directory}: this run was cut short before it had ended; a history keeps runs that came to "
             "their end (pytest-mooncake verdict tells what stands of this one)"
         )
+    if not recorded.environment.get("started_at"):
+        raise UsageError(
+            f"{recorded.directory}: its record does not say when it began, so it has no place among others"
+        )
