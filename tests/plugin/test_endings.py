@@ -200,7 +200,14 @@ def test_a_run_killed_at_its_gate_is_no_pass_for_anybody(suite: Run, pytester: p
     assert command(pytester, "history", "add", "killed").returncode == 4
 
 
-@pytest.mark.parametrize(("first", "second"), [("SIGTERM", "SIGTERM"), ("SIGHUP", "SIGINT"), ("SIGINT", "SIGINT")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("SIGTERM", "SIGTERM"),
+        pytest.param("SIGHUP", "SIGINT", marks=pytest.mark.full),
+        pytest.param("SIGINT", "SIGINT", marks=pytest.mark.full),
+    ],
+)
 def test_signals_while_reports_are_written_wait_for_reports_and_history(
     suite: Run, pytester: pytest.Pytester, first: str, second: str
 ) -> None:
