@@ -51,8 +51,10 @@ def main() -> None:
     except Exception as error:
         from pytest_mooncake.crash import CommandCrash, keep
 
-        known = isinstance(error, CommandCrash)
-        line = keep(error.error, error.directory, run_id=error.run_id) if known else keep(error, None)
+        if isinstance(error, CommandCrash):
+            line = keep(error.error, error.directory, run_id=error.run_id)
+        else:
+            line = keep(error, None)
         sys.stderr.write(f"ERROR: {line}\n")
         raise SystemExit(MooncakeError.exit_code) from None
 

@@ -188,13 +188,14 @@ async def test_only_the_runs_own_limit_is_its_time_limit(monkeypatch: pytest.Mon
             raise TimeoutError
 
     monkeypatch.setattr("pytest_mooncake.instruments.instruments_for", Nothing)
-    ask: tuple[Any, ...] = (None, None, SimpleNamespace(note=None), ())
+    one_start: Any = conducting._one_start
+    world = (None, None, SimpleNamespace(note=None), ())
     monkeypatch.setattr(conducting, "Experiment", Endless)
     with pytest.raises(conducting._TimeIsOver):
-        await conducting._one_start(*ask, time.monotonic() - 1)
+        await one_start(*world, time.monotonic() - 1)
     monkeypatch.setattr(conducting, "Experiment", Impatient)
     with pytest.raises(TimeoutError):
-        await conducting._one_start(*ask, time.monotonic() + 60)
+        await one_start(*world, time.monotonic() + 60)
 
 
 class Nothing:

@@ -13,6 +13,7 @@ import typer
 from pytest_mooncake import cli, judging
 from pytest_mooncake.crash import CommandCrash, about, is_ours, keep
 from pytest_mooncake.errors import EndpointError, UsageError
+from pytest_mooncake.journal import append_event, read
 from pytest_mooncake.options import Options
 from pytest_mooncake.outcome import conclude
 from pytest_mooncake.past import LATEST
@@ -42,6 +43,7 @@ def plan(tmp_path: Path) -> Plan:
 def directory(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(judging, "round_evidence", Script().round_evidence)
     record(plan, tmp_path)
+    append_event(tmp_path / LATEST, "environment", environment={"started_at": "2026-01-01T00:00:00+00:00"})
     return tmp_path / LATEST
 
 
@@ -60,8 +62,6 @@ def test_what_was_measured_is_reported_without_a_verdict(directory: Path, plan: 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_no_file_says_a_verdict_that_there_is_not(directory: Path, plan: Plan, lang: str) -> None:
-    from pytest_mooncake.journal import read
-
     conclude(read(directory), directory)
     told = plan.model_copy(update={"lang": lang})
     keep(raised(KeyError("p50")), directory, run_id=plan.run_id, plan=told)
