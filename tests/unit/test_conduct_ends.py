@@ -19,13 +19,24 @@ from pytest_mooncake import judging
 from pytest_mooncake.conduct import Outcome, conduct, reported
 from pytest_mooncake.console import Silent
 from pytest_mooncake.errors import StackError, UsageError
-from pytest_mooncake.journal import CRASHED, DECIDED, FAILED, INTERRUPTED, TIME_LIMIT, Journal, Recorded, read
+from pytest_mooncake.journal import (
+    CRASHED,
+    DECIDED,
+    FAILED,
+    INTERRUPTED,
+    TIME_LIMIT,
+    Journal,
+    Recorded,
+    append_event,
+    read,
+)
 from pytest_mooncake.observer import Witness
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import CORRECTNESS, Crash, Gate, GateStatus, ProbeAnswer, ProbeRole, Round, Verdict
 from pytest_mooncake.report import exit_codes
+from pytest_mooncake.report.terminal import summary_lines
 from tests.unit.test_judging import VIEW, Script, noisy_chain
 
 ANSWER = ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1)
@@ -131,6 +142,20 @@ def test_a_signal_in_what_is_done_with_the_outcome_ends_the_run_after_it(runs: R
     finally:
         signal.signal(signal.SIGINT, before)
     assert (runs.record.end, runs.verdict, done) == (DECIDED, 0, [Verdict.PASS])
+
+
+def test_a_late_calibration_that_spoils_the_trials_is_in_the_one_judgement_that_everything_shows(runs: Runs) -> None:
+    def calibrate() -> None:
+        append_event(runs.directory, "calibration", when="after", bias_ms=50.0, itl_bias_ms=0.0, error_p99_ms=60.0)
+
+    outcome = runs.conduct(before_gate=calibrate)
+    assert outcome.judgement.verdict is Verdict.INVALID
+    assert not any(trial.valid for trial in outcome.judgement.trials)
+    assert reported(runs.record)[0].judgement == outcome.judgement
+    told = orjson.loads((runs.directory / "verdict.json").read_bytes())
+    assert (told["verdict"], told["exit_code"], runs.verdict) == ("INVALID", 11, 11)
+    assert exit_codes.of_pytest(outcome.report) == 1
+    assert "Verdict: INVALID" in summary_lines(outcome.report)
 
 
 def test_a_stack_that_breaks_down_after_a_trial_is_judged_on_what_stands(runs: Runs) -> None:
