@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_mooncake import signals
 from pytest_mooncake.environment import describe
-from pytest_mooncake.errors import JournalError, MooncakeError, StackError
+from pytest_mooncake.errors import JournalError, MooncakeError, StackError, UsageError
 from pytest_mooncake.experiment import Experiment
 from pytest_mooncake.journal import CRASH, CRASHED, DECIDED, FAILED, INTERRUPTED, TIME_LIMIT, Journal, read
 from pytest_mooncake.observer import Witness
@@ -315,16 +315,25 @@ async def _one_start(
 
 
 def report_directory(given: str | None, run_id: str, invocation_dir: Path) -> Path:
-    """Where a run's files go; the default gets a link `mooncake-report/latest`."""
-    if given:
-        return invocation_dir / given
+    """Where a run's files go, made if need be; the default gets a link `mooncake-report/latest`.
+
+    Raises:
+        UsageError: it cannot be made or written to.
+    """
     parent = invocation_dir / "mooncake-report"
-    parent.mkdir(exist_ok=True)
-    latest = parent / "latest"
-    with contextlib.suppress(OSError):
-        latest.unlink(missing_ok=True)
-        latest.symlink_to(run_id, target_is_directory=True)
-    return parent / run_id
+    directory = invocation_dir / given if given else parent / run_id
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--mooncake-report {directory}: cannot be made ({error.strerror})") from None
+    if not os.access(directory, os.W_OK):
+        raise UsageError(f"--mooncake-report {directory}: cannot be written to")
+    if not given:
+        latest = parent / "latest"
+        with contextlib.suppress(OSError):
+            latest.unlink(missing_ok=True)
+            latest.symlink_to(run_id, target_is_directory=True)
+    return directory
 
 
 def message_of(error: MooncakeError) -> str:

@@ -169,7 +169,6 @@ class MooncakeSession:
         if self._replayed is None:
             restart = partial(self._restart, progress) if self._restart else None
             return conduct(self.plan, view, self._directory, progress, restart, then=self._kept)
-        self._directory.mkdir(parents=True, exist_ok=True)
         with signals.held():
             outcome = conclude(self._replayed, self._directory)
             return self._published(self._compared(outcome, keep=False))
@@ -224,10 +223,9 @@ class MooncakeSession:
     def crashed(self, error: BaseException) -> None:
         """Keep the first error of this package itself; what follows it tells nothing new."""
         if self._crash is None:
-            try:
+            directory = None
+            with contextlib.suppress(MooncakeError):
                 directory = self._directory
-            except OSError:
-                directory = None
             run_id = self.plan.run_id
             self._crash = keep(error, directory, run_id=run_id, plan=self.plan, recorded=self._replayed)
 

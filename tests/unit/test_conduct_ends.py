@@ -16,7 +16,7 @@ import pytest
 
 from pytest_mooncake import conduct as conducting
 from pytest_mooncake import judging
-from pytest_mooncake.conduct import Outcome, conduct, reported
+from pytest_mooncake.conduct import Outcome, conduct, report_directory, reported
 from pytest_mooncake.console import Silent
 from pytest_mooncake.errors import StackError, UsageError
 from pytest_mooncake.journal import (
@@ -276,3 +276,17 @@ def test_why_a_part_beside_the_run_was_not_made_is_in_the_report(runs: Runs) -> 
         journal.event("cold_tax", error="no memory for another engine")
     report, _ = reported(read(other))
     assert report.beside_not_made == {"cold_tax": "no memory for another engine"}
+
+
+def test_a_place_where_no_directory_can_be_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mooncake-report").write_text("a file", encoding="utf-8")
+    for given in (None, "mooncake-report", "mooncake-report/run"):
+        with pytest.raises(UsageError, match="cannot be made"):
+            report_directory(given, "r", tmp_path)
+    assert report_directory("other", "r", tmp_path) == tmp_path / "other"
+
+
+def test_the_default_directory_has_a_link_that_names_the_newest_run(tmp_path: Path) -> None:
+    for run_id in ("first", "second"):
+        assert report_directory(None, run_id, tmp_path).is_dir()
+    assert (tmp_path / "mooncake-report" / "latest").resolve().name == "second"
