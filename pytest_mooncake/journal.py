@@ -31,9 +31,14 @@ from pytest_mooncake.journal_lines import (
 from pytest_mooncake.journal_reading import (
     BEFORE,
     CLOSED,
+    CRASH,
+    CRASHED,
     DECIDED,
     EVENTS_FILE,
+    FAILED,
     HISTORY,
+    INTERRUPTED,
+    KILLED,
     OPENED,
     PLAN_FILE,
     REQUESTS_FILE,
@@ -49,9 +54,14 @@ from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import JOURNAL_SCHEMA, RequestRecord, Round
 
 __all__ = [
+    "CRASH",
+    "CRASHED",
     "DECIDED",
     "EVENTS_FILE",
+    "FAILED",
     "HISTORY",
+    "INTERRUPTED",
+    "KILLED",
     "PLAN_FILE",
     "REQUESTS_FILE",
     "TIME_LIMIT",

@@ -20,6 +20,7 @@ from pytest_mooncake.errors import JournalError
 from pytest_mooncake.journal_lines import MOST_BYTES, Lines, first_line, is_checked, number_of, seed_of, unreadable
 from pytest_mooncake.journal_values import (
     Unreadable,
+    crash_of,
     event_of,
     gate_of,
     incomplete,
@@ -29,10 +30,11 @@ from pytest_mooncake.journal_values import (
     request_of,
     round_of,
     sentences_of,
+    text_or_none,
     view_of,
 )
 from pytest_mooncake.plan.models import Plan
-from pytest_mooncake.records import JOURNAL_SCHEMA, Aftermath, Phase, RequestRecord, Round, StackView
+from pytest_mooncake.records import JOURNAL_SCHEMA, Aftermath, Crash, Phase, RequestRecord, Round, StackView
 
 __all__ = ["Head", "Recorded", "goes_on", "head_of", "opened_of", "read"]
 
@@ -41,14 +43,23 @@ EVENTS_FILE = "events.jsonl"
 REQUESTS_FILE = "requests.jsonl"
 DECIDED = "decided"
 TIME_LIMIT = "run time limit reached"
-"""How a run ended: by itself, or when its time was over; anything else is an interruption."""
+INTERRUPTED = "interrupted"
+FAILED = "failed"
+CRASHED = "internal error"
+KILLED = "killed"
+"""How a run ended: by itself, when its time was over, by the user, by an error of its stack or of this package itself;
+and what is said of a record that has no end."""
 OPENED, RUN_END, CLOSED, HISTORY = "journal", "run_end", "closed", "history"
 """Events of the record itself: its first, the end of the run, the end of what was measured beside it, and what the
 history said of it."""
 BEFORE = "requests_before"
 """Key of every event: how many requests had been written before it."""
+CRASH = "internal_error"
+"""The event that holds an error of this package itself."""
 READABLE = ("pytest-mooncake/journal/1", JOURNAL_SCHEMA)
 _BESIDE = (Phase.COLD_TAX, Phase.VERSUS)
+_BESIDE_EVENTS = {"cold_tax": "cold_tax", "versus_end": "versus"}
+"""The events that say why a part beside the run was not measured to its end, and what that part is called."""
 _ERRORS = ("bias_ms", "itl_bias_ms", "error_p99_ms")
 
 T = TypeVar("T")
@@ -75,6 +86,8 @@ class Recorded:
     """Rounds of the endpoint of the run and the one it replaces, in turns; the first visit is left out."""
     versus_end: str | None = None
     """Why these ended although they were to go on; `None` where they were measured to their end, or none were asked."""
+    crash: Crash | None = None
+    """The error of this package itself that ended the measurement."""
     history: Mapping[str, Any] | None = None
     """What the history said of the run after it: `release` and the comparable `runs`, as they were written."""
 
@@ -86,7 +99,7 @@ class Recorded:
     @property
     def unfinished(self) -> str | None:
         """How a run ended that was not decided; `None` of a complete one."""
-        return None if self.complete else self.end or "killed"
+        return None if self.complete else self.end or KILLED
 
     @property
     def damage(self) -> tuple[str, ...]:
@@ -223,6 +236,7 @@ class _Reading:
             environment=self._environment(events),
             aftermath=replace(aftermath, damage=self._told()),
             end=end,
+            crash=next((crash for _, crash in self._each(events, CRASH, crash_of)), None),
             history=next((e for _, e in reversed(events) if e["event"] == HISTORY), None),
             orphans=tuple(r for left in requests.values() for r in left),
         )
@@ -307,12 +321,24 @@ class _Reading:
         found = (event.get("environment") for _, event in events if event["event"] == "environment")
         return next((values for values in found if isinstance(values, dict)), {})
 
+    def _beside(self, events: Events) -> dict[str, str]:
+        """Parts beside the run that were not measured to their end, and why."""
+        return {
+            part: why
+            for name, part in _BESIDE_EVENTS.items()
+            for _, why in self._each(events, name, lambda e: text_or_none(e.get("error")))
+            if why is not None
+        }
+
     def _aftermath(self, events: Events) -> Aftermath:
         def sentences(name: str, key: str) -> Iterator[str]:
             for _, said in self._each(events, name, lambda e: sentences_of(e.get(key))):
                 yield from said
 
+        ends = [failure for _, failure in self._each(events, RUN_END, lambda e: text_or_none(e.get("error")))]
         return Aftermath(
+            failure=ends[-1] if ends else None,
+            beside=self._beside(events),
             probes=tuple(answer for _, answers in self._each(events, "probes", probes_of) for answer in answers),
             gates=tuple({gate.id: gate for _, gate in self._each(events, "gate", gate_of)}.values()),
             store_notes=tuple(sentences("store_care", "sentences")),

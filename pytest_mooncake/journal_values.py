@@ -12,10 +12,11 @@ from typing import Any, TypeVar, cast
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from pytest_mooncake.records import Gate, ProbeAnswer, RequestRecord, Round, StackView
+from pytest_mooncake.records import Crash, Gate, ProbeAnswer, RequestRecord, Round, StackView
 
 __all__ = [
     "Unreadable",
+    "crash_of",
     "event_of",
     "gate_of",
     "incomplete",
@@ -25,6 +26,7 @@ __all__ = [
     "request_of",
     "round_of",
     "sentences_of",
+    "text_or_none",
     "view_of",
 ]
 
@@ -176,6 +178,24 @@ def numbers_of(event: Mapping[str, Any], names: Iterable[str]) -> dict[str, floa
         Unreadable: one is none.
     """
     return _made(dict[str, float], {name: event.get(name) for name in names})
+
+
+def text_or_none(value: object) -> str | None:
+    """A text that may be missing.
+
+    Raises:
+        Unreadable: it is something else.
+    """
+    return None if value is None else _made(str, value)
+
+
+def crash_of(event: Mapping[str, Any]) -> Crash:
+    """An error of this package itself.
+
+    Raises:
+        Unreadable: the event does not hold one.
+    """
+    return _made(Crash, event)
 
 
 def gate_of(event: Mapping[str, Any]) -> Gate:

@@ -99,6 +99,23 @@ CORRECTNESS = "correctness"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Crash:
+    """An error of this package itself: the run has no verdict, whatever was measured."""
+
+    type: str
+    message: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Crash:
+        """The error as it can be written and read anywhere, whatever its words hold."""
+        try:
+            message = str(error)
+        except Exception:  # an error that cannot say what it is
+            message = ""
+        return cls(type=type(error).__name__, message=message.encode("utf-8", "backslashreplace").decode())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRequest:
     """One request as the workload wants it sent.
 
@@ -310,6 +327,10 @@ class Aftermath:
     probes: tuple[ProbeAnswer, ...] = ()
     gates: tuple[Gate, ...] = ()
     """Gates that are on record, the last word on each."""
+    failure: str | None = None
+    """What ended the run before it was decided, beside interruptions and its time limit: the stack's own error."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Parts beside the run that were planned and not measured to their end, `versus` or `cold_tax`: why."""
     store_notes: tuple[str, ...] = ()
     """Sentences: which keys were removed, which stay, what was evicted meanwhile."""
     workload_notes: tuple[str, ...] = ()

@@ -35,14 +35,17 @@ _UNFIT = (Verdict.FAIL, Verdict.INVALID)
 """Verdicts of runs that no release is measured by."""
 
 
-def with_release(options: Options, invocation_dir: Path, outcome: Outcome, *, keep: bool) -> Outcome:
+def with_release(
+    options: Options, invocation_dir: Path, outcome: Outcome, *, keep: bool, on_record: bool = True
+) -> Outcome:
     """The outcome with its release held against the history, in its report's files too; unchanged without a history.
 
     Args:
         options: where the history is, and which baseline.
         invocation_dir: directory that a relative SQLite file lies below.
         outcome: of a judged run.
-        keep: whether findings are stored; a replay stores none.
+        keep: whether findings are stored in the history.
+        on_record: whether they go into the record of the run, so that it is judged alike ever after; a replay has none.
 
     Raises:
         UsageError: nothing in the history is called as the baseline is.
@@ -63,7 +66,7 @@ def with_release(options: Options, invocation_dir: Path, outcome: Outcome, *, ke
         per_year=releases_per_year(options),
     )
     past = _trend(url, invocation_dir, run)
-    if keep:
+    if on_record:
         append_event(outcome.directory, HISTORY, release=found, runs=past)
     report = replace(outcome.report, release=found, past=past)
     files = write_reports(report, outcome.directory, lang=outcome.recorded.plan.lang)

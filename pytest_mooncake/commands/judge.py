@@ -39,18 +39,20 @@ def judge(
 
     One pair of figures carries no spread, so it is INCONCLUSIVE at best; a broken law of the audit makes it INVALID.
     """
-    from pytest_mooncake.report.ci import EXIT_CODES
+    from pytest_mooncake.crash import about
+    from pytest_mooncake.report import exit_codes
     from pytest_mooncake.report.files import write_reports
     from pytest_mooncake.report.terminal import summary_lines
 
     language = _lang(lang)
     here = Path.cwd()
     directory = _unused(report or here / "mooncake-report" / f"judged-{figures.stem}")
-    made = judged_report(figures, here, targets=targets, economics=economics)
-    files = write_reports(made, directory, lang=language)
-    for line in summary_lines(made, files=files, lang=language):
-        typer.echo(line)
-    raise typer.Exit(EXIT_CODES[made.verdict])
+    with about(directory, run_id=figures.stem):
+        made = judged_report(figures, here, targets=targets, economics=economics)
+        files = write_reports(made, directory, lang=language)
+        for line in summary_lines(made, files=files, lang=language):
+            typer.echo(line)
+        raise typer.Exit(exit_codes.of_command(made))
 
 
 def judged_report(

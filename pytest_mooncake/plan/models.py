@@ -322,6 +322,8 @@ class Plan(Model):
     """Whether cold rounds on an engine without the connector are measured after the run."""
     versus: StackPlan | None = None
     """The endpoint that the attached one replaces; both are measured in turns after the run."""
+    gates: tuple[str, ...] | None = None
+    """Gates that were planned (`planned_gates`); `None` in a record of a version that kept no status of them."""
 
     @property
     def trials_per_start(self) -> int | None:

@@ -13,6 +13,7 @@ from pytest_mooncake.options import Options
 from pytest_mooncake.plan.arrivals import parse_rate
 from pytest_mooncake.plan.chunk_source import with_chunk_tokens
 from pytest_mooncake.plan.files import find
+from pytest_mooncake.plan.gates import planned_gates
 from pytest_mooncake.plan.machine_source import read_machine
 from pytest_mooncake.plan.metrics_source import FLAG, NONE, metrics_places
 from pytest_mooncake.plan.models import (
@@ -73,7 +74,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         versus=versus_of(options.versus, stack),
     )
     check_permissions(plan)
-    return plan
+    return plan.model_copy(update={"gates": planned_gates(plan)})
 
 
 def new_run_id() -> str:

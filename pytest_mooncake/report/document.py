@@ -21,6 +21,7 @@ from pytest_mooncake.plan.models import Target
 from pytest_mooncake.records import (
     REPORT_SCHEMA,
     Claim,
+    Crash,
     Evidence,
     Judgement,
     Round,
@@ -28,6 +29,7 @@ from pytest_mooncake.records import (
     Status,
     Verdict,
 )
+from pytest_mooncake.report import no_verdict
 from pytest_mooncake.report.labels import catalogue, definitions
 from pytest_mooncake.report.setting import Setting
 from pytest_mooncake.report.side import Side
@@ -96,6 +98,10 @@ class Report:
     release: ReleaseFinding | None = None
     limits: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    beside_not_made: Mapping[str, str] = field(default_factory=dict)
+    """Parts beside the run that were planned and not measured to their end, `versus` or `cold_tax`, and why."""
+    crash: Crash | None = None
+    """The error of this package itself for which there is no verdict, whatever the judgement says."""
     simulated: bool = False
     past: tuple[TrendRun, ...] = ()
     """Comparable runs of the history, oldest first, this one last; for the page's trend, not part of `report.json`."""
@@ -166,8 +172,11 @@ class Report:
             "schema": REPORT_SCHEMA,
             "run": self.run_id,
             "label": self.label,
-            "verdict": self.verdict.value,
-            "reasons": list(self.judgement.reasons),
+            "verdict": None if self.crash else self.verdict.value,
+            "reasons": [no_verdict.sentence(self.crash)] if self.crash else list(self.judgement.reasons),
+            "internal_error": no_verdict.internal_error_json(self.crash),
+            "gates": [asdict(gate) for gate in self.judgement.gates],
+            "beside_not_made": dict(self.beside_not_made),
             "simulated": self.simulated,
             "notes": list(self.notes),
             "targets_met": {"met": met, "of": of},

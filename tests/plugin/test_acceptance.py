@@ -54,12 +54,12 @@ def test_a_cache_that_never_stores_is_rejected_with_figures_and_no_traceback(
     assert "mean TTFT: not tested: the run ended before its first trial was complete" in text
 
 
-def test_a_quick_run_is_inconclusive_and_exits_1_whatever_was_selected(suite: Run) -> None:
+def test_a_quick_run_is_inconclusive_and_exits_0_without_a_fault(suite: Run) -> None:
     result = suite(*SIMULATED, "--mooncake-quick", where="acceptance/test_correctness.py")
     outcomes = result.parseoutcomes()
     assert "failed" not in outcomes
     assert outcomes["passed"] >= 4
-    assert result.ret == 1
+    assert result.ret == 0
     result.stdout.fnmatch_lines(["*INCONCLUSIVE*"])
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,7 +56,7 @@ def turns(
     monkeypatch.setattr(conduct, "measure_visits", visits)
     notes = Notes()
     views = (runs.view(), runs.view(name="old"))
-    conduct._measure_versus(runs.plan(versus=OLD), views, Path(os.devnull), notes, Silent(), first=9)  # type: ignore[arg-type] # what is used
+    conduct._measure_versus(runs.plan(versus=OLD), views, notes, Silent(), first=9)  # type: ignore[arg-type] # what is used
     return notes.kept
 
 
@@ -79,12 +77,3 @@ def test_an_old_endpoint_that_goes_away_costs_the_run_nothing(
     monkeypatch: pytest.MonkeyPatch, raised: BaseException, told: str
 ) -> None:
     assert turns(monkeypatch, raised)["versus_end"] == {"error": told}
-
-
-def test_an_interruption_reports_the_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    reported: list[object] = []
-    monkeypatch.setattr(conduct, "read", lambda _directory: "recorded")
-    monkeypatch.setattr(conduct, "conclude", lambda recorded, _directory: reported.append(recorded))
-    with pytest.raises(KeyboardInterrupt):
-        turns(monkeypatch, KeyboardInterrupt())
-    assert reported == ["recorded"]
