@@ -19,6 +19,7 @@ from pytest_mooncake.journal import HISTORY, append_event
 from pytest_mooncake.options import Options
 from pytest_mooncake.recording import history_url, releases_per_year, stored_run
 from pytest_mooncake.records import Verdict
+from pytest_mooncake.report.document import RELEASE
 
 if TYPE_CHECKING:
     from pytest_mooncake.history.kept import Finding, StoredRun
@@ -68,7 +69,8 @@ def with_release(
     past = _trend(url, invocation_dir, run)
     if on_record:
         append_event(outcome.directory, HISTORY, release=found, runs=past)
-    report = replace(outcome.report, release=found, past=past)
+    missing = {name: why for name, why in outcome.report.beside_not_made.items() if name != RELEASE}
+    report = replace(outcome.report, release=found, past=past, beside_not_made=missing)
     files = write_reports(report, outcome.directory, lang=outcome.recorded.plan.lang)
     return replace(outcome, report=report, files=files)
 

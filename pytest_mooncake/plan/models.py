@@ -322,6 +322,8 @@ class Plan(Model):
     """Whether cold rounds on an engine without the connector are measured after the run."""
     versus: StackPlan | None = None
     """The endpoint that the attached one replaces; both are measured in turns after the run."""
+    compares_release: bool = False
+    """Whether a history was named, against which the release is held once the run is over."""
     gates: tuple[str, ...] | None = None
     """Gates that were planned (`planned_gates`); `None` in a record of a version that kept no status of them."""
 

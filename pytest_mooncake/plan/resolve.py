@@ -72,6 +72,7 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         steady=_steady(options, stack),
         cold_tax=_cold_tax(options.cold_tax, stack),
         versus=versus_of(options.versus, stack),
+        compares_release=bool(options.history or options.baseline),
     )
     check_permissions(plan)
     return plan.model_copy(update={"gates": planned_gates(plan)})

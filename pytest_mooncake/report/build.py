@@ -13,7 +13,7 @@ from pytest_mooncake.analysis.versus import Versus
 from pytest_mooncake.plan.models import EconomicsPlan, Plan
 from pytest_mooncake.records import ClientHealth, Crash, Judgement, Kind, Phase, Round, StackView, Trial
 from pytest_mooncake.report.business import case_of_run
-from pytest_mooncake.report.document import ClientSummary, Protocol, Report, TrialFigures
+from pytest_mooncake.report.document import NOT_COMPARED, RELEASE, ClientSummary, Protocol, Report, TrialFigures
 from pytest_mooncake.report.physical import limits_of
 from pytest_mooncake.report.setting import setting_of
 from pytest_mooncake.report.trend_run import TrendRun
@@ -69,7 +69,7 @@ def build(
         versus=versus,
         release=release,
         past=tuple(past),
-        beside_not_made=_beside_not_made(plan, {"cold_tax": tax, "versus": versus}, beside or {}),
+        beside_not_made=_beside_not_made(plan, {"cold_tax": tax, "versus": versus, RELEASE: release}, beside or {}),
         crash=crash,
         limits=limits_of(plan, view, sides["cold"], sides["warm"], tokens),
     )
@@ -77,9 +77,9 @@ def build(
 
 def _beside_not_made(plan: Plan, made: Mapping[str, object], why: Mapping[str, str]) -> dict[str, str]:
     """What was planned beside the run and is not there, or not whole, and why."""
-    planned = {"cold_tax": plan.cold_tax, "versus": plan.versus is not None}
+    planned = {"cold_tax": plan.cold_tax, "versus": plan.versus is not None, RELEASE: plan.compares_release}
     return {
-        name: why.get(name) or "the run ended before it"
+        name: why.get(name) or (NOT_COMPARED if name == RELEASE else "the run ended before it")
         for name, found in made.items()
         if planned[name] and (found is None or name in why)
     }

@@ -64,6 +64,11 @@ class ClientSummary:
     saturated: bool | None
 
 
+RELEASE = "release"
+"""The comparison of the release with its history, where it was planned and not made."""
+NOT_COMPARED = "the release was not compared with its history (pytest-mooncake history add DIR does it)"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
     """How the run was measured. `settle_s` is how long stores took to become visible after cold rounds."""
@@ -120,8 +125,12 @@ class Report:
 
     @property
     def gate(self) -> Verdict:
-        """The run's verdict, made no better by its release's: what the exit code of a pipeline says."""
-        return gated(self.verdict, self.release, self.versus)
+        """The run's verdict, made no better by its release's: what the exit code of a pipeline says.
+
+        Where the release was to be held against a history and was not, nothing but a FAIL can be said.
+        """
+        found = gated(self.verdict, self.release, self.versus)
+        return Verdict.INVALID if RELEASE in self.beside_not_made and found is not Verdict.FAIL else found
 
     @property
     def tier_unproven(self) -> bool:

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from pytest_mooncake import cli
 from pytest_mooncake.records import CORRECTNESS, Crash, Gate, GateStatus, Verdict
 from pytest_mooncake.report import ci, document, html, junit, markdown, no_verdict, openmetrics
+from pytest_mooncake.report.build import build
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.files import OF_A_RUN, TEXTS
 from pytest_mooncake.report.labels import LANGUAGES, Lang
@@ -123,3 +124,18 @@ def test_reports_without_a_verdict_keep_to_the_schema_whole_or_bare() -> None:
     validator.validate(no_verdict.report_json(CRASH, "r", {"run_id": "r"}))
     bare = no_verdict.report_json(CRASH, "r", None)
     assert not validator.is_valid({**bare, "internal_error": None, "verdict": "PASS"})
+
+
+def test_a_release_that_was_to_be_compared_and_was_not_is_never_green() -> None:
+    missing = {document.RELEASE: document.NOT_COMPARED}
+    report = runs.report(beside_not_made=missing)
+    assert (report.verdict, report.gate) == (Verdict.PASS, Verdict.INVALID)
+    assert runs.report(Verdict.FAIL, beside_not_made=missing).gate is Verdict.FAIL
+    assert any("pytest-mooncake history add DIR" in line for line in summary_lines(report, columns=200)[:3])
+
+
+def test_what_the_plan_asked_of_the_history_is_held_against_the_record() -> None:
+    asked = runs.plan().model_copy(update={"compares_release": True})
+    made = build(asked, runs.view(), runs.rounds(), runs.judgement(Verdict.PASS), runs.ENVIRONMENT, economics=None)
+    assert made.beside_not_made == {document.RELEASE: document.NOT_COMPARED}
+    assert made.gate is Verdict.INVALID
