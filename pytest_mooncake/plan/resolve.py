@@ -24,6 +24,7 @@ from pytest_mooncake.plan.models import (
     WorkloadPlan,
 )
 from pytest_mooncake.plan.quantities import parse_bytes, parse_settle
+from pytest_mooncake.plan.sample_sizes import refuse_hopeless_claims
 from pytest_mooncake.plan.slo import parse_goodput
 from pytest_mooncake.plan.versus_source import check_url, versus_of
 from pytest_mooncake.plan.workload_source import workload_of
@@ -48,17 +49,21 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
     """
     _refuse_contradictions(options)
     stack = _stack(options, invocation_dir)
+    workload = _arriving(workload_of(options, invocation_dir), options)
+    targets, looks = targets_of(options, invocation_dir), _looks(options.trials)
+    if not options.quick:
+        refuse_hopeless_claims(targets, workload.requests, looks)
     return Plan(
         run_id=run_id or new_run_id(),
         label=options.label,
         stack=stack,
-        workload=_arriving(workload_of(options, invocation_dir), options),
-        targets=targets_of(options, invocation_dir),
+        workload=workload,
+        targets=targets,
         economics=economics_of(options, invocation_dir),
         machine=read_machine(options.hardware, invocation_dir) if options.hardware else None,
-        looks=_looks(options.trials),
+        looks=looks,
         quick=options.quick,
-        sessions=_sessions(options, _looks(options.trials)),
+        sessions=_sessions(options, looks),
         evidence=_rung(options.evidence, stack),
         settle_fixed_s=parse_settle(options.settle or "counters"),
         store_budget_bytes=_budget(options.store_budget),
