@@ -73,6 +73,8 @@ def sample_of(columns: Columns, latency: str) -> Sample:
 
     failed = columns.failed
     if latency == "itl":
+        if (columns.gap_tokens < 1).any():  # nobody tells how many tokens came with a chunk
+            return Sample(values=np.zeros(0), weights=None, lost=int(failed.sum()))
         each = columns.gap_ms / columns.gap_tokens
         order = np.argsort(each)
         lost = int((columns.planned_tokens[failed] - 1).clip(min=1).sum())

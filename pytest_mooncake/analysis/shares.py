@@ -84,12 +84,12 @@ def _side(direction: str, low: float | None, high: float | None, bound: float) -
 
 def too_few(found: PercentileLimits, quantile: float, level: float) -> tuple[str, str]:
     """How many requests the sample is worth and how many a limit takes, in English and Chinese."""
-    needed, worth = requests_needed(quantile, level), math.floor(found.effective)
+    needed, worth = requests_needed(quantile, level), max(1, math.floor(found.effective))
     name = f"P{quantile * 100:g}"
     return (
-        f"{found.requests} requests in {found.rounds} rounds count as {worth} independent ones, "
+        f"{found.requests} requests in {found.rounds} rounds count as about {worth} independent ones, "
         f"a limit on {name} takes {needed}",
-        f"{found.rounds} 轮共 {found.requests} 个请求，相当于 {worth} 个独立请求，{name} 的界限需要 {needed} 个",
+        f"{found.rounds} 轮共 {found.requests} 个请求，约相当于 {worth} 个独立请求，{name} 的界限需要 {needed} 个",
     )
 
 
