@@ -32,8 +32,8 @@ __all__ = [
     "trial_seconds",
 ]
 
-RERUNS = "a run repeated until it passes does not keep to 5 %: with three reruns it is 12 to 18 %"
-RERUNS_ZH = "反复重跑直至通过，误判率不再是 5 %：重跑三次为 12 至 18 %"
+RERUNS = "a run repeated until it passes does not keep to 5 %: with three reruns it is 12 to 17 %"
+RERUNS_ZH = "反复重跑直至通过，误判率不再是 5 %：重跑三次为 12 至 17 %"
 RUNS = 2_000
 """Simulated runs of an outlook between two trials: it must not cost what the client needs."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_mooncake.analysis.percentiles import percentile_limits
@@ -39,19 +40,17 @@ def ratio_of_percentiles(
     """
     level = percentile_level(look.looks, look.alpha / 2)
     sides = {kind: [one for one in chain if one.kind is kind] for kind in Kind}
-    counts = {"n_warm": len(sides[Kind.WARM]), "n_cold": len(sides[Kind.COLD])}
+    found = OfPercentiles(ratio=None, n_warm=len(sides[Kind.WARM]), n_cold=len(sides[Kind.COLD]))
     samples = {kind: samples_of(rounds, metric) for kind, rounds in sides.items()}
     if any(len(samples[kind]) < len(sides[kind]) or not sides[kind] for kind in Kind):
         why, why_zh = "not tested: a round has no figure for this metric", "未检验：有轮次没有该指标的数据"
-        return OfPercentiles(ratio=None, why=why, why_zh=why_zh, measured=False, **counts), None
+        return replace(found, why=why, why_zh=why_zh, measured=False), None
     warm, cold = (percentile_limits(samples[kind], quantile, level) for kind in (Kind.WARM, Kind.COLD))
-    ratio = None if warm.estimate is None or not cold.estimate else warm.estimate / cold.estimate
+    if warm.estimate is not None and cold.estimate:
+        found = replace(found, ratio=warm.estimate / cold.estimate)
     if look.at is None:
-        why, why_zh = "not tested: no look was reached", "未检验：未到判定点"
-        return OfPercentiles(ratio=ratio, why=why, why_zh=why_zh, **counts), None
+        return replace(found, why="not tested: no look was reached", why_zh="未检验：未到判定点"), None
     if not (warm.low and warm.high and cold.low and cold.high):
-        side = min((warm, cold), key=lambda one: one.effective)
-        few, few_zh = too_few(side, quantile, level)
-        return OfPercentiles(ratio=ratio, why=f"no interval: {few}", why_zh=f"无区间：{few_zh}", **counts), None
-    interval = math.log(warm.low / cold.high), math.log(warm.high / cold.low)
-    return OfPercentiles(ratio=ratio, **counts), interval
+        few, few_zh = too_few(min((warm, cold), key=lambda one: one.effective), quantile, level)
+        return replace(found, why=f"no interval: {few}", why_zh=f"无区间：{few_zh}"), None
+    return found, (math.log(warm.low / cold.high), math.log(warm.high / cold.low))

@@ -1,7 +1,7 @@
 """Thresholds held against the figures of the valid rounds, all requests of one kind together. Nothing is tested.
 
 They are held at every look, and the first that is crossed ends the run: a figure on its threshold is kept at all of
-six looks in about 30 % of runs (`benchmarks/verdicts/results/shares.md`), so each says how often it is looked at.
+six looks in 25 to 40 % of runs (`benchmarks/verdicts/results/shares.md`), so each says how often it is looked at.
 """
 
 from __future__ import annotations

@@ -100,6 +100,7 @@ def test_alike_rounds_give_the_exact_order_statistic() -> None:
     ranks = np.arange(1, 201)
     assert found.high == ranks[stats.binom.cdf(ranks - 1, 200, 0.9) >= 1 - LEVEL][0]
     assert found.low is not None
+    assert found.high is not None
     assert found.low < 180 < found.high
     assert found.effective == 200
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special
 
 from pytest_mooncake.analysis.contrast import Contrast, Point, contrast
 from pytest_mooncake.analysis.drift import Remark, control, drift_remark, skew_remark, skewness, stated_confidence
@@ -132,11 +131,6 @@ def test_the_bound_of_a_rate_agrees_with_the_closed_form_and_the_binomial_sum() 
     tail = sum(math.comb(50, k) * bound**k * (1 - bound) ** (50 - k) for k in range(3))
     assert tail == pytest.approx(0.05)
     assert rate_bound(5, 5) == 1.0
-
-
-def test_the_binomial_distribution_agrees_with_its_sum() -> None:
-    expected = sum(math.comb(30, k) * 0.9**k * 0.1 ** (30 - k) for k in range(28))
-    assert special.bdtr(27, 30, 0.9) == pytest.approx(expected)
 
 
 def test_prompts_are_compared_with_themselves() -> None:

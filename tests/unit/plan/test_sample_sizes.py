@@ -40,7 +40,8 @@ def test_a_p99_of_thirty_requests_is_refused_in_one_line_with_what_bears_it() ->
     said = refusal(30, "ttft_p99", "<= 450 ms")
     assert said == (
         "targets mine: ttft_p99_warm: 30 requests a round are 90 in the 3 warm rounds of the first look, and P99 "
-        "takes at least 299 independent ones there; give --mooncake-requests 100 or more, a lower percentile, or gating: false"
+        "takes at least 299 independent ones there; give --mooncake-requests 100 or more, a lower percentile, "
+        "or gating: false"
     )
     assert refusal(99, "ttft_p99", "<= 450 ms") is not None
     assert refusal(100, "ttft_p99", "<= 450 ms") is None
