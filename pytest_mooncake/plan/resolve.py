@@ -26,6 +26,7 @@ from pytest_mooncake.plan.models import (
 )
 from pytest_mooncake.plan.permissions import check_permissions, checked_stack
 from pytest_mooncake.plan.quantities import parse_bytes, parse_settle
+from pytest_mooncake.plan.sample_sizes import refuse_hopeless_claims
 from pytest_mooncake.plan.slo import parse_goodput
 from pytest_mooncake.plan.versus_source import STORE_SCHEME, check_store_url, check_url, versus_of
 from pytest_mooncake.plan.workload_source import workload_of
@@ -49,17 +50,21 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
     """
     _refuse_contradictions(options)
     stack = with_chunk_tokens(_stack(options, invocation_dir), options.chunk_tokens)
+    workload = _arriving(workload_of(options, invocation_dir), options)
+    targets, looks = targets_of(options, invocation_dir), _looks(options.trials)
+    if not options.quick:
+        refuse_hopeless_claims(targets, workload.requests, looks)
     plan = Plan(
         run_id=run_id or new_run_id(),
         label=options.label,
         stack=stack,
-        workload=_arriving(workload_of(options, invocation_dir), options),
-        targets=targets_of(options, invocation_dir),
+        workload=workload,
+        targets=targets,
         economics=economics_of(options, invocation_dir),
         machine=read_machine(options.hardware, invocation_dir) if options.hardware else None,
-        looks=_looks(options.trials),
+        looks=looks,
         quick=options.quick,
-        sessions=_sessions(options, _looks(options.trials)),
+        sessions=_sessions(options, looks),
         evidence=_rung(options.evidence, stack),
         settle_fixed_s=parse_settle(options.settle or "counters"),
         store_budget_bytes=_budget(options.store_budget),
