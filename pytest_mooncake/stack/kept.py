@@ -174,7 +174,7 @@ def _view(raw: dict[str, Any]) -> StackView:
     """A view as `dataclasses.asdict` and JSON have left it."""
     store, kv = raw.pop("store"), raw.pop("kv")
     return StackView(
-        engines=tuple(Engine(**engine) for engine in raw.pop("engines")),
+        engines=tuple(Engine(**{**one, "metrics_urls": tuple(one["metrics_urls"])}) for one in raw.pop("engines")),
         store=Store(**{**store, "node_urls": tuple(store["node_urls"])}) if store else None,
         kv=KVGeometry(**kv) if kv else None,
         notes=tuple(raw.pop("notes")),

@@ -160,7 +160,7 @@ def signalled(report, lang="en"):
 html.render = signalled
 import pytest_mooncake.report.files as files
 
-files.HTML = files.Text("report.html", signalled)
+files.HTML = files.Text("report.html", files.HTML.mark, signalled)
 files.OF_A_RUN = tuple(files.HTML if text.name == "report.html" else text for text in files.OF_A_RUN)
 files.write_reports.__globals__["OF_A_RUN"] = files.OF_A_RUN
 """
