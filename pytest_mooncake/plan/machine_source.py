@@ -9,12 +9,18 @@ from typing import Any
 from pytest_mooncake.errors import PlanError, UsageError
 from pytest_mooncake.plan.files import find
 from pytest_mooncake.plan.machine import HardwareSheet, Machine, MachineFile
+from pytest_mooncake.plan.model_config import (
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    language_model_of,
+    layer_number,
+    relevant,
+    size,
+)
 from pytest_mooncake.plan.yaml_source import load
 
 __all__ = ["read_machine", "with_sheets"]
-
-SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
-"""Sizes without which a `config.json` tells nothing (`analysis.geometry`); refused before anything is started."""
 
 
 def read_machine(value: str, invocation_dir: Path) -> Machine:
@@ -64,10 +70,15 @@ def _config(given_in: Path, given: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not JSON"
         raise PlanError(f"{given_in}: model.config: {path} cannot be read ({reason}); name a config.json") from None
-    held = config.get("text_config", config) if isinstance(config, dict) else {}
-    absent = [key for key in SIZES if not isinstance(held.get(key), int)]
-    if absent:
-        raise PlanError(
-            f"{given_in}: model.config: {path} has no {absent[0]}; name the config.json of a language model"
-        )
-    return dict(config)
+    held = language_model_of(config) if isinstance(config, dict) else {}
+    absent = _absent(held)
+    if absent is not None:
+        raise PlanError(f"{given_in}: model.config: {path} has no {absent}; name the config.json of a language model")
+    return relevant(config)
+
+
+def _absent(held: dict[str, Any]) -> str | None:
+    """The first size without which a `config.json` tells nothing; refused before anything is started."""
+    if layer_number(held) is None:
+        return LAYERS[0]
+    return next((names[0] for names in (HIDDEN, HEADS) if size(held, *names) is None), None)
