@@ -9,8 +9,10 @@ from __future__ import annotations
 from pytest_mooncake.analysis.figures import Figures
 from pytest_mooncake.analysis.side import COLD, WARM, Side
 
-EQUAL_RATES = 1.25
-"""Throughputs that differ by less than this follow arrivals when latency allows so much more."""
+FEWER_IN_FLIGHT = 1.25
+"""A closed loop has as many requests in flight warm as cold; in an open one they get fewer as latency falls."""
+EQUAL_RATES = 0.05
+"""Throughputs that differ by no more than this share follow arrivals."""
 
 
 def question(figures: Figures, side: Side) -> str | None:
@@ -24,11 +26,13 @@ def _reason(figures: Figures, side: Side) -> str | None:
         return f"requests came at {figures.request_rate:g} a second"
     if figures.concurrency is not None and side.requests is not None and figures.concurrency >= side.requests:
         return f"all {side.requests} requests were sent at once"
-    gain, allowed = gain_and_allowed(figures)
-    if gain is None or allowed is None:
+    cold, warm = Side(figures, COLD).in_flight, Side(figures, WARM).in_flight
+    if cold is None or warm is None:
         return None
-    follows_arrivals = 1 / EQUAL_RATES <= gain <= EQUAL_RATES and allowed >= EQUAL_RATES * gain
-    return "throughput is the same although latency fell" if follows_arrivals else None
+    if cold.value >= FEWER_IN_FLIGHT * warm.value:
+        return f"{cold.value:.1f} requests in flight cold and {warm.value:.1f} warm are no closed loop's"
+    gain, _ = gain_and_allowed(figures)
+    return None if gain is None or abs(gain - 1) > EQUAL_RATES else "throughput is the same cold and warm"
 
 
 def gain_and_allowed(figures: Figures) -> tuple[float | None, float | None]:
