@@ -66,6 +66,8 @@ def _state(held: Config) -> int:
         keys = (size(held, "linear_num_key_heads") or value_heads) * (size(held, "linear_key_head_dim") or 0)
         values = value_heads * (size(held, "linear_value_head_dim") or 0)
         return hidden * (2 * keys + 3 * values + 2 * value_heads)
+    if held.get("attn_type_list"):  # lightning attention: queries, keys, values, gate and output, all of full width
+        return 5 * hidden * (size(held, *HEADS) or 0) * (head_size(held) or 0)
     inner = _mamba_width(held, hidden)
     if inner is None:
         return _attention(held)

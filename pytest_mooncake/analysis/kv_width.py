@@ -24,7 +24,7 @@ def head_size(held: Config) -> int | None:
     """Elements of one head: as told, else hidden size over heads."""
     told = size(held, "head_dim", "attention_head_dim", "kv_channels")
     hidden, heads = size(held, *HIDDEN), size(held, *HEADS)
-    return told or (hidden // heads if hidden and heads else None)
+    return told or (hidden // heads or None if hidden and heads else None)
 
 
 def kv_heads(held: Config) -> int | None:
@@ -121,11 +121,10 @@ def weight_bits(held: Config) -> int:
     part = held.get("quantization_config") or held.get("quantization")
     if not isinstance(part, Mapping):
         return min(_dtype_bits(held), HALF_BITS)
-    told = [size(part, "bits", "weight_bits", "num_bits"), *_bits_of_groups(part)]
-    told.append(_METHODS.get(str(part.get("quant_method"))))
     algorithm = str(part.get("quant_algo") or "").lower()
-    told.append(LEAST_BITS if "4" in algorithm else 8 if "8" in algorithm else None)
-    return min((bits for bits in told if bits is not None), default=LEAST_BITS)
+    by_name = LEAST_BITS if "4" in algorithm else 8 if "8" in algorithm else _METHODS.get(str(part.get("quant_method")))
+    told = [bits for bits in (size(part, "bits", "weight_bits"), *_bits_of_groups(part)) if bits is not None]
+    return min(told, default=by_name or LEAST_BITS)
 
 
 def _bits_of_groups(part: Config) -> list[int | None]:

@@ -31,9 +31,9 @@ class Kind(StrEnum):
 
 _NAMED = {
     **dict.fromkeys(("full_attention", "attention", "full", "global", "global_attention"), Kind.FULL),
-    "indexed_attention": Kind.FULL,
+    **dict.fromkeys(("indexed_attention", "deepseek_sparse_attention", "qwen_sparse_attention"), Kind.FULL),
     **dict.fromkeys(("sliding_attention", "sliding", "sliding_window", "local", "local_attention"), Kind.WINDOW),
-    **dict.fromkeys(("chunked_attention", "sliding_window_attention"), Kind.WINDOW),
+    **dict.fromkeys(("chunked_attention", "sliding_window_attention", "hybrid_sliding"), Kind.WINDOW),
     **dict.fromkeys(("linear_attention", "linear", "lightning_attention", "gated_delta_net", "kda"), Kind.STATE),
     **dict.fromkeys(("mamba", "mamba2", "ssm", "recurrent", "rwkv", "conv", "short_conv"), Kind.STATE),
     "hybrid": Kind.BOTH,
