@@ -45,7 +45,7 @@ def _attention(held: Config) -> int:
     if size(held, "kv_lora_rank"):
         return _latent_attention(held, hidden, heads)
     values = size(held, "v_head_dim") or width
-    queries = heads * width * (2 if held.get("model_type") in _OUTPUT_GATED else 1)
+    queries = heads * width * (2 if str(held.get("model_type")) in _OUTPUT_GATED else 1)
     return hidden * (queries + (kv_heads(held) or heads) * (width + values) + heads * values)
 
 
@@ -106,7 +106,7 @@ def _is_mixture(held: Config) -> bool:
 
 def _matrices(held: Config) -> int:
     act = held.get("mlp_hidden_act") or held.get("hidden_act") or held.get("activation_function")
-    return 2 if act in _TWO_MATRICES or held.get("model_type") in _UNGATED else 3
+    return 2 if str(act) in _TWO_MATRICES or str(held.get("model_type")) in _UNGATED else 3
 
 
 def _dense(held: Config) -> int:

@@ -124,9 +124,8 @@ _MOST_LAYERS = 10_000
 def _needed(held: Mapping[str, Any], names: tuple[str, ...]) -> int:
     found = size(held, *names)
     if found is None:
-        raise PlanError(
-            f"config.json: {names[0]} is {held.get(names[0])!r}; a positive whole number is needed to compute limits"
-        )
+        told = repr(held.get(names[0]))[:60]
+        raise PlanError(f"config.json: {names[0]} is {told}; a positive whole number is needed to compute limits")
     return found
 
 

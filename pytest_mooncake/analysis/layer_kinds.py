@@ -115,18 +115,18 @@ def _by_name(held: Config, number: int) -> Found:
     names = next((held[key] for key in ("layer_types", "layers_block_type") if isinstance(held.get(key), list)), None)
     if not names:
         return None
-    unknown = sorted({str(name) for name in names if name not in _NAMED})
+    unknown = sorted({str(name) for name in names if not isinstance(name, str) or name not in _NAMED})
     if unknown:
         return f"layers of a kind that is not known: {', '.join(unknown[:3])}"
     if len(names) < number:
         return f"{len(names)} layers have a kind, the model has {number}"
-    both = held.get("model_type") in _STATE_BESIDE_ATTENTION
+    both = str(held.get("model_type")) in _STATE_BESIDE_ATTENTION
     return [Kind.BOTH if both and _NAMED[name] is Kind.FULL else _NAMED[name] for name in names[:number]]
 
 
 def _by_repeated_name(held: Config, number: int) -> Found:
     names = next((held[key] for key in ("block_types", "_block_types") if isinstance(held.get(key), list)), None)
-    if not names or any(name not in _NAMED for name in names):
+    if not names or not all(isinstance(name, str) and name in _NAMED for name in names):
         return None
     return [_NAMED[names[i % len(names)]] for i in range(number)]
 
@@ -193,7 +193,7 @@ def _by_block(held: Config, _number: int) -> Found:
 
 
 def _beside_state(held: Config, number: int) -> Found:
-    return [Kind.BOTH] * number if held.get("model_type") in _STATE_BESIDE_ATTENTION else None
+    return [Kind.BOTH] * number if str(held.get("model_type")) in _STATE_BESIDE_ATTENTION else None
 
 
 def _by_chunk(held: Config, number: int) -> Found:
@@ -233,7 +233,7 @@ def _by_window(held: Config, number: int) -> tuple[tuple[Kind, ...], tuple[str, 
     if held.get("use_sliding_window"):
         first = size(held, "max_window_layers") or 0
         return tuple(Kind.WINDOW if i >= first else Kind.FULL for i in range(number)), ()
-    known = held.get("model_type") in _ALL_WINDOWED
+    known = str(held.get("model_type")) in _ALL_WINDOWED
     return (Kind.WINDOW,) * number, () if known else ("which layers the sliding window concerns is not told",)
 
 

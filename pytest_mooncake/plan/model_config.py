@@ -37,7 +37,7 @@ MOST_SIZE = 10**9
 _PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where the configuration of a multimodal model holds that of its language model."""
 _INHERITED = ("torch_dtype", "dtype", "quantization_config", *LAYERS, *HIDDEN, *HEADS)
-_DEFAULTS: dict[object, dict[str, int]] = {
+_DEFAULTS: dict[str, dict[str, int]] = {
     "gemma3_text": {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256},
     "llama": {"num_hidden_layers": 32, "hidden_size": 4096, "num_attention_heads": 32, "intermediate_size": 11008},
 }
@@ -101,7 +101,7 @@ def language_model_of(config: Mapping[str, Any]) -> dict[str, Any]:
             break
         outer = {key: held[key] for key in _INHERITED if held.get(key) is not None}
         told = {key: value for key, value in inner.items() if value is not None}
-        held = {**_DEFAULTS.get(inner.get("model_type"), {}), **outer, **told}
+        held = {**_DEFAULTS.get(str(inner.get("model_type")), {}), **outer, **told}
     return held
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_mooncake.analysis.audit import audit
 from pytest_mooncake.analysis.figures import figures_from_mapping
@@ -14,7 +16,7 @@ from pytest_mooncake.analysis.geometry import geometry_of
 from pytest_mooncake.analysis.kv_width import kv_dtype_bytes, weight_bits
 from pytest_mooncake.commands.judge import judged_report
 from pytest_mooncake.errors import PlanError
-from pytest_mooncake.plan.model_config import language_model_of, relevant
+from pytest_mooncake.plan.model_config import READ, language_model_of, relevant
 from pytest_mooncake.records import Verdict
 from tests.unit.analysis.models import MODELS, Model
 from tests.unit.analysis.spec import QWEN_72B
@@ -85,7 +87,7 @@ def test_weights_have_the_bits_their_checkpoint_tells_and_else_the_fewest(quanti
     assert weight_bits(QWEN_72B | {"quantization_config": quantised}) == bits
 
 
-DOUBTFUL = [
+DOUBTFUL: list[tuple[dict[str, Any], str, int | None]] = [
     ({"attention_fold": 4}, "attention_fold", 327_680),
     ({"swa_num_kv_heads": 4}, "swa_num_kv_heads", 327_680),
     ({"layer_types": ["full_attention", "folded_attention"] * 40}, "folded_attention", None),
@@ -102,9 +104,7 @@ DOUBTFUL = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("keys", "said", "each"), DOUBTFUL, ids=[str(next(iter(one[0]))) + str(i) for i, one in enumerate(DOUBTFUL)]
-)
+@pytest.mark.parametrize(("keys", "said", "each"), DOUBTFUL, ids=[said[:20] for _, said, _ in DOUBTFUL])
 def test_what_a_configuration_says_and_is_not_understood_is_a_warning_never_invalid(
     keys: dict[str, Any], said: str, each: int | None
 ) -> None:
@@ -235,3 +235,25 @@ def test_sizes_that_a_multimodal_configuration_leaves_to_defaults_are_known() ->
     assert geometry_of(small).kv_bytes_per_token == 34 * 2 * 4 * 256 * 2
     nested = {"thinker_config": {"text_config": QWEN_72B}}
     assert geometry_of(nested).kv_bytes_per_token == 327_680
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 10**12)
+    | st.floats()
+    | st.sampled_from(["M*-E", "mamba", "LLG", "", "x"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["attention", "num_bits"]), inner),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(READ)), JUNK, max_size=8))
+def test_whatever_a_configuration_holds_its_shape_is_told_or_refused_in_one_line(keys: dict[str, Any]) -> None:
+    try:
+        shape = geometry_of(QWEN_72B | keys)
+    except PlanError:
+        return
+    assert shape.kv_bytes_per_token is None or shape.kv_bytes_per_token >= 0
+    assert (shape.kv_bytes(10**6) or 0) >= 0
+    assert geometry_of(relevant(QWEN_72B | keys)) == shape
