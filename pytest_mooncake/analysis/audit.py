@@ -73,6 +73,7 @@ def audit_rounds(
             warm=sides[Kind.WARM],
             model=model or Geometry(),
             hardware=hardware or Hardware(),
+            measured=True,
         )
     )
     findings = tuple(map(_of_records, findings))

@@ -82,6 +82,8 @@ class Figures:
     hardware: Hardware = field(default_factory=Hardware)
     halves: Mapping[str, float] = field(default_factory=dict)
     """Half a unit of the last digit that a figure was printed with, by dotted name; what was measured here has none."""
+    measured: bool = False
+    """Whether this package measured them: then a concurrency is one, and records say more than means."""
 
 
 def round_figures(summary: Summary) -> RoundFigures:
@@ -132,7 +134,7 @@ def figures_from_mapping(mapping: Mapping[str, Any]) -> Figures:
         model=model,
         hardware=hardware,
         halves={name: half for name, half in halves.items() if half and name.rpartition(".")[2] not in _COUNTED},
-        **_numbers(held, Figures, "", skip=("cold", "warm", "model", "hardware", "halves")),
+        **_numbers(held, Figures, "", skip=("cold", "warm", "model", "hardware", "halves", "measured")),
     )
 
 

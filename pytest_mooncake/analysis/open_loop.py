@@ -22,12 +22,14 @@ def question(figures: Figures, side: Side) -> str | None:
 
 
 def _reason(figures: Figures, side: Side) -> str | None:
+    if figures.measured:
+        return None
     if figures.request_rate is not None:
         return f"requests came at {figures.request_rate:g} a second"
     if figures.concurrency is not None and side.requests is not None and figures.concurrency >= side.requests:
         return f"all {side.requests} requests were sent at once"
     cold, warm = Side(figures, COLD).in_flight, Side(figures, WARM).in_flight
-    if cold is None or warm is None:
+    if cold is None or warm is None or not warm.value:
         return None
     if cold.value >= FEWER_IN_FLIGHT * warm.value:
         return f"{cold.value:.1f} requests in flight cold and {warm.value:.1f} warm are no closed loop's"

@@ -107,7 +107,7 @@ def test_throughput_is_requests_over_makespan_unless_requests_may_have_failed(
 
 def test_totals_are_requests_times_tokens_unless_requests_may_have_failed() -> None:
     side = {"output_tokens": 3000, "prompt_tokens": 30_000, "requests": 30}
-    rest = {"output_tokens": 128, "prompt_tokens": 1000}
+    rest: dict[str, Any] = {"output_tokens": 128, "prompt_tokens": 1000}
     assert law("totals_output.cold", side, **rest).status == "warning"
     assert law("totals_output.cold", side | {"failed": 0}, **rest).status == "broken"
     assert law("totals_prompt.cold", side, **rest).status == "held"

@@ -25,7 +25,7 @@ SHEETS = sorted((packed_fixtures() / "hardware").glob("*.yaml"))
         (RoundGiven, RoundFigures, set(), set()),
         (ModelGiven, Geometry, {"config", "kv_dtype"}, {"doubts", "least_weight_bytes"}),
         (HardwareGiven, Hardware, {"sheet"}, set()),
-        (FiguresFile, Figures, {"description", "date", "network_gbps"}, {"halves"}),
+        (FiguresFile, Figures, {"description", "date", "network_gbps"}, {"halves", "measured"}),
     ],
 )
 def test_a_file_may_hold_exactly_what_the_analysis_knows(
