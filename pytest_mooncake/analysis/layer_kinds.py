@@ -174,10 +174,9 @@ def _by_index(held: Config, number: int) -> Found:
     linear = held.get("linear_attn_config")
     if isinstance(linear, Mapping):
         full = linear.get("full_attn_layers")
-        told = isinstance(full, list)
-        return [Kind.FULL if i + 1 in full else Kind.STATE for i in range(number)] if told else (
-            "linear_attn_config does not list full_attn_layers"
-        )  # fmt: skip
+        if not isinstance(full, list):
+            return "linear_attn_config does not list full_attn_layers"
+        return [Kind.FULL if i + 1 in full else Kind.STATE for i in range(number)]
     return None
 
 
