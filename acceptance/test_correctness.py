@@ -7,11 +7,12 @@ cache differs where two tokens are all but equally likely. Its checks are in the
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
 from pytest_mooncake.conduct import Outcome, RoundsOf
-from pytest_mooncake.records import Evidence, Status
+from pytest_mooncake.records import CORRECTNESS, Evidence, GateStatus, Status
 
 
 def test_no_request_failed(run: Outcome) -> None:
@@ -45,26 +46,33 @@ def test_cold_and_warm_prompts_were_the_same(cold_round: RoundsOf, warm_round: R
     assert cold == warm
 
 
-def _gate(run: Outcome, check: str) -> Evidence:
+def _gate(run: Outcome, check: str, fail_unless_quick: Callable[[str], NoReturn]) -> Evidence:
     """One check of the gate; skipped with its reason where it could not be made."""
+    for gate in run.judgement.gates:
+        if gate.id == CORRECTNESS and gate.status is GateStatus.NOT_APPLICABLE:
+            pytest.skip(f"the gate does not apply: {gate.reason}")
+        if gate.id == CORRECTNESS and gate.status is GateStatus.NOT_MADE:
+            fail_unless_quick(f"the gate was planned and not made: {gate.reason}")
     found = next((e for e in run.judgement.evidence if e.id == check), None)
     if found is None:
-        pytest.skip("the gate did not run: it needs prompts of token ids and a run without a product fault")
+        pytest.skip(f"the gate asked nothing that tells {check}")
     if found.status is Status.UNAVAILABLE:
         pytest.skip(f"{check}: {found.detail}")
     return found
 
 
 @pytest.mark.parametrize("check", ["probes_answered", "correct_text", "cached_at_chunk_edges", "tenants_share_nothing"])
-def test_gate(run: Outcome, check: str) -> None:
+def test_gate(run: Outcome, check: str, fail_unless_quick: Callable[[str], NoReturn]) -> None:
     """From the cache as without it: answered at all, right by log-probabilities, exact at chunk edges, by tenant."""
-    found = _gate(run, check)
+    found = _gate(run, check, fail_unless_quick)
     if found.status is Status.BROKEN:
         pytest.fail(f"{check}: expected {found.expected}, observed {found.observed}; {found.detail}", pytrace=False)
 
 
-def test_what_a_cache_salt_isolates_is_reported(run: Outcome, mooncake_fact: Callable[[str, object], None]) -> None:
+def test_what_a_cache_salt_isolates_is_reported(
+    run: Outcome, mooncake_fact: Callable[[str, object], None], fail_unless_quick: Callable[[str], NoReturn]
+) -> None:
     """What `cache_salt` keeps apart on this stack is a finding for the report, whatever it is."""
-    found = _gate(run, "cache_salt")
+    found = _gate(run, "cache_salt", fail_unless_quick)
     mooncake_fact("cache_salt", found.observed)
     assert found.status is Status.HELD

@@ -1,12 +1,14 @@
 """Is this release slower than the ones before? Alarm from the history, confirmation in turns with the old endpoint.
 
-FAIL: an alarm that was confirmed. An alarm that was not, or slower in turns without an alarm, is INCONCLUSIVE, which
-does not pass. Without a history, with too few runs or with runs of another fingerprint the test is skipped and says so.
+FAIL: an alarm that was confirmed, or a failed request of the new endpoint. An alarm that was not, or slower in turns
+without an alarm, is INCONCLUSIVE, which does not pass. Without a history, with too few runs or with runs of another
+fingerprint the test is skipped and says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -16,7 +18,9 @@ from pytest_mooncake.records import Verdict
 
 
 def test_release_is_not_slower_than_its_past(
-    release: ReleaseFinding | None, mooncake_fact: Callable[[str, object], None]
+    release: ReleaseFinding | None,
+    mooncake_fact: Callable[[str, object], None],
+    fail_unless_quick: Callable[[str], NoReturn],
 ) -> None:
     """No metric alarms against the runs of the history and against the accepted release."""
     if release is None:
@@ -24,14 +28,22 @@ def test_release_is_not_slower_than_its_past(
     mooncake_fact("release", release.words)
     if release.verdict is None:
         pytest.skip(release.words)
-    if release.verdict is not Verdict.PASS:
+    if release.verdict is Verdict.FAIL:
         pytest.fail(f"{release.verdict}: {release.words}", pytrace=False)
+    if release.verdict is not Verdict.PASS:
+        fail_unless_quick(f"{release.verdict}: {release.words}")
 
 
-def test_new_endpoint_is_not_slower_than_the_old_one(run: Outcome) -> None:
-    """Measured in turns, no metric of the new endpoint is confirmed as slower, and none stays undecided."""
+def test_new_endpoint_is_not_slower_than_the_old_one(
+    run: Outcome, fail_unless_quick: Callable[[str], NoReturn]
+) -> None:
+    """Measured in turns, no request of the new endpoint fails, no metric is confirmed as slower or stays undecided."""
     versus = run.report.versus
     if versus is None:
+        if why := run.report.beside_not_made.get("versus"):
+            fail_unless_quick(f"planned and not made: {why}")
         pytest.skip("only one endpoint was measured: give --mooncake-url NEW and --mooncake-versus OLD")
-    if versus.slower or not versus.is_decided:
-        pytest.fail(f"{Verdict.INCONCLUSIVE}: {versus.text}", pytrace=False)
+    if versus.verdict is Verdict.FAIL:
+        pytest.fail(f"{versus.verdict}: {versus.text}", pytrace=False)
+    if versus.verdict is not Verdict.PASS:
+        fail_unless_quick(f"{versus.verdict}: {versus.text}")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pytest_mooncake.analysis.chunks import chunk_tokens_of
 from pytest_mooncake.cache.expect import kv_bytes_per_token
 from pytest_mooncake.cache.plan_cost import chunks_held
+from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.plan.models import Plan, StackPlan
-from pytest_mooncake.records import KVGeometry
+from pytest_mooncake.records import KVGeometry, StackView
 from pytest_mooncake.workload.layout import Layout
 from pytest_mooncake.workload.prompts import check_context
-from pytest_mooncake.workload.registry import CHUNK_TOKENS, layout_of
+from pytest_mooncake.workload.registry import CHUNK_TOKENS, layout_of, planned_chunk_tokens
 from pytest_mooncake.workload.reuse import Reuse, planned_reuse
 from pytest_mooncake.workload.steady import SteadyState, at_once, steady_state
 
-__all__ = ["capacity_bytes", "geometry", "laid_out", "refuse_the_impossible", "steady_of"]
+__all__ = ["capacity_bytes", "geometry", "laid_out", "misfit", "refuse_the_impossible", "steady_of"]
 
 
 def geometry(stack: StackPlan) -> KVGeometry | None:
@@ -36,9 +38,8 @@ def laid_out(plan: Plan) -> Layout:
         WorkloadError: the reuse asked for cannot be had, or a request does not fit the model.
         PlanError: a trace is missing or malformed.
     """
-    attached = plan.stack.kind == "attached"
-    chunk_tokens = CHUNK_TOKENS if attached else plan.stack.connector.chunk_tokens
-    context = None if attached else plan.stack.engine.max_model_len
+    chunk_tokens = planned_chunk_tokens(plan.stack)
+    context = None if plan.stack.kind == "attached" else plan.stack.engine.max_model_len
     layout = layout_of(plan.workload, max_model_len=context, chunk_tokens=chunk_tokens)
     if context is not None:
         check_context(plan.workload, layout, context)
@@ -56,6 +57,23 @@ def steady_of(plan: Plan, layout: Layout, reuse: Reuse) -> SteadyState | None:
         return None
     planned = reuse.sums(in_order=plan.workload.in_flight_cap == 1)
     return steady_state(planned, layout, chunks_held(capacity_bytes(plan.stack), kv), in_flight=at_once(plan))
+
+
+def misfit(plan: Plan, view: StackView) -> str | None:
+    """Why a request of the workload, as it will be sent, does not fit the model; None where all do, or nobody tells.
+
+    What is sent is looked at, not what was asked for: a trace is cut to the context, lengths may be spread, and the
+    longest request decides. A workload that cannot be made at all fits none.
+    """
+    if view.max_model_len is None:
+        return None
+    chunk_tokens = chunk_tokens_of(view) or CHUNK_TOKENS
+    try:
+        layout = layout_of(plan.workload, max_model_len=view.max_model_len, chunk_tokens=chunk_tokens)
+        check_context(plan.workload, layout, view.max_model_len)
+    except MooncakeError as error:
+        return str(error)
+    return None
 
 
 def refuse_the_impossible(plan: Plan) -> None:

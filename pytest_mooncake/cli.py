@@ -10,7 +10,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +23,10 @@ from pytest_mooncake.console import Console
 from pytest_mooncake.doctor import doctor
 from pytest_mooncake.errors import MooncakeError, UsageError
 from pytest_mooncake.options import Options
-from pytest_mooncake.records import StackView, Verdict
+from pytest_mooncake.records import StackView
+
+if TYPE_CHECKING:
+    from pytest_mooncake.report.document import Report
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 stack_app = typer.Typer(no_args_is_help=True, help="A stack that outlives a run: start, look at and stop it.")
@@ -35,11 +38,9 @@ app.command()(doctor)
 app.command()(report)
 app.command()(judge)
 
-EXIT_OF = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 10, Verdict.INVALID: 11}
-
 
 def main() -> None:
-    """Entry point of the console script: a user's mistake ends in one line and exit code 4."""
+    """Entry point of the console script: a user's mistake, or our own, ends in one line and exit code 4."""
     try:
         app()
     except MooncakeError as error:
@@ -47,6 +48,15 @@ def main() -> None:
 
         sys.stderr.write(f"ERROR: {message_of(error)}\n")
         raise SystemExit(error.exit_code) from None
+    except Exception as error:
+        from pytest_mooncake.crash import CommandCrash, keep
+
+        if isinstance(error, CommandCrash):
+            line = keep(error.error, error.directory, run_id=error.run_id)
+        else:
+            line = keep(error, None)
+        sys.stderr.write(f"ERROR: {line}\n")
+        raise SystemExit(MooncakeError.exit_code) from None
 
 
 def _version(wanted: bool) -> None:
@@ -154,22 +164,34 @@ def verdict(
         bool, typer.Option("--fail-only", help="Exit 1 on FAIL only, 0 on PASS, INCONCLUSIVE and INVALID.")
     ] = False,
 ) -> None:
-    """Judge a recorded run again and exit 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID; 4: there is nothing to judge.
+    """Judge a recorded run again and exit 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID; 4: nothing to judge.
 
     What the history said of the release, and turns with an old endpoint, count too: the worst of all is the exit code.
     """
     from pytest_mooncake.conduct import reported
+    from pytest_mooncake.crash import about
     from pytest_mooncake.journal import read
+    from pytest_mooncake.report import exit_codes
 
-    report, _ = reported(read(directory))
-    typer.echo(report.gate)
-    for reason in report.judgement.reasons:
-        typer.echo(f"  {reason}")
-    for further in (report.release, report.versus):
-        if further is not None:
-            typer.echo(f"  {further.text}")
-    code = EXIT_OF[report.gate]
-    raise typer.Exit(int(code == EXIT_OF[Verdict.FAIL]) if fail_only else code)
+    with about(directory):
+        report, _ = reported(read(directory))
+        for line in _verdict_lines(report):
+            typer.echo(line)
+        raise typer.Exit(exit_codes.of_command(report, fail_only=fail_only))
+
+
+def _verdict_lines(report: Report) -> Iterator[str]:
+    from pytest_mooncake.report.labels import catalogue
+    from pytest_mooncake.report.no_verdict import sentence
+    from pytest_mooncake.report.reasons import not_made
+
+    if report.crash is not None:
+        yield sentence(report.crash)
+        return
+    yield report.gate
+    told = (*not_made(report, catalogue("en")), *report.judgement.reasons)
+    further = (one.text for one in (report.release, report.versus) if one is not None)
+    yield from (f"  {line}" for line in (*told, *further))
 
 
 if __name__ == "__main__":

@@ -1,87 +1,43 @@
-"""Conduct a run: open the stack, measure in a thread of its own, keep the record, judge it, write the reports.
-
-Judging and reporting read the journal, never what is left in memory: the report of a run and of its replay are made by
-the same call.
-"""
+"""Conduct a run: open the stack, measure in a thread of its own, keep the record, judge it, write the reports."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pytest_mooncake.analysis.fingerprint import fingerprint_of, parts_of
+from pytest_mooncake import signals
 from pytest_mooncake.environment import describe
 from pytest_mooncake.errors import JournalError, MooncakeError, StackError
 from pytest_mooncake.experiment import Experiment
-from pytest_mooncake.journal import DECIDED, TIME_LIMIT, Journal, Recorded, read
-from pytest_mooncake.judging import judge, rounds_of_valid_trials
+from pytest_mooncake.journal import CRASH, CRASHED, DECIDED, FAILED, INTERRUPTED, TIME_LIMIT, Journal, read
 from pytest_mooncake.observer import Witness
-from pytest_mooncake.records import Judgement, Kind, RequestRecord, Round, StackView
+from pytest_mooncake.outcome import Outcome, RoundsOf, conclude, reported
+from pytest_mooncake.plan.credentials import redactor_of
+from pytest_mooncake.records import Crash, Round, StackView
 from pytest_mooncake.versus import measure_visits
 from pytest_mooncake.without_connector import measure_bare_rounds, without_connector
 
 if TYPE_CHECKING:
-    from pytest_mooncake.analysis.summary import Summary
     from pytest_mooncake.console import Progress
     from pytest_mooncake.plan.models import Plan
-    from pytest_mooncake.report.document import Report
+
+__all__ = [
+    "Outcome",
+    "RoundsOf",
+    "conclude",
+    "conduct",
+    "message_of",
+    "open_stack",
+    "reported",
+]
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class RoundsOf:
-    """All valid rounds of one kind."""
-
-    rounds: tuple[Round, ...]
-
-    @property
-    def requests(self) -> tuple[RequestRecord, ...]:
-        """Their requests, round by round."""
-        return tuple(request for one in self.rounds for request in one.requests)
-
-    @cached_property
-    def summary(self) -> Summary:
-        """Their pooled figures."""
-        from pytest_mooncake.analysis.summary import summarise
-
-        return summarise(self.rounds)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a run came to, and where its files are."""
-
-    recorded: Recorded
-    view: StackView
-    judgement: Judgement
-    report: Report
-    directory: Path
-    files: tuple[Path, ...]
-
-    @property
-    def cold(self) -> RoundsOf:
-        """The valid cold rounds."""
-        return self._of(Kind.COLD)
-
-    @property
-    def warm(self) -> RoundsOf:
-        """The valid warm rounds."""
-        return self._of(Kind.WARM)
-
-    def _of(self, kind: Kind) -> RoundsOf:
-        valid = rounds_of_valid_trials(self.recorded.rounds, self.judgement.trials)
-        return RoundsOf(tuple(r for r in valid if r.kind is kind))
 
 
 @contextlib.contextmanager
@@ -109,67 +65,141 @@ def open_stack(plan: Plan, log_dir: Path, progress: Progress) -> Iterator[StackV
         yield view
 
 
+def _as_it_is(outcome: Outcome) -> Outcome:
+    return outcome
+
+
 def conduct(
     plan: Plan,
     view: StackView,
     directory: Path,
     progress: Progress,
     restart: Callable[[], StackView] | None = None,
+    *,
+    then: Callable[[Outcome], Outcome] = _as_it_is,
 ) -> Outcome:
     """Measure `plan` on a running stack until it is decided; everything is kept in `directory`.
 
-    `restart` stops the stack and starts it anew, where the trials are spread over several engine starts.
+    Args:
+        plan: what is run.
+        view: the stack.
+        directory: of the run.
+        progress: is told what happens.
+        restart: stops the stack and starts it anew, where the trials are spread over several engine starts.
+        then: what is done with the outcome before a signal may end the run: the history, other people's reports.
 
     Raises:
-        KeyboardInterrupt: the user stopped it (Ctrl-C or SIGTERM); the record and its report are written first.
-        MooncakeError: nothing could be measured.
+        KeyboardInterrupt: the user stopped it (Ctrl-C, SIGTERM, SIGHUP); the record and its report are written first.
+        MooncakeError: nothing could be measured. An error after the first trial, or after a product fault, ends the
+            run, which is judged on what stands.
     """
-    reason = "failed"
+    with signals.handled():
+        ended_by = _record(plan, view, directory, progress, restart)
+        with signals.held():
+            if ended_by is None:
+                return then(conclude(read(directory), directory))
+            with contextlib.suppress(JournalError):  # not one round was finished: why the run ended says more
+                if (outcome := _what_stands(ended_by, directory, then)) is not None:
+                    return outcome
+        raise ended_by
+
+
+def _what_stands(
+    ended_by: KeyboardInterrupt | MooncakeError, directory: Path, then: Callable[[Outcome], Outcome]
+) -> Outcome | None:
+    """Report a run that did not get to its end; the outcome, where the user did not ask for that end and it is one."""
+    recorded = read(directory)
+    outcome = conclude(recorded, directory)
+    if isinstance(ended_by, KeyboardInterrupt):
+        if recorded.complete:  # what was cut short came after it, beside it
+            then(outcome)
+        return None
+    found = outcome.judgement
+    return then(outcome) if found.trials or found.details["product_fault"] else None
+
+
+def _record(
+    plan: Plan, view: StackView, directory: Path, progress: Progress, restart: Callable[[], StackView] | None
+) -> KeyboardInterrupt | MooncakeError | None:
+    """Measure the run and what was planned beside it, and put all of it on record.
+
+    Returns:
+        What ended it, unless it was decided or its time was over.
+
+    Raises:
+        MooncakeError: the run could not be begun.
+    """
     old = _versus_view(plan, view, progress)
-    with Journal(directory, plan) as journal:
+    with Journal(directory, plan, redactor_of(plan, os.environ)) as journal:
         journal.event("environment", environment=describe(Path.cwd()))
         journal.event("stack", view=view)
         witness = Witness(journal, progress)
         try:
-            rounds = _measure(plan, view, witness, restart)
-            reason = DECIDED
-        except KeyboardInterrupt:
-            reason = "interrupted"
-            raise
-        except TimeoutError:
-            reason = TIME_LIMIT
-        finally:
-            journal.event("run_end", reason=reason)
-            if reason in {"interrupted", "failed"}:  # else the end of this function reports
-                with contextlib.suppress(Exception):  # a report that fails must not hide why the run ended
-                    conclude(read(directory), directory)
-        if plan.cold_tax and reason == DECIDED:
-            _measure_cold_tax(plan, view, directory, witness, progress, first=rounds)
-        if old is not None and reason == DECIDED:
-            _measure_versus(plan, (view, old), directory, witness, progress, first=rounds)
-    return conclude(read(directory), directory)
+            with _crash_on_record(journal):
+                with _end_on_record(journal):
+                    rounds = _measure(plan, view, witness, restart)
+                if plan.cold_tax:
+                    _measure_cold_tax(plan, view, directory, witness, progress, first=rounds)
+                if old is not None:
+                    _measure_versus(plan, (view, old), witness, progress, first=rounds)
+        except (KeyboardInterrupt, MooncakeError) as error:
+            return error
+        except _TimeIsOver:
+            return None
+    return None
+
+
+class _TimeIsOver(Exception):
+    """The run's time limit was reached before it was decided."""
+
+
+@contextlib.contextmanager
+def _end_on_record(journal: Journal) -> Iterator[None]:
+    """Put on record how the run ended."""
+    reason, error = CRASHED, None
+    try:
+        yield
+        reason = DECIDED
+    except KeyboardInterrupt:
+        reason = INTERRUPTED
+        raise
+    except _TimeIsOver:
+        reason = TIME_LIMIT
+        raise
+    except MooncakeError as failure:
+        reason, error = FAILED, _in_one_line(failure)
+        raise
+    finally:
+        journal.event("run_end", reason=reason, error=error)
+
+
+@contextlib.contextmanager
+def _crash_on_record(journal: Journal) -> Iterator[None]:
+    """Put an error of this package itself on record: such a run has no verdict, whenever it is judged."""
+    try:
+        yield
+    except (MooncakeError, _TimeIsOver):
+        raise
+    except Exception as error:
+        crash = Crash.of(error)
+        with contextlib.suppress(OSError):
+            journal.event(CRASH, type=crash.type, message=crash.message)
+        raise
 
 
 def _measure_cold_tax(
     plan: Plan, view: StackView, directory: Path, witness: Witness, progress: Progress, *, first: int
 ) -> None:
-    """Measure cold rounds without a connector on a stack of their own; what goes wrong there costs the run nothing.
-
-    Raises:
-        KeyboardInterrupt: the user stopped it; the report of the run is written first.
-    """
+    """Measure cold rounds without a connector on a stack of their own; what goes wrong there costs the run nothing."""
     bare = without_connector(plan, view)
     progress.say("cold tax: cold rounds on an engine without a connector")
     try:
-        with _sigterm_as_interrupt(), open_stack(bare, directory / "logs" / "without-connector", progress) as other:
+        with open_stack(bare, directory / "logs" / "without-connector", progress) as other:
             rounds = partial(measure_bare_rounds, bare, other, os.environ, witness, first=first)
             _in_thread(lambda: asyncio.wait_for(rounds(), plan.timeouts.run_s), other)
-    except KeyboardInterrupt:
-        conclude(read(directory), directory)
-        raise
     except (MooncakeError, TimeoutError) as error:
         witness.note("cold_tax", error=str(error) or TIME_LIMIT)
-        progress.say(f"cold tax not measured: {str(error) or 'run time limit reached'}")
+        progress.say(f"cold tax not measured: {str(error) or TIME_LIMIT}")
 
 
 def _versus_view(plan: Plan, view: StackView, progress: Progress) -> StackView | None:
@@ -192,32 +222,21 @@ def _versus_view(plan: Plan, view: StackView, progress: Progress) -> StackView |
 
 
 def _measure_versus(
-    plan: Plan,
-    views: tuple[StackView, StackView],
-    directory: Path,
-    witness: Witness,
-    progress: Progress,
-    *,
-    first: int,
+    plan: Plan, views: tuple[StackView, StackView], witness: Witness, progress: Progress, *, first: int
 ) -> None:
-    """Measure the new and the old endpoint in turns; what goes wrong there costs the run nothing.
-
-    Raises:
-        KeyboardInterrupt: the user stopped it; the report of the run is written first.
-    """
+    """Measure the new and the old endpoint in turns; what goes wrong there costs the run nothing."""
     progress.say("versus: the new and the old endpoint in turns")
     new, old = views
     witness.note("versus", view=old)
+    ended: str | None
     try:
-        with _sigterm_as_interrupt():
-            visits = partial(measure_visits, plan, new, old, os.environ, witness, first=first)
-            _in_thread(lambda: asyncio.wait_for(visits(), plan.timeouts.run_s), new)
-    except KeyboardInterrupt:
-        conclude(read(directory), directory)
-        raise
+        visits = partial(measure_visits, plan, new, old, os.environ, witness, first=first)
+        ended = _in_thread(lambda: asyncio.wait_for(visits(), plan.timeouts.run_s), new)
     except (MooncakeError, TimeoutError) as error:
-        witness.note("versus_end", error=str(error) or TIME_LIMIT)
-        progress.say(f"versus not measured to the end: {str(error) or 'run time limit reached'}")
+        ended = str(error) or TIME_LIMIT
+    witness.note("versus_end", error=ended)
+    if ended is not None:
+        progress.say(f"versus not measured to the end: {ended}")
 
 
 def _in_thread(make: Callable[[], Coroutine[Any, Any, T]], view: StackView) -> T:
@@ -236,21 +255,33 @@ def _measure(plan: Plan, view: StackView, witness: Witness, restart: Callable[[]
         How many rounds were sent.
 
     Raises:
-        TimeoutError: the run's time is over.
+        _TimeIsOver: the run's time limit was reached.
     """
     ends_at_s = time.monotonic() + plan.timeouts.run_s
     rounds: tuple[Round, ...] = ()
     decided = False
-    with _sigterm_as_interrupt():
-        while not decided:
-            if rounds and restart is not None:
-                view = restart()
-                witness.note("restart", view=view)
-            try:
-                decided, rounds = _in_thread(partial(_one_start, plan, view, witness, rounds, ends_at_s), view)
-            finally:
-                _note_casualties(plan, view, witness)
+    while not decided:
+        if rounds and restart is not None:
+            view = _again(restart)
+            witness.note("restart", view=view)
+        try:
+            decided, rounds = _in_thread(partial(_one_start, plan, view, witness, rounds, ends_at_s), view)
+        finally:
+            _note_casualties(plan, view, witness)
     return len(rounds)
+
+
+def _again(restart: Callable[[], StackView]) -> StackView:
+    """The stack, started anew.
+
+    Raises:
+        StackError: it did not start.
+    """
+    try:
+        return restart()
+    except MooncakeError as error:
+        details = error.details if isinstance(error, StackError) else ()
+        raise StackError(f"the stack did not start again for further trials: {error}", details) from error
 
 
 def _note_casualties(plan: Plan, view: StackView, witness: Witness) -> None:
@@ -263,8 +294,9 @@ def _note_casualties(plan: Plan, view: StackView, witness: Witness) -> None:
         witness.note("casualties", sentences=[_in_one_line(error) for error in dead])
 
 
-def _in_one_line(error: StackError) -> str:
-    return "; ".join((str(error), *error.details[-1:]))
+def _in_one_line(error: MooncakeError) -> str:
+    details = error.details if isinstance(error, StackError) else ()
+    return "; ".join((str(error), *details[-1:]))
 
 
 async def _one_start(
@@ -275,107 +307,14 @@ async def _one_start(
 
     async with instruments_for(plan, view, os.environ, witness.note) as use:
         experiment = Experiment(plan, view, use, witness, earlier)
-        decided = await asyncio.wait_for(experiment.run(), ends_at_s - time.monotonic())
+        try:
+            async with asyncio.timeout(ends_at_s - time.monotonic()) as limit:
+                decided = await experiment.run()
+        except TimeoutError:
+            if limit.expired():
+                raise _TimeIsOver from None
+            raise  # somebody else's, and nobody's message
         return decided, tuple(experiment.rounds)
-
-
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: what was measured is kept and everything started here is stopped."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous: Callable[[int, FrameType | None], object] | int | None = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def conclude(recorded: Recorded, directory: Path) -> Outcome:
-    """Judge a recorded run and write its reports into `directory`.
-
-    Raises:
-        JournalError: the record holds no stack or no finished round.
-    """
-    from pytest_mooncake.report.files import write_reports
-
-    report, view = reported(recorded)
-    return Outcome(
-        recorded=recorded,
-        view=view,
-        judgement=report.judgement,
-        report=report,
-        directory=directory,
-        files=write_reports(report, directory, lang=recorded.plan.lang),
-    )
-
-
-def reported(recorded: Recorded) -> tuple[Report, StackView]:
-    """Judge a recorded run and make its report, without writing anything; and the stack it was measured on.
-
-    Raises:
-        JournalError: the record holds no stack or no finished round.
-    """
-    from pytest_mooncake.analysis.versus import compare_visits
-    from pytest_mooncake.report.build import build
-
-    plan, view, rounds = recorded.plan, recorded.view, recorded.rounds
-    if view is None or not rounds:
-        raise JournalError(f"{recorded.directory}: not one round was finished; there is nothing to judge")
-    judgement = judge(plan, view, rounds, ended=recorded.unfinished, aftermath=recorded.aftermath)
-    report = build(
-        plan,
-        view,
-        rounds,
-        judgement,
-        {**recorded.environment, "fingerprint": fingerprint_of(parts_of(plan, view, recorded.environment))},
-        economics=plan.economics,
-        without_cache=recorded.without_connector,
-        versus=compare_visits(recorded.versus, (1,) if plan.quick else plan.looks),
-        **_told_by_history(recorded),
-    )
-    return report, view
-
-
-def _told_by_history(recorded: Recorded) -> dict[str, Any]:
-    """What the history said of the run when it was over, out of its record.
-
-    Raises:
-        JournalError: another version wrote it in another form.
-    """
-    if recorded.history is None:
-        return {}
-    from pydantic import TypeAdapter, ValidationError
-
-    from pytest_mooncake.analysis.release import ReleaseFinding
-    from pytest_mooncake.report.trend_run import TrendRun
-
-    try:
-        return {
-            "release": TypeAdapter(ReleaseFinding).validate_python(recorded.history["release"]),
-            "past": TypeAdapter(tuple[TrendRun, ...]).validate_python(recorded.history["runs"]),
-        }
-    except (ValidationError, KeyError) as error:
-        first = str(error).splitlines()[0]
-        raise JournalError(f"{recorded.directory}: its event 'history' cannot be read ({first})") from None
-
-
-def report_directory(given: str | None, run_id: str, invocation_dir: Path) -> Path:
-    """Where a run's files go; the default gets a link `mooncake-report/latest`."""
-    if given:
-        return invocation_dir / given
-    parent = invocation_dir / "mooncake-report"
-    parent.mkdir(exist_ok=True)
-    latest = parent / "latest"
-    with contextlib.suppress(OSError):
-        latest.unlink(missing_ok=True)
-        latest.symlink_to(run_id, target_is_directory=True)
-    return parent / run_id
 
 
 def message_of(error: MooncakeError) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_mooncake.analysis.ahead import Past, power_lines
+from pytest_mooncake.analysis.store_need import HOW_TO_TELL, told_bytes_per_token
 from pytest_mooncake.beforehand import capacity_bytes, geometry, laid_out, steady_of
 from pytest_mooncake.cache.plan_cost import BUDGET_SHARE, StoreCost, check_budget, store_cost
 from pytest_mooncake.plan.models import Plan, StackPlan, Target
+from pytest_mooncake.plan.permissions import has_own_store
 from pytest_mooncake.records import KVGeometry
 from pytest_mooncake.workload.describe import in_brief, reuse_in_brief
-from pytest_mooncake.workload.registry import CHUNK_TOKENS
-from pytest_mooncake.workload.reuse import planned_reuse
+from pytest_mooncake.workload.registry import planned_chunk_tokens
+from pytest_mooncake.workload.reuse import distinct_tokens, planned_reuse
 
 
 def plan_lines(plan: Plan, past: Past | None = None) -> Iterator[str]:
@@ -25,7 +27,7 @@ def plan_lines(plan: Plan, past: Past | None = None) -> Iterator[str]:
     if plan.stack.metrics_urls:
         yield f"  counters   {', '.join(plan.stack.metrics_urls)}"
     layout = laid_out(plan)
-    reuse = planned_reuse(layout, CHUNK_TOKENS if plan.stack.kind == "attached" else plan.stack.connector.chunk_tokens)
+    reuse = planned_reuse(layout, planned_chunk_tokens(plan.stack))
     steady = steady_of(plan, layout, reuse)
     yield f"  workload   {in_brief(plan.workload, layout)}"
     yield f"  rounds     {_rounds(plan)}"
@@ -39,9 +41,11 @@ def plan_lines(plan: Plan, past: Past | None = None) -> Iterator[str]:
     yield from (f"  note       {note}" for note in (*layout.notes, *([steady.sentence()] if steady else [])))
     kv = geometry(plan.stack)
     cost = store_cost(reuse.distinct_chunks, kv) if kv else None
-    yield f"  stores     {_stored(plan, kv, cost)}"
+    each = told_bytes_per_token(plan)
+    told = None if each is None else each * distinct_tokens(layout)
+    yield f"  stores     {_stored(plan, kv, cost, told)}"
     if not plan.steady:
-        yield f"  budget     {_budget(plan, cost)}"
+        yield f"  budget     {_budget(plan, cost.bytes_per_round if cost else told)}"
     yield f"  settles    {_settles(plan)}"
     yield f"  clears     {_clears(plan)}"
     yield from (f"  claim      {_claim(claim)}" for claim in plan.targets.claims)
@@ -88,9 +92,12 @@ def _rounds(plan: Plan) -> str:
     return f"{chain}; {anew}"
 
 
-def _stored(plan: Plan, kv: KVGeometry | None, cost: StoreCost | None) -> str:
+def _stored(plan: Plan, kv: KVGeometry | None, cost: StoreCost | None, told: int | None) -> str:
+    """What a cold round stores: as the stack's own geometry says, else at most what the user's hardware file does."""
     if kv is None or cost is None:
-        return "every cold round's KV (its size is told once the model's geometry is known)"
+        if told is None:
+            return f"every cold round's KV, how many bytes is not known: {HOW_TO_TELL}"
+        return f"at most {told / 1e6:,.0f} MB of KV a cold round, as --mooncake-hardware tells the model"
     return (
         f"{cost.bytes_per_round / 1e6:,.0f} MB of KV a cold round, {cost.objects:,} objects "
         f"({kv.bytes_per_token:,} B a token), into {_size(plan.stack)}; "
@@ -102,17 +109,17 @@ def _size(stack: StackPlan) -> str:
     return "the running store" if stack.store_url else f"{capacity_bytes(stack) / 1e9:.1f} GB of store"
 
 
-def _budget(plan: Plan, cost: StoreCost | None) -> str:
+def _budget(plan: Plan, need_bytes: int | None) -> str:
     """What the run may have in the store at a time.
 
     Raises:
         UsageError: it would have more.
     """
-    own = plan.stack.kind != "attached" and not plan.stack.store_url
+    own = has_own_store(plan.stack)
     if plan.store_budget_bytes is None and not own:
         return f"{BUDGET_SHARE:.0%} of what is free in the store, where its master tells (--mooncake-store-budget)"
     return check_budget(
-        cost.bytes_per_round if cost else None,
+        need_bytes,
         free_bytes=capacity_bytes(plan.stack) if own else None,
         budget_bytes=plan.store_budget_bytes,
         provisioned=own,

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Protocol
 
+from pytest_mooncake.analysis.gates import ENDED_BY_FAULT
 from pytest_mooncake.judging import is_decided, judge_round
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.plan.models import Plan
@@ -79,8 +80,8 @@ async def _nothing_to_prepare(_step: Step) -> None:
 
 
 async def _no_gate() -> tuple[tuple[ProbeAnswer, ...], Gate]:
-    """Where the correctness gate cannot be run."""
-    return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason="there is no correctness gate here")
+    """Where nothing asks for the correctness gate."""
+    return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_MADE, reason="there was nothing to make it with")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +122,8 @@ class Observer(Protocol):
     def judged(self, judgement: Judgement) -> None:
         """A trial is complete and the run so far was judged."""
 
-    def probed(self, answers: tuple[ProbeAnswer, ...]) -> None:
-        """The correctness gate was run."""
+    def probed(self, answers: tuple[ProbeAnswer, ...], gate: Gate) -> None:
+        """What became of the correctness gate, and what was answered."""
 
 
 class Experiment:
@@ -155,12 +156,14 @@ class Experiment:
         """
         if await self._measure() is _End.START_IS_DONE:
             return False
-        if self._product_fault:
-            return True
-        answers, _ = await self._use.probe()
-        if answers:
-            self._tell.probed(answers)
+        self._tell.probed(*await self._gate())
         return True
+
+    async def _gate(self) -> tuple[tuple[ProbeAnswer, ...], Gate]:
+        """Ask whether what the cache gives back is right; a run that failed already need not know."""
+        if self._product_fault:
+            return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=ENDED_BY_FAULT)
+        return await self._use.probe()
 
     async def _measure(self) -> _End:
         if self._plan.quick:

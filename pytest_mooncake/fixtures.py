@@ -7,7 +7,7 @@ use these fixtures alike, with or without pytest-asyncio.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from pytest_mooncake.records import Claim, StackView
     from pytest_mooncake.session import MooncakeSession
 
-__all__ = ["claim", "cold_round", "mooncake_fact", "mooncake_plan", "release", "run", "stack", "warm_round"]
+__all__ = [
+    "claim",
+    "cold_round",
+    "fail_unless_quick",
+    "mooncake_fact",
+    "mooncake_plan",
+    "release",
+    "run",
+    "stack",
+    "warm_round",
+]
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +83,18 @@ def mooncake_fact(request: pytest.FixtureRequest) -> Callable[[str, object], Non
         request.node.user_properties.append((f"mooncake.{name}", str(value)))
 
     return add
+
+
+@pytest.fixture
+def fail_unless_quick(mooncake_plan: Plan) -> Callable[[str], NoReturn]:
+    """Fail the test with a text; in a quick run, which describes and judges nothing, skip it with the same text."""
+
+    def end(text: str) -> NoReturn:
+        if mooncake_plan.quick:
+            pytest.skip(text)
+        pytest.fail(text, pytrace=False)
+
+    return end
 
 
 @pytest.fixture

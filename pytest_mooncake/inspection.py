@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pytest_mooncake.analysis.chunks import chunk_tokens_of
 from pytest_mooncake.cache.care import ends_with_the_run
 from pytest_mooncake.cache.counters import split_series
 from pytest_mooncake.cache.preflight import (
@@ -80,7 +81,7 @@ async def subject_of(plan: Plan, view: StackView, environ: Mapping[str, str]) ->
 
 def shape_of(work: WorkloadPlan, view: StackView) -> WorkloadShape | None:
     """What will be sent; None for a workload that cannot be made, which says so itself when it is."""
-    chunk_tokens = view.kv.chunk_tokens if view.kv else CHUNK_TOKENS
+    chunk_tokens = chunk_tokens_of(view) or CHUNK_TOKENS
     try:
         layout = layout_of(work, max_model_len=view.max_model_len, chunk_tokens=chunk_tokens)
     except MooncakeError:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from pytest_mooncake.analysis.chunks import chunk_tokens_of
+from pytest_mooncake.analysis.store_need import told_bytes_per_token
 from pytest_mooncake.border.http import NoReply, open_session, send
 from pytest_mooncake.cache.care import StoreCare, ends_with_the_run
 from pytest_mooncake.cache.clear import Permission
@@ -25,6 +28,7 @@ from pytest_mooncake.load.schedule import Scheduled, offsets_of
 from pytest_mooncake.load.shares import worker_count
 from pytest_mooncake.load.workers import run_round_in_workers
 from pytest_mooncake.plan.credentials import Credentials, credentials_of
+from pytest_mooncake.plan.permissions import check_permissions
 from pytest_mooncake.records import (
     CORRECTNESS,
     Gate,
@@ -41,6 +45,7 @@ from pytest_mooncake.records import (
 from pytest_mooncake.workload.nonce import round_nonce
 from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.registry import build
+from pytest_mooncake.workload.reuse import distinct_tokens
 from pytest_mooncake.workload.steady import SteadyState, at_once, steady_state
 from pytest_mooncake.workload.tokens import Pool, TokenPool
 
@@ -59,6 +64,44 @@ def _ignore(_event: str, **_values: object) -> None:
     """Where nobody keeps a journal."""
 
 
+class _Opener(Protocol):
+    """How instruments are opened."""
+
+    def __call__(
+        self, plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore, /
+    ) -> contextlib.AbstractAsyncContextManager[Instruments]:
+        """Open them."""
+
+
+def _unrepeated(open_instruments: _Opener) -> _Opener:
+    """Take out of all that the world says through its instruments what it repeats of our secrets.
+
+    Counters' labels, settle times, the gate's answers, events and errors (of our own making included) quote servers.
+    """
+
+    @contextlib.asynccontextmanager
+    async def opened(
+        plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore
+    ) -> AsyncIterator[Instruments]:
+        clean = credentials_of(plan.stack, environ).redactor.cleaned
+
+        def after(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            async def asked(*given: Any) -> Any:
+                return clean(await ask(*given))
+
+            return asked
+
+        try:
+            async with open_instruments(plan, view, environ, lambda event, **said: note(event, **clean(said))) as use:
+                yield replace(use, scrape=after(use.scrape), settle=after(use.settle), probe=after(use.probe))
+        except Exception as error:
+            error.args = clean(error.args)
+            raise
+
+    return wraps(open_instruments)(opened)
+
+
+@_unrepeated
 @contextlib.asynccontextmanager
 async def instruments_for(
     plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore
@@ -75,6 +118,7 @@ async def instruments_for(
         WorkloadError: the prompts cannot be made for this model.
         UsageError: the run would store more than the budget, or clear what is somebody else's.
     """
+    check_permissions(plan)
     credentials = credentials_of(plan.stack, environ)
     async with _connections(credentials) as http, _connections(credentials, keep_alive=False) as fresh:
         api = await _api(plan, view, http, credentials.headers)
@@ -130,9 +174,9 @@ def _planned(
     Raises:
         UsageError: the store has too little room, or too much for a steady state.
     """
-    planned = workload.planned(view.kv.chunk_tokens if view.kv else None)
+    planned = workload.planned(chunk_tokens_of(view))
     if not plan.steady:
-        note("store_budget", sentence=_checked_budget(plan, view, care, planned))
+        note("store_budget", **_checked_budget(plan, view, care, planned, distinct_tokens(workload.layout)))
         return planned
     steady = _steady(plan, view, care, planned, workload)
     note("workload", notes=(steady.sentence(),))
@@ -155,20 +199,34 @@ def _steady(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse,
     return steady_state(planned, workload.layout, chunks, in_flight=at_once(plan))
 
 
-def _checked_budget(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse) -> str:
-    """What the run will store at most at a time, against what it may.
+def _checked_budget(
+    plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse, tokens: int
+) -> dict[str, object]:
+    """What the run will store at most at a time, against what it may, as the journal holds it.
+
+    Args:
+        plan: what will be run.
+        view: the stack; where it does not tell its KV geometry, the plan's hardware may.
+        care: knows what is free in the store, and whether keys go again.
+        planned: chunks of a round.
+        tokens: different prompt tokens of a round.
 
     Raises:
         UsageError: it is more.
     """
     rounds = 1 if care.removes_keys or plan.quick else max(plan.looks) + 2
-    per_round = planned.distinct_chunks * view.kv.ranks * object_bytes(view.kv) if view.kv else None
-    return check_budget(
+    each, free = told_bytes_per_token(plan), free_bytes(care.seen)
+    per_round = None if each is None else tokens * each
+    if view.kv is not None:
+        per_round = planned.distinct_chunks * view.kv.ranks * object_bytes(view.kv)
+    sentence = check_budget(
         None if per_round is None else per_round * rounds,
-        free_bytes=free_bytes(care.seen),
+        free_bytes=free,
         budget_bytes=plan.store_budget_bytes,
         provisioned=ends_with_the_run(view),
     )
+    known = per_round is not None and (free is not None or plan.store_budget_bytes is not None)
+    return {"sentence": sentence, "known": known}
 
 
 async def _prepare(plan: Plan, care: StoreCare, own_error: OwnError, step: Step) -> None:

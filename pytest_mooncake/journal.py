@@ -2,49 +2,76 @@
 
 A run's directory holds `plan.json` (the plan as it was run), `events.jsonl` (rounds, scrapes, settle times, stack
 events) and `requests.jsonl` (one request record a line). Both `.jsonl` files are append-only and handed to the
-operating system line by line, so that a killed run keeps every finished request.
+operating system line by line, so that a killed run keeps every finished request. Their lines are numbered and carry a
+checksum (`journal_lines`), every event says how many requests were written before it, and the first event holds the
+plan again: what was altered or lost is noticed when the record is read (`journal_reading`).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+import contextlib
+import hashlib
+import os
+from dataclasses import fields
 from pathlib import Path
-from typing import IO, Any
 
 import orjson
 
+from pytest_mooncake.border.redaction import Redactor
 from pytest_mooncake.errors import JournalError, UsageError
-from pytest_mooncake.plan.models import Plan
-from pytest_mooncake.records import (
-    JOURNAL_SCHEMA,
-    Aftermath,
-    ClientHealth,
-    Engine,
-    Gate,
-    GateStatus,
-    Kind,
-    KVGeometry,
-    Phase,
-    PlannedReuse,
-    ProbeAnswer,
-    ProbeRole,
-    RequestRecord,
-    Round,
-    Scrape,
-    Settle,
-    StackView,
-    Store,
+from pytest_mooncake.journal_lines import (
+    LineFile,
+    append_to,
+    create,
+    line_of,
+    seed_of,
+    unwritable,
+    write_whole,
 )
+from pytest_mooncake.journal_reading import (
+    BEFORE,
+    CLOSED,
+    CRASH,
+    CRASHED,
+    DECIDED,
+    EVENTS_FILE,
+    FAILED,
+    HISTORY,
+    INTERRUPTED,
+    KILLED,
+    OPENED,
+    PLAN_FILE,
+    REQUESTS_FILE,
+    RUN_END,
+    TIME_LIMIT,
+    Recorded,
+    goes_on,
+    head_of,
+    read,
+)
+from pytest_mooncake.journal_values import Unreadable, event_of, view_of
+from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.records import JOURNAL_SCHEMA, RequestRecord, Round
 
-PLAN_FILE = "plan.json"
-EVENTS_FILE = "events.jsonl"
-REQUESTS_FILE = "requests.jsonl"
-DECIDED = "decided"
-TIME_LIMIT = "run time limit reached"
-"""How a run ended: by itself, or when its time was over; anything else is an interruption."""
-_BESIDE = (Phase.COLD_TAX, Phase.VERSUS)
+__all__ = [
+    "CRASH",
+    "CRASHED",
+    "DECIDED",
+    "EVENTS_FILE",
+    "FAILED",
+    "HISTORY",
+    "INTERRUPTED",
+    "KILLED",
+    "PLAN_FILE",
+    "REQUESTS_FILE",
+    "TIME_LIMIT",
+    "Journal",
+    "Recorded",
+    "append_event",
+    "read",
+    "refuse_used",
+    "view_of",
+]
 
 
 def refuse_used(directory: Path) -> None:
@@ -53,220 +80,148 @@ def refuse_used(directory: Path) -> None:
     Raises:
         UsageError: it does.
     """
-    if (directory / PLAN_FILE).exists():
+    there = next((name for name in (PLAN_FILE, EVENTS_FILE, REQUESTS_FILE) if os.path.lexists(directory / name)), None)
+    if there is not None:
         raise UsageError(
-            f"{directory} already holds a run: give --mooncake-report another directory, "
+            f"{directory} already holds a run ({there}): give --mooncake-report another directory, "
             "or --mooncake-replay it to judge it again"
         )
-
-
-HISTORY = "history"
-"""The event that holds what the history said of a run."""
 
 
 class Journal:
     """Append-only writer of one run. Use as a context manager; not safe for several threads at once.
 
+    Once a line could not be written the record ends there: what stands before it stays, and every later line is
+    refused with the same error. Only the end of the run is still tried, a short line for which there may be room.
+
+    Args:
+        directory: where the run's files go.
+        plan: what is run.
+        redactor: the last net for secrets; they are taken out where foreign text enters, long before.
+
     Raises:
-        UsageError: the directory already holds a run.
+        UsageError: the directory already holds a run, or cannot be made.
+        JournalError: its files cannot be written.
     """
 
-    def __init__(self, directory: Path, plan: Plan) -> None:
+    def __init__(self, directory: Path, plan: Plan, redactor: Redactor | None = None) -> None:
         refuse_used(directory)
-        directory.mkdir(parents=True, exist_ok=True)
+        self._redactor = redactor or Redactor()
+        _make(directory)
         self.directory = directory
-        (directory / PLAN_FILE).write_bytes(
-            orjson.dumps({"schema": JOURNAL_SCHEMA, "plan": plan.model_dump(mode="json")}, option=orjson.OPT_INDENT_2)
-            + b"\n"
-        )
-        self._events = self._open(EVENTS_FILE)
-        self._requests = self._open(REQUESTS_FILE)
-
-    def _open(self, name: str) -> IO[bytes]:
-        return (self.directory / name).open("ab", buffering=0)
+        self._goes_on = goes_on(plan)
+        self._failure: JournalError | None = None
+        values = {"schema": JOURNAL_SCHEMA, "plan": plan.model_dump(mode="json")}
+        stored = orjson.dumps(values, option=orjson.OPT_INDENT_2) + b"\n"
+        _write_new(directory / PLAN_FILE, stored)
+        self._events = _line_file(directory / EVENTS_FILE, plan.run_id)
+        self._requests = _line_file(directory / REQUESTS_FILE, plan.run_id)
+        self.event(OPENED, run=plan.run_id, plan_sha256=hashlib.sha256(stored).hexdigest(), **values)
 
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._events.close()
-        self._requests.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Say that what is measured beside the run is all there, unless something went wrong."""
+        try:
+            if kind is None and self._failure is None and self._goes_on:
+                self.event(CLOSED)
+        finally:
+            self._events.close()
+            self._requests.close()
 
     def event(self, name: str, **values: object) -> None:
-        """Append one event; `values` are anything orjson can write, dataclasses included."""
-        self._events.write(orjson.dumps({"event": name, **values}) + b"\n")
+        """Append one event; `values` are anything orjson can write, dataclasses included.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
+        line = {"event": name, **self._redactor.guarded(values), BEFORE: self._requests.lines}
+        if name == RUN_END and self._failure is not None:
+            with contextlib.suppress(JournalError):
+                self._events.append(_json(line, EVENTS_FILE))
+            return
+        self._append(self._events, line, EVENTS_FILE)
 
     def request(self, record: RequestRecord) -> None:
-        """Append one request record."""
-        self._requests.write(orjson.dumps(record) + b"\n")
+        """Append one request record.
+
+        Raises:
+            JournalError: it cannot be written.
+        """
+        self._append(self._requests, self._redactor.guarded(record), REQUESTS_FILE)
+
+    def _append(self, file: LineFile, values: object, name: str) -> None:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            file.append(_json(values, name))
+        except JournalError as error:
+            self._failure = error
+            raise
 
     def round(self, measured: Round) -> None:
         """Append what is known of a round beside its requests, which were appended one by one."""
         values = {f.name: getattr(measured, f.name) for f in fields(measured) if f.name != "requests"}
-        self.event("round", **values)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
-    """A run as read back. `complete` is False when it was interrupted before it was decided."""
-
-    directory: Path
-    plan: Plan
-    view: StackView | None
-    rounds: tuple[Round, ...]
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    end: str | None = None
-    aftermath: Aftermath = field(default_factory=Aftermath)
-    orphans: tuple[RequestRecord, ...] = ()
-    """Requests of a round that was never finished."""
-    without_connector: tuple[Round, ...] = ()
-    """Cold rounds on an engine without a connector, beside the run; the first one is left out."""
-    versus: tuple[Round, ...] = ()
-    """Rounds of the endpoint of the run and the one it replaces, in turns; the first visit is left out."""
-    history: Mapping[str, Any] | None = None
-    """What the history said of the run after it: `release` and the comparable `runs`, as they were written."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run ended by itself."""
-        return self.end == DECIDED
-
-    @property
-    def unfinished(self) -> str | None:
-        """How a run ended that was not decided; `None` of a complete one."""
-        return None if self.complete else self.end or "killed"
+        self.event("round", **values, requests=len(measured.requests))
 
 
 def append_event(directory: Path, name: str, **values: object) -> None:
-    """Append an event to the record of a run that is over: what became known of it afterwards."""
-    with (directory / EVENTS_FILE).open("ab", buffering=0) as events:
-        events.write(orjson.dumps({"event": name, **values}) + b"\n")
-
-
-def read(directory: Path) -> Recorded:
-    """Read a run back from its journal.
+    """Append an event to the record of a run that is over: what became known of it afterwards.
 
     Raises:
-        JournalError: no run there, or a line that cannot be read (a torn last line is ignored: the run was killed).
+        JournalError: there is no record, or it cannot be written.
     """
-    plan = _read_plan(directory / PLAN_FILE)
-    requests: dict[int, list[RequestRecord]] = defaultdict(list)
-    for line in json_lines(directory / REQUESTS_FILE):
-        record = _request(line)
-        requests[record.round].append(record)
-    events = tuple(json_lines(directory / EVENTS_FILE))
-    rounds = tuple(_round(e, requests.pop(e["round"], [])) for e in events if e["event"] == "round")
-    return Recorded(
-        directory=directory,
-        plan=plan,
-        view=next((view_of(e["view"]) for e in events if e["event"] == "stack"), None),
-        rounds=_with_worst_error([r for r in rounds if r.phase not in _BESIDE], events),
-        without_connector=tuple(r for r in rounds if r.phase is Phase.COLD_TAX and r.position > 0),
-        versus=tuple(r for r in rounds if r.phase is Phase.VERSUS and r.position > 0),
-        environment=next((e["environment"] for e in events if e["event"] == "environment"), {}),
-        aftermath=_aftermath(events),
-        end=next((e["reason"] for e in reversed(events) if e["event"] == "run_end"), None),
-        history=next((e for e in reversed(events) if e["event"] == HISTORY), None),
-        orphans=tuple(r for left in requests.values() for r in left),
-    )
+    path, head = directory / EVENTS_FILE, head_of(directory)
+    lines, before = head.lines(path), 0
+    for _, line in lines:
+        before = _before(line, before)
+    if head.run_id is None:
+        content = _json({"event": name, **values}, EVENTS_FILE) + b"\n"
+    else:
+        body = _json({"event": name, **values, BEFORE: before}, EVENTS_FILE)
+        content = line_of(body, lines.last + 1 + lines.is_torn, seed_of(head.run_id, path.name))
+    append_to(path, b"\n" + content if lines.is_torn else content)
 
 
-def _read_plan(path: Path) -> Plan:
-    if not path.is_file():
-        raise JournalError(f"{path.parent} holds no run: {path.name} is missing; name a directory that a run wrote")
+def _before(line: bytes, known: int) -> int:
+    with contextlib.suppress(Unreadable):
+        before = event_of(line).get(BEFORE)
+        return before if isinstance(before, int) else known
+    return known
+
+
+def _json(values: object, name: str) -> bytes:
     try:
-        stored = orjson.loads(path.read_bytes())
-        schema = stored["schema"]
-        if schema != JOURNAL_SCHEMA:
-            raise JournalError(f"{path}: schema {schema!r}, this version reads {JOURNAL_SCHEMA!r}")
-        return Plan.model_validate(stored["plan"])
-    except (ValueError, KeyError, TypeError) as error:
-        first = str(error).splitlines()[0]
-        raise JournalError(f"{path}: not a plan this version can read ({first})") from error
+        return orjson.dumps(values)
+    except TypeError as error:
+        raise JournalError(f"{name}: a line cannot be recorded ({error})") from None
 
 
-def json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of one of the record's `.jsonl` files, one at a time; a torn last line is left out.
-
-    Raises:
-        JournalError: the file is missing, or a line is not JSON.
-    """
-    if not path.is_file():
-        raise JournalError(f"{path} is missing: the run's record is incomplete and cannot be judged")
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return  # torn by a kill; everything before it is whole
-            try:
-                yield orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                raise JournalError(f"{path}:{number}: not a JSON line ({error})") from error
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{directory}: no run can be written there ({error.strerror or error})") from None
 
 
-def _request(values: dict[str, Any]) -> RequestRecord:
-    values["kind"] = Kind(values["kind"])
-    values["phase"] = Phase(values["phase"])
-    values["chunk_ns"] = tuple(values["chunk_ns"])
-    values["chunk_tokens"] = tuple(values["chunk_tokens"])
-    return RequestRecord(**values)
+def _line_file(path: Path, run_id: str) -> LineFile:
+    try:
+        return LineFile(path, run_id)
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
-def _round(event: Mapping[str, Any], requests: Sequence[RequestRecord]) -> Round:
-    values = {key: value for key, value in event.items() if key != "event"}
-    values["kind"] = Kind(values["kind"])
-    values["phase"] = Phase(values["phase"])
-    values["before"] = tuple(Scrape(**s) for s in values["before"])
-    values["after"] = tuple(Scrape(**s) for s in values["after"])
-    values["settle"] = Settle(**values["settle"]) if values["settle"] else None
-    values["client"] = ClientHealth(**values["client"])
-    values["planned"] = PlannedReuse(**values["planned"]) if values.get("planned") else None
-    return Round(**values, requests=tuple(sorted(requests, key=lambda r: r.index)))
-
-
-def _with_worst_error(rounds: Sequence[Round], events: Sequence[Mapping[str, Any]]) -> tuple[Round, ...]:
-    """Every round of the chain with the worst error of all calibrations, the one after the chain included."""
-    found = [e for e in events if e["event"] == "calibration" and not e.get("error")]
-    if not found:
-        return tuple(rounds)
-    worst = {name: max((e[name] for e in found), key=abs) for name in ("bias_ms", "itl_bias_ms", "error_p99_ms")}
-    return tuple(
-        replace(one, client=replace(one.client, **worst)) if one.phase is Phase.CHAIN else one for one in rounds
-    )
-
-
-def _aftermath(events: Sequence[Mapping[str, Any]]) -> Aftermath:
-    answers = (answer for e in events if e["event"] == "probes" for answer in e["answers"])
-    notes = (sentence for e in events if e["event"] == "store_care" for sentence in e["sentences"])
-    workload = (note for e in events if e["event"] == "workload" for note in e["notes"])
-    client = (note for e in events if e["event"] == "client" for note in e["notes"])
-    dead = (sentence for e in events if e["event"] == "casualties" for sentence in e["sentences"])
-    return Aftermath(
-        probes=tuple(map(_probe, answers)),
-        gates=tuple({e["id"]: _gate(e) for e in events if e["event"] == "gate"}.values()),
-        store_notes=tuple(notes),
-        workload_notes=tuple(dict.fromkeys(workload)),
-        client_notes=tuple(dict.fromkeys(client)),
-        casualties=tuple(dead),
-    )
-
-
-def _probe(values: Mapping[str, Any]) -> ProbeAnswer:
-    lists = {name: tuple(values[name]) for name in ("tokens", "logprobs", "top")}
-    return ProbeAnswer(**{**values, **lists, "role": ProbeRole(values["role"])})
-
-
-def _gate(event: Mapping[str, Any]) -> Gate:
-    return Gate(id=event["id"], status=GateStatus(event["status"]), reason=event["reason"])
-
-
-def view_of(values: Mapping[str, Any]) -> StackView:
-    """A stack as it was written with `orjson.dumps` or `dataclasses.asdict`."""
-    store, kv = values["store"], values["kv"]
-    rest = {k: v for k, v in values.items() if k not in {"engines", "store", "kv", "notes"}}
-    return StackView(
-        engines=tuple(Engine(**{**e, "metrics_urls": tuple(e.get("metrics_urls", ()))}) for e in values["engines"]),
-        store=Store(**{**store, "node_urls": tuple(store["node_urls"])}) if store else None,
-        kv=KVGeometry(**kv) if kv else None,
-        notes=tuple(values["notes"]),
-        **rest,
-    )
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file that was not there, whole or not at all."""
+    try:
+        fd = create(path)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    try:
+        write_whole(fd, content)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise unwritable(path, error) from None
+    finally:
+        os.close(fd)

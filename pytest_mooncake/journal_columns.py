@@ -13,10 +13,15 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from pytest_mooncake.analysis.columns import Columns, columns_of_mappings
 from pytest_mooncake.analysis.observed import Observed, observe_columns
 from pytest_mooncake.errors import JournalError
-from pytest_mooncake.journal import EVENTS_FILE, REQUESTS_FILE, json_lines
+from pytest_mooncake.journal import EVENTS_FILE, REQUESTS_FILE
+from pytest_mooncake.journal_lines import Lines, seed_of
+from pytest_mooncake.journal_reading import opened_of
+from pytest_mooncake.journal_values import Unreadable, event_of
 from pytest_mooncake.records import Kind, Phase
 
 if TYPE_CHECKING:
@@ -48,17 +53,65 @@ def rounds_in_columns(directory: Path) -> Iterator[RoundColumns]:
         left out.
 
     Raises:
-        JournalError: the record is incomplete or a line cannot be read.
+        JournalError: the record is incomplete, or a line of it is not as it was written: figures say nothing of damage.
     """
-    events = (event for event in json_lines(directory / EVENTS_FILE) if event["event"] == "round")
-    finished = {event["round"]: _head(event) for event in events}
+    opened = opened_of(directory / EVENTS_FILE)
+    events, requests = (_lines(directory / name, opened) for name in (EVENTS_FILE, REQUESTS_FILE))
+    finished = {head["round"]: head for head in _heads(events)}
     seen: set[int] = set()
-    for number, lines in groupby(json_lines(directory / REQUESTS_FILE), key=itemgetter("round")):
+    for number, lines in groupby(_values(requests), key=itemgetter("round")):
         if number in seen:
-            raise JournalError(f"{directory / REQUESTS_FILE}: requests of round {number} do not stand together")
+            raise JournalError(f"{requests.path}: requests of round {number} do not stand together")
         seen.add(number)
         if number in finished:
-            yield RoundColumns(columns=columns_of_mappings(lines), **finished[number])
+            head = dict(finished[number])
+            written = head.pop("requests")
+            columns = _columns(lines, requests.path, number)
+            if written is not None and len(columns) != written:
+                raise JournalError(f"{requests.path}: {len(columns)} of the {written} requests of round {number}")
+            yield RoundColumns(columns=columns, **head)
+
+
+def _lines(path: Path, opened: Mapping[str, Any] | None) -> Lines:
+    return Lines(path, None if opened is None else seed_of(opened["run"], path.name))
+
+
+def _heads(events: Lines) -> Iterator[dict[str, Any]]:
+    """What the events say of every finished round."""
+    for number, line in events:
+        try:
+            event = event_of(line)
+            if event["event"] == "round":
+                yield _head(event)
+        except (Unreadable, KeyError, ValueError) as error:
+            raise JournalError(f"{events.path}:{number}: not a round ({error})") from None
+    _refuse(events)
+
+
+def _values(requests: Lines) -> Iterator[dict[str, Any]]:
+    """The requests as mappings."""
+    for number, line in requests:
+        _refuse(requests)
+        try:
+            values = orjson.loads(line)
+        except ValueError as error:
+            raise JournalError(f"{requests.path}:{number}: not a JSON line ({error})") from None
+        if not isinstance(values, dict) or not isinstance(values.get("round"), int):
+            raise JournalError(f"{requests.path}:{number}: not a request")
+        yield values
+    _refuse(requests)
+
+
+def _refuse(lines: Lines) -> None:
+    if lines.is_damaged:
+        raise JournalError(f"{lines.path.parent}: the record is damaged: {lines.damage[0]}")
+
+
+def _columns(lines: Iterator[dict[str, Any]], path: Path, number: int) -> Columns:
+    try:
+        return columns_of_mappings(lines)
+    except (KeyError, TypeError, OverflowError, ValueError) as error:
+        raise JournalError(f"{path}: requests of round {number} cannot be read ({type(error).__name__})") from None
 
 
 def _head(event: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,6 +121,7 @@ def _head(event: Mapping[str, Any]) -> dict[str, Any]:
         "phase": Phase(event["phase"]),
         "segment": event["segment"],
         "position": event["position"],
+        "requests": event.get("requests"),
     }
 
 

@@ -15,6 +15,7 @@ from pytest_mooncake.analysis.beside import feasibility_of, outlook_of, settleme
 from pytest_mooncake.analysis.claims import judge_claims
 from pytest_mooncake.analysis.coarse import BiasedRound, coarseness
 from pytest_mooncake.analysis.figures import machine_from_mapping
+from pytest_mooncake.analysis.gates import gates_of, unmade
 from pytest_mooncake.analysis.remarks import remarks
 from pytest_mooncake.analysis.summary import summarise
 from pytest_mooncake.analysis.verdicts import combine, failures_claim, hit_share_claim
@@ -22,7 +23,7 @@ from pytest_mooncake.cache.correctness import probe_evidence
 from pytest_mooncake.cache.evidence import attribution_table, round_evidence
 from pytest_mooncake.cache.hit_share import warm_hit_share
 from pytest_mooncake.cache.rungs import RungJudgement, judge_rung
-from pytest_mooncake.journal import TIME_LIMIT
+from pytest_mooncake.journal import DECIDED, TIME_LIMIT
 from pytest_mooncake.load.health import saturation
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
@@ -41,6 +42,9 @@ from pytest_mooncake.records import (
     Trial,
     Verdict,
 )
+
+_HOW = {DECIDED: None, TIME_LIMIT: "time_limit"}
+"""What reports call the way in which a run ended; of one that is over, everything else is an interruption."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,7 @@ def judge_round(measured: Round, rounds: Sequence[Round], view: StackView, plan:
         reference=_reference(measured, rounds),
         warm_hit_share=plan.targets.warm_hit_share,
         planned=measured.planned.requests if measured.planned else plan.workload.requests,
+        rounds=rounds,
     )
     return RoundFindings(
         evidence=evidence,
@@ -114,7 +119,8 @@ def judge(
         plan: the run's plan.
         view: the stack it ran on.
         rounds: in the order they were sent, the left-out one included.
-        ended: how a run that was not decided ended, as the journal says; `None` while it goes on or once it is decided.
+        ended: how the run ended, as the journal says; `None` while it goes on: what comes after its rounds (gates, its
+            end) is not missing yet.
         aftermath: what is known beside the rounds, once they are over.
     """
     findings = {r.round: judge_round(r, rounds, view, plan) for r in rounds}
@@ -125,17 +131,26 @@ def judge(
     rung = judge_rung(plan.evidence, view, _evidence_of(valid_rounds or rounds, findings))
     audit = _audited(plan, valid_rounds)
     invalid, product = _invalid(plan, trials, rung, audit), _product_faults(findings, gate)
-    verdict, reasons = combine((*claims, *product_claims), product_faults=product, invalid=invalid)
+    invalid = (*(f"the record is damaged: {one}" for one in aftermath.damage), *invalid)
+    faulty = bool(product) or any(c.verdict is Verdict.FAIL for c in product_claims)
+    gates = gates_of(plan, aftermath, rounds, product_fault=faulty, decided=ended == DECIDED) if ended else ()
+    unfinished = _unfinished(plan, ended, aftermath.failure)
+    missing = (*unmade(gates), *unfinished)
+    verdict, why = combine((*claims, *product_claims), product_faults=product, invalid=invalid, missing=missing)
+    broke_down = aftermath.failure is not None and not faulty
     return Judgement(
         verdict=verdict,
-        reasons=(*reasons, *_remarks(rung, _unfinished(plan, ended)), *_notes(aftermath)),
+        reasons=(*_with_end(why, unfinished, first=broke_down), *_remarks(rung), *_notes(aftermath)),
         claims=(*claims, *product_claims),
         evidence=(*_evidence_of(rounds, findings), *gate),
         trials=trials,
         audit=audit,
+        gates=gates,
         details={
-            **_state(plan, view, trials, rung, ended),
-            "product_fault": bool(product) or any(c.verdict is Verdict.FAIL for c in product_claims),
+            **_state(plan, view, trials, rung),
+            "unfinished": "failed" if aftermath.failure else _HOW.get(ended or DECIDED, "interrupted"),
+            "failure": aftermath.failure,
+            "product_fault": faulty,
             "attribution": attribution_table(rounds, view),
             **_beside(plan, rounds, trials, claims, open_run=verdict is Verdict.INCONCLUSIVE),
         },
@@ -172,11 +187,8 @@ def _trials_and_claims(
     return _claims_of_fine_trials(plan, rounds, tuple(_with_rung(t, findings, view, plan) for t in trials))
 
 
-def _state(
-    plan: Plan, view: StackView, trials: Sequence[Trial], rung: RungJudgement, ended: str | None
-) -> dict[str, Any]:
+def _state(plan: Plan, view: StackView, trials: Sequence[Trial], rung: RungJudgement) -> dict[str, Any]:
     return {
-        "unfinished": ended and ("time_limit" if ended == TIME_LIMIT else "interrupted"),
         "valid_trials": sum(t.valid for t in trials),
         "invalid_trials": sum(not t.valid for t in trials),
         "rung": rung.reached,
@@ -260,7 +272,7 @@ def _product_claims(plan: Plan, view: StackView, rounds: Sequence[Round], trials
     requests = [record for r in rounds for record in r.requests]
     failed = sum(record.error is not None for record in requests)
     shares = [
-        warm_hit_share(r, view, reference=_reference(r, rounds))
+        warm_hit_share(r, view, reference=_reference(r, rounds), least=plan.targets.warm_hit_share, rounds=rounds)
         for r in rounds
         if r.kind is Kind.WARM and r.phase is Phase.CHAIN
     ]
@@ -297,21 +309,28 @@ def _notes(aftermath: Aftermath) -> tuple[str, ...]:
     return (*aftermath.casualties, *workload, *aftermath.client_notes, *aftermath.store_notes)
 
 
-def _unfinished(plan: Plan, ended: str | None) -> str | None:
+def _unfinished(plan: Plan, ended: str | None, failure: str | None) -> tuple[str, ...]:
     """What stopped a run before it was decided, as a sentence."""
+    if ended is None or ended == DECIDED:
+        return ()
     if ended == TIME_LIMIT:
-        return (
-            f"the run's time limit of {plan.timeouts.run_s:g} s was reached before it was decided: raise "
-            "--mooncake-timeout run=S, or send fewer or shorter requests"
-        )
-    return "the run was interrupted before it was decided" if ended else None
+        limit = f"the run's time limit of {plan.timeouts.run_s:g} s was reached before it was decided"
+        return (f"{limit}: raise --mooncake-timeout run=S, or send fewer or shorter requests",)
+    if failure:
+        return (f"the run ended before it was decided: {failure}",)
+    return ("the run was interrupted before it was decided",)
 
 
-def _remarks(rung: RungJudgement, unfinished: str | None) -> tuple[str, ...]:
-    remarks = [unfinished] if unfinished else []
-    if rung.enough and rung.reason:
-        remarks.append(rung.reason)
-    return tuple(remarks)
+def _with_end(why: Sequence[str], unfinished: Sequence[str], *, first: bool) -> tuple[str, ...]:
+    """The reasons with how the run ended: before them where it broke down, among them where that decided, else last."""
+    others = tuple(reason for reason in why if reason not in unfinished)
+    if first:
+        return (*unfinished, *others)
+    return tuple(why) if len(others) < len(why) else (*others, *unfinished)
+
+
+def _remarks(rung: RungJudgement) -> tuple[str, ...]:
+    return (rung.reason,) if rung.enough and rung.reason else ()
 
 
 def trials_of(rounds: Sequence[Round], findings: Mapping[int, RoundFindings], *, quick: bool) -> tuple[Trial, ...]:

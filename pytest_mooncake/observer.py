@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pytest_mooncake.console import Progress
 from pytest_mooncake.experiment import Step
 from pytest_mooncake.journal import Journal
-from pytest_mooncake.records import Judgement, Kind, ProbeAnswer, RequestRecord, Round
+from pytest_mooncake.records import Gate, GateStatus, Judgement, Kind, ProbeAnswer, RequestRecord, Round
 from pytest_mooncake.report.progress import RoundProgress, progress_line
 
 
@@ -90,23 +90,33 @@ class Witness:
             self._progress.say(f"trial {trial.index} is invalid: {trial.reasons[0]}")
             return
         done = judgement.details["valid_trials"]
-        self._progress.say(f"after {done} trial{'s' if done > 1 else ''}: {judgement.verdict}")
+        # not the last word: the client's own error is measured once more after the chain, and the gates are to come
+        self._progress.say(f"after {done} trial{'s' if done > 1 else ''}, so far: {judgement.verdict}")
         found = judgement.details.get("feasibility")
         if found is not None and not found["feasible"] and not self._warned:
             self._warned = True
             self._progress.say(f"WARNING: {found['text']}; Ctrl-C ends the run and keeps what was measured")
 
-    def probed(self, answers: tuple[ProbeAnswer, ...]) -> None:
-        """Keep the correctness gate's answers and say that it was run."""
-        self._journal.event("probes", answers=answers)
+    def probed(self, answers: tuple[ProbeAnswer, ...], gate: Gate) -> None:
+        """Keep the correctness gate's answers and what became of it, then say it."""
+        if answers:
+            self._journal.event("probes", answers=answers)
+        self._journal.event("gate", id=gate.id, status=gate.status, reason=gate.reason)
+        name = f"{gate.id.replace('_', ' ')} gate"
+        if gate.status is not GateStatus.MADE:
+            self._progress.say(f"{name}: {gate.status.replace('_', ' ')}: {gate.reason}")
+            return
         failed = sum(answer.error is not None for answer in answers)
-        self._progress.say(
-            f"correctness gate: {len(answers)} short requests" + (f", {failed} FAILED" if failed else "")
-        )
+        self._progress.say(f"{name}: {len(answers)} short requests" + (f", {failed} FAILED" if failed else ""))
 
     def note(self, event: str, **values: object) -> None:
-        """Keep what happened beside the rounds. What is going to be cleared is said before it is, once."""
+        """Keep what happened beside the rounds.
+
+        What is going to be cleared is said before it is, once; so is a need of the store that nobody could work out.
+        """
         self._journal.event(event, **values)
+        if event == "store_budget" and values.get("known") is False:
+            self._progress.say(f"WARNING: {values['sentence']}")
         lines = values.get("plan")
         if event == "clearing" and isinstance(lines, tuple) and lines != self._clearing:
             self._clearing = lines

@@ -45,6 +45,7 @@ class Options:
     master: str | None = None
     metadata: str | None = None
     metrics: tuple[str, ...] = ()
+    chunk_tokens: str | None = None
     evidence: str | None = None
     settle: str | None = None
     store_budget: str | None = None
@@ -173,6 +174,12 @@ DECLARED: tuple[Declared, ...] = (
         "(of several endpoints: one each in their order, or URL=METRICS_URL); none: they are not read",
     ),
     Declared(
+        "chunk_tokens",
+        "N",
+        "tokens in a chunk of the cache of an endpoint that already runs, such as LMCache's chunk_size (default: found "
+        "in the replies)",
+    ),
+    Declared(
         "evidence",
         "RUNG",
         "least evidence that counts: store (default for a stack started here), engine, usage "
@@ -188,7 +195,8 @@ DECLARED: tuple[Declared, ...] = (
         "store_budget",
         "BYTES",
         "KV bytes that may lie in the store at once because of this run, such as 20GB (default: 20 %% of what is free "
-        "in an attached store); above it nothing is sent",
+        "in an attached store); above it nothing is sent. What an attached model stores a token is told by "
+        "--mooncake-hardware: without it the budget cannot be kept, and that is said",
     ),
     Declared(
         "allow_clear",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from pytest_mooncake.analysis.beside import feasibility_of, feasibility_of_times
 from pytest_mooncake.analysis.fingerprint import Parts, plan_parts
 from pytest_mooncake.analysis.forecast import assumed_of
 from pytest_mooncake.analysis.power import Assumed
-from pytest_mooncake.errors import MooncakeError
+from pytest_mooncake.errors import JournalError, MooncakeError
 from pytest_mooncake.journal import REQUESTS_FILE, read
 from pytest_mooncake.judging import judge, rounds_of_valid_trials
 from pytest_mooncake.plan.models import Plan
@@ -35,17 +35,38 @@ MOST_BYTES = 200_000_000
 MOST_RUNS = 20
 """The newest so many are looked at: what was years ago tells little of tomorrow's noise."""
 LEAST_SPREAD = 1e-6
+MOST_WHY = 160
+"""Characters of a reason that are told."""
 
 
-def past_of(plan: Plan, invocation_dir: Path) -> Past | None:
-    """The newest run below `invocation_dir`, where it ran the same workload on the same stack; else `None`."""
+def _say_nothing(_note: str) -> None:
+    """Where nobody is told."""
+
+
+def past_of(plan: Plan, invocation_dir: Path, tell: Callable[[str], None] = _say_nothing) -> Past | None:
+    """The newest run below `invocation_dir`, where it ran the same workload on the same stack; else `None`.
+
+    A record that cannot be read or judged (another version wrote it, a disk was full) is passed over, and `tell` says
+    so: a forecast never stops a run.
+    """
     directory = invocation_dir / LATEST
     try:
         if (directory / REQUESTS_FILE).stat().st_size > MOST_BYTES:
             return None
-        recorded = read(directory)
-    except (OSError, MooncakeError):
+    except OSError:
         return None
+    try:
+        return _past_in_record(plan, directory)
+    except Exception as error:  # whatever another version writes
+        why = str(error) if isinstance(error, MooncakeError) else f"{type(error).__name__}: {error}"
+        tell(f"no forecast from {LATEST}, a record that this version cannot read ({' '.join(why.split())[:MOST_WHY]})")
+        return None
+
+
+def _past_in_record(plan: Plan, directory: Path) -> Past | None:
+    recorded = read(directory)
+    if recorded.damage:
+        raise JournalError(recorded.damage[0])
     if recorded.view is None or (recorded.plan.stack, recorded.plan.workload) != (plan.stack, plan.workload):
         return None
     judgement = judge(recorded.plan.model_copy(update={"targets": plan.targets}), recorded.view, recorded.rounds)

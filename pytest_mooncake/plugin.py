@@ -56,7 +56,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not {"claim", OUR_OWN}.issubset(metafunc.fixturenames):
         return
     try:
-        ids = _session(metafunc.config).claim_ids()
+        mooncake = _session(metafunc.config)
+        with mooncake.net():
+            ids = mooncake.claim_ids()
     except pytest.UsageError:
         ids = ("unknown",)  # said by pytest_collection_finish, where pytest prints it as one line
     metafunc.parametrize("claim", ids, indirect=True)
@@ -76,7 +78,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Say what is wrong with the plan, or print it (`--mooncake-dry-run`), before the first test runs."""
     if any(_needs_run(item) for item in session.items):
-        _session(session.config).collected()
+        mooncake = _session(session.config)
+        with mooncake.net():
+            mooncake.collected()
 
 
 def _needs_run(item: pytest.Item) -> bool:
@@ -96,6 +100,17 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
         item.user_properties.extend(mooncake.test_properties())
 
 
+def pytest_exception_interact(node: pytest.Item | pytest.Collector, call: pytest.CallInfo[object]) -> None:
+    """Notice that a test failed because this package did: no verdict stands on that."""
+    mooncake = node.config.stash.get(SESSION, None)
+    if mooncake is None or call.excinfo is None or not isinstance(node, pytest.Item) or not _needs_run(node):
+        return
+    from pytest_mooncake.crash import is_ours
+
+    if not isinstance(call.excinfo.value, pytest.exit.Exception) and is_ours(call.excinfo.value):
+        mooncake.crashed(call.excinfo.value)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: object, error: object) -> None:
     """Notice that an xdist worker refused to measure."""
@@ -108,10 +123,22 @@ def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
     """Let the verdict decide the exit code: 1 whenever it is not PASS, 4 when nothing could be measured."""
     if session.config.stash.get(REFUSED_UNDER_XDIST, False):
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
-    mooncake = session.config.stash.get(SESSION, None)
-    if mooncake is not None:
-        session.exitstatus = mooncake.exit_status(int(session.exitstatus))
+    _set_exit_status(session)
     yield
+    _set_exit_status(session)  # the summary, which is printed meanwhile, may crash as well
+    if session.exitstatus == pytest.ExitCode.INTERNAL_ERROR and session.config.stash.get(SESSION, None) is not None:
+        session.config.stash[SESSION].say_crash()  # pytest prints no summary with this code
+
+
+def _set_exit_status(session: pytest.Session) -> None:
+    mooncake = session.config.stash.get(SESSION, None)
+    if mooncake is None:
+        return
+    try:
+        session.exitstatus = mooncake.exit_status(int(session.exitstatus))
+    except Exception as error:
+        mooncake.crashed(error)
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -119,8 +146,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if config.stash.get(REFUSED_UNDER_XDIST, False):
         terminalreporter.write_line(f"ERROR: {XDIST_LINE}", red=True)
     mooncake = config.stash.get(SESSION, None)
-    if mooncake is not None:
+    if mooncake is None:
+        return
+    try:
         mooncake.summarise(terminalreporter)
+    except Exception as error:
+        mooncake.crashed(error)
 
 
 def _session(config: pytest.Config) -> MooncakeSession:
@@ -137,6 +168,10 @@ def _session(config: pytest.Config) -> MooncakeSession:
             config.stash[SESSION] = MooncakeSession(config, options_of(config))
         except MooncakeError as error:
             raise pytest.UsageError(str(error)) from None
+        except Exception as error:
+            from pytest_mooncake.crash import keep
+
+            pytest.exit(f"ERROR: {keep(error, None)}", returncode=pytest.ExitCode.INTERNAL_ERROR)
     return config.stash[SESSION]
 
 

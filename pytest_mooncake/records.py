@@ -6,6 +6,7 @@ integers as the server reported them. "Not measured" is `None`, never 0.
 
 History of the journal's schema (`JOURNAL_SCHEMA`):
     1  first
+    2  lines are numbered and carry a checksum; the events begin with the plan and say how many requests precede each
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-JOURNAL_SCHEMA = "pytest-mooncake/journal/1"
+JOURNAL_SCHEMA = "pytest-mooncake/journal/2"
 REPORT_SCHEMA = "pytest-mooncake/report/1"
 
 
@@ -95,6 +96,23 @@ class Gate:
 
 CORRECTNESS = "correctness"
 """`Gate.id` of the correctness gate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crash:
+    """An error of this package itself: the run has no verdict, whatever was measured."""
+
+    type: str
+    message: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Crash:
+        """The error as it can be written and read anywhere, whatever its words hold."""
+        try:
+            message = str(error)
+        except Exception:  # an error that cannot say what it is
+            message = ""
+        return cls(type=type(error).__name__, message=message.encode("utf-8", "backslashreplace").decode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +250,8 @@ class PlannedReuse:
     steady_cold_chunks: int = 0
     steady_warm_chunks: int = 0
     """The least of a steady state's chunks that are served, by exact LRU (`workload.steady`)."""
+    common_tokens: int | None = None
+    """Tokens of every prompt that are not ours to choose (template, BOS, opener); None where that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,6 +327,10 @@ class Aftermath:
     probes: tuple[ProbeAnswer, ...] = ()
     gates: tuple[Gate, ...] = ()
     """Gates that are on record, the last word on each."""
+    failure: str | None = None
+    """What ended the run before it was decided, beside interruptions and its time limit: the stack's own error."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Parts beside the run that were planned and not measured to their end, `versus` or `cold_tax`: why."""
     store_notes: tuple[str, ...] = ()
     """Sentences: which keys were removed, which stay, what was evicted meanwhile."""
     workload_notes: tuple[str, ...] = ()
@@ -315,6 +339,8 @@ class Aftermath:
     """Sentences: where the measuring client is less exact than it can be."""
     casualties: tuple[str, ...] = ()
     """Sentences: which components of a stack that was started here died during the run, with their last words."""
+    damage: tuple[str, ...] = ()
+    """Sentences, file and line first: where the record is not as it was written; nothing may rest on such a record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from pytest_mooncake.journal import HISTORY, append_event
 from pytest_mooncake.options import Options
 from pytest_mooncake.recording import history_url, releases_per_year, stored_run
 from pytest_mooncake.records import Verdict
+from pytest_mooncake.report.document import RELEASE
 
 if TYPE_CHECKING:
     from pytest_mooncake.history.kept import Finding, StoredRun
@@ -35,14 +36,17 @@ _UNFIT = (Verdict.FAIL, Verdict.INVALID)
 """Verdicts of runs that no release is measured by."""
 
 
-def with_release(options: Options, invocation_dir: Path, outcome: Outcome, *, keep: bool) -> Outcome:
+def with_release(
+    options: Options, invocation_dir: Path, outcome: Outcome, *, keep: bool, on_record: bool = True
+) -> Outcome:
     """The outcome with its release held against the history, in its report's files too; unchanged without a history.
 
     Args:
         options: where the history is, and which baseline.
         invocation_dir: directory that a relative SQLite file lies below.
         outcome: of a judged run.
-        keep: whether findings are stored; a replay stores none.
+        keep: whether findings are stored in the history.
+        on_record: whether they go into the record of the run, so that it is judged alike ever after; a replay has none.
 
     Raises:
         UsageError: nothing in the history is called as the baseline is.
@@ -63,9 +67,10 @@ def with_release(options: Options, invocation_dir: Path, outcome: Outcome, *, ke
         per_year=releases_per_year(options),
     )
     past = _trend(url, invocation_dir, run)
-    if keep:
+    if on_record:
         append_event(outcome.directory, HISTORY, release=found, runs=past)
-    report = replace(outcome.report, release=found, past=past)
+    missing = {name: why for name, why in outcome.report.beside_not_made.items() if name != RELEASE}
+    report = replace(outcome.report, release=found, past=past, beside_not_made=missing)
     files = write_reports(report, outcome.directory, lang=outcome.recorded.plan.lang)
     return replace(outcome, report=report, files=files)
 

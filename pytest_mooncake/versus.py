@@ -30,7 +30,7 @@ def plan_of_old(plan: Plan) -> Plan:
 
 async def measure_visits(
     plan: Plan, new: StackView, old: StackView, environ: Mapping[str, str], tell: Observer, *, first: int
-) -> None:
+) -> str | None:
     """Visit both endpoints in turns until every metric is decided, at most for the looks of the plan.
 
     Args:
@@ -41,7 +41,8 @@ async def measure_visits(
         tell: keeps the rounds and shows them.
         first: number of the first round, the one after the run's last.
 
-    Stops at the first visit that has a failed request.
+    Returns:
+        Why it stopped at the first visit that has a failed request; `None` where it was measured to its end.
     """
     looks = (1,) if plan.quick else plan.looks
     rounds: list[Round] = []
@@ -53,11 +54,17 @@ async def measure_visits(
             segment = NEW if position and position % 2 == 0 else OLD
             use = of_new if segment == NEW else of_old
             visited = await _visit(use, tell, first + 2 * position, segment, position)
-            if any(record.error is not None for one in visited for record in one.requests):
-                return
+            if failures := [record.error for one in visited for record in one.requests if record.error is not None]:
+                return _stopped(segment, position, failures)
             rounds += visited if position else ()
             if _is_over(rounds, looks, position):
-                return
+                break
+    return None
+
+
+def _stopped(segment: int, position: int, failures: list[str]) -> str:
+    whose = "new" if segment == NEW else "old"
+    return f"{len(failures)} of the requests of visit {position}, to the {whose} endpoint, failed ({failures[0]})"
 
 
 async def _visit(use: Instruments, tell: Observer, number: int, segment: int, position: int) -> list[Round]:

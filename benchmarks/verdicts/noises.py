@@ -149,6 +149,8 @@ NOISES: dict[str, Noise] = {
     "decaying start-up transient": drifting(transient),
     "AR(1) 0.3": autoregressive(0.3),
     "AR(1) 0.8": autoregressive(0.8),
+    "AR(1) −0.3": autoregressive(-0.3),
+    "AR(1) −0.6": autoregressive(-0.6),
     "random walk plus noise": walk,
     "t with 3 df": student,
     "lognormal s = 0.5, all rounds": lognormal(0.5),
@@ -166,5 +168,5 @@ NOISES: dict[str, Noise] = {
     "stalls, warm only: 1 % × 10": stalls(0.01, 10),
     "stalls, warm only: 0.3 % × 30": stalls(0.003, 30),
 }
-CURABLE = tuple(name for name in NOISES if not name.startswith(("session", "stalls")))
+CURABLE = tuple(name for name in NOISES if not name.startswith(("session", "stalls", "AR(1) −")))
 """Noises under which the promise of at most 5 % (8 % for warm-only skew) must hold."""

@@ -30,10 +30,12 @@ from pytest_mooncake.analysis.observed import observe_columns
 from pytest_mooncake.analysis.summary import summarise_columns
 from pytest_mooncake.journal import EVENTS_FILE, REQUESTS_FILE
 from pytest_mooncake.journal_columns import observed
+from pytest_mooncake.journal_lines import line_of, seed_of
 from pytest_mooncake.plan.models import Target, TargetsPlan
 from pytest_mooncake.records import Kind, Phase, RequestRecord, Round
 
 ROUNDS = 21
+RUN = "scale"
 TARGETS = TargetsPlan(
     name="scale",
     claims=(
@@ -70,6 +72,7 @@ def a_round(number: int, requests: int, generator: np.random.Generator) -> Colum
         e2e_ms=(last_ns - sent_ns) / 1e6,
         gap_ms=np.repeat(tpot_ms, 3) * 42,
         gap_tokens=np.full(3 * requests, 42),
+        unsplit=np.zeros(requests, dtype=bool),
     )
 
 
@@ -110,6 +113,9 @@ def in_memory(requests: int) -> list[Cost]:
 
 def write_record(directory: Path, requests: int, chunks: int) -> None:
     """A record of `ROUNDS` rounds, each request of `chunks` chunks; its lines are the journal's own."""
+    events, places = seed_of(RUN, EVENTS_FILE), iter(range(1, requests + 1))
+    with (directory / EVENTS_FILE).open("ab") as file:
+        file.write(line_of(orjson.dumps({"event": "journal", "run": RUN}), 1, events))
     for number in range(ROUNDS):
         kind = Kind.WARM if number % 2 else Kind.COLD
         measured = Round(
@@ -117,19 +123,21 @@ def write_record(directory: Path, requests: int, chunks: int) -> None:
             ended_ns=1, requests=(),
         )  # fmt: skip
         with (directory / EVENTS_FILE).open("ab") as file:
-            file.write(orjson.dumps({"event": "round", **asdict(measured)}) + b"\n")
+            event = {"event": "round", **asdict(measured), "requests": requests // ROUNDS}
+            file.write(line_of(orjson.dumps(event), number + 2, events))
         with (directory / REQUESTS_FILE).open("ab", buffering=1 << 20) as file:
-            file.writelines(_lines(number, kind, requests // ROUNDS, chunks))
+            file.writelines(_lines(number, kind, requests // ROUNDS, chunks, places))
 
 
-def _lines(number: int, kind: Kind, requests: int, chunks: int) -> Iterator[bytes]:
-    generator = np.random.default_rng(number)
+def _lines(number: int, kind: Kind, requests: int, chunks: int, places: Iterator[int]) -> Iterator[bytes]:
+    generator, seed = np.random.default_rng(number), seed_of(RUN, REQUESTS_FILE)
     first = (generator.lognormal(np.log(360e6 if kind is Kind.WARM else 1200e6), 0.1, requests)).astype(np.int64)
     gap = 127 * 15_000_000 // chunks
     for index in range(requests):
         sent_ns = index * 1_000_000
         first_ns = sent_ns + int(first[index])
-        yield orjson.dumps(_record(number, kind, index, sent_ns, range(first_ns, first_ns + chunks * gap, gap))) + b"\n"
+        record = _record(number, kind, index, sent_ns, range(first_ns, first_ns + chunks * gap, gap))
+        yield line_of(orjson.dumps(record), next(places), seed)
 
 
 def _record(number: int, kind: Kind, index: int, sent_ns: int, chunk_ns: Sequence[int]) -> RequestRecord:

@@ -1,7 +1,8 @@
 """Claims and verdicts: what a chain says about each target, and what all of it comes to.
 
 A claim is judged at a look only, by its repeated confidence interval: PASS when it lies wholly on the good side of
-the target, FAIL when wholly on the bad side, else INCONCLUSIVE. All gating claims are judged at the same look, so
+the target, FAIL when wholly on the bad side, else INCONCLUSIVE. Ratios of percentiles have an interval of their own
+(`percentile_ratio`). All gating claims are judged at the same look, so
 accepting on all of them is an intersection-union test and needs no correction for their number.
 """
 
@@ -19,8 +20,21 @@ from pytest_mooncake.analysis.levels import segmented
 from pytest_mooncake.analysis.looks import Look, settling_trials, verdict_of
 from pytest_mooncake.analysis.metrics import Metric, metric_named
 from pytest_mooncake.analysis.observed import Observed, observe, points_of, trial_ratios, up_to_trial
+from pytest_mooncake.analysis.percentile_ratio import ratio_of_percentiles
+from pytest_mooncake.analysis.percentiles import pooled_percentile
+from pytest_mooncake.analysis.shares import samples_of
 from pytest_mooncake.analysis.thresholds import judge_thresholds
-from pytest_mooncake.analysis.wording import Direction, Finding, calm_words, improved_not_stable, sentence, sentence_zh
+from pytest_mooncake.analysis.wording import (
+    Direction,
+    Finding,
+    OfPercentiles,
+    calm_words,
+    improved_not_stable,
+    sentence,
+    sentence_zh,
+)
+from pytest_mooncake.plan.metric_names import quantile_of
+from pytest_mooncake.plan.sample_sizes import percentile_level
 from pytest_mooncake.records import Claim, Kind, Verdict
 
 if TYPE_CHECKING:
@@ -49,7 +63,8 @@ def judge_claims(
     Raises:
         PlanError: a target names an unknown metric.
     """
-    chain = tuple(observe(one, targets.goodput) for one in rounds)
+    sampled = {one.metric.partition("_")[0] for one in targets.claims if quantile_of(one.metric) is not None}
+    chain = tuple(observe(one, targets.goodput, sampled) for one in rounds)
     limits = judge_thresholds(targets.thresholds, rounds, looks=looks, trials=trials, quick=quick)
     return (*judge_observed(targets, chain, looks=looks, trials=trials, quick=quick), *limits)
 
@@ -77,9 +92,14 @@ def _judge(target: Target, chain: Sequence[Observed], look: Look, trials: int, q
 
 
 def _judge_ratio(target: Target, chain: Sequence[Observed], look: Look, quick: bool) -> Claim:
-    metric = metric_named(target.metric)
-    found = _quick(contrast(points_of(chain, metric)), quick)
-    level, log_interval = _level(chain, look), None
+    metric, level, log_interval = metric_named(target.metric), _level(chain, look), None
+    quantile = quantile_of(target.metric)
+    found: Contrast | Untestable | OfPercentiles
+    if quantile is not None:
+        found, log_interval = ratio_of_percentiles(target.metric, quantile, chain, look)
+        level = percentile_level(look.looks, look.alpha / 2)
+    else:
+        found = _quick(contrast(points_of(chain, metric)), quick)
     if isinstance(found, Contrast) and look.at and level:
         log_interval = repeated_interval(found, level)
     log_target = None if target.ratio is None else math.log(target.ratio)
@@ -91,7 +111,9 @@ def _judge_ratio(target: Target, chain: Sequence[Observed], look: Look, quick: b
         found=found,
         interval=_ratios(log_interval),
         confidence=1 - 2 * look.alpha,
-        verdict=_verdict(found, log_interval, target.direction, log_target),
+        verdict=Verdict.FAIL
+        if _nothing_left(target, chain, metric, look)
+        else _verdict(found, log_interval, target.direction, log_target),
         trials=found.n_warm,
         next_look=look.next,
         settling_trials=None
@@ -99,7 +121,15 @@ def _judge_ratio(target: Target, chain: Sequence[Observed], look: Look, quick: b
         else settling_trials(found.n_warm, log_interval, target.direction, log_target),
         waiting=look.at is None,
     )
-    return _claim(target, chain, finding, look)
+    return _claim(target, chain, finding, look, level)
+
+
+def _nothing_left(target: Target, chain: Sequence[Observed], metric: Metric, look: Look) -> bool:
+    """Whether the metric is 0 in every warm round and in no cold one, where it was to rise or to stay."""
+    values = {kind: [metric.of(one.summary) for one in chain if one.kind is kind] for kind in Kind}
+    gone = bool(values[Kind.WARM]) and all(value == 0 for value in values[Kind.WARM])
+    was_there = bool(values[Kind.COLD]) and all(value is not None and value > 0 for value in values[Kind.COLD])
+    return bool(look.at and target.ratio and target.direction != "lower" and gone and was_there)
 
 
 def _level(chain: Sequence[Observed], look: Look) -> float | None:
@@ -123,20 +153,20 @@ def _ratios(log_interval: tuple[float, float] | None) -> tuple[float, float] | N
 
 
 def _verdict(
-    found: Contrast | Untestable,
+    found: Contrast | Untestable | OfPercentiles,
     log_interval: tuple[float, float] | None,
     direction: Direction,
     log_target: float | None,
 ) -> Verdict:
     """INVALID without data; INCONCLUSIVE where data allow no test or nothing is asked; else where the interval lies."""
-    if isinstance(found, Untestable) and found.effect is None and not found.measured:
+    if not isinstance(found, Contrast) and found.ratio is None and not found.measured:
         return Verdict.INVALID
     if log_interval is None or log_target is None:
         return Verdict.INCONCLUSIVE
     return verdict_of(log_interval, direction, log_target)
 
 
-def _claim(target: Target, chain: Sequence[Observed], finding: Finding, look: Look) -> Claim:
+def _claim(target: Target, chain: Sequence[Observed], finding: Finding, look: Look, level: float | None) -> Claim:
     ratio = finding.found.ratio
     extra, extra_zh = _remarks(target, chain, finding)
     return Claim(
@@ -151,7 +181,7 @@ def _claim(target: Target, chain: Sequence[Observed], finding: Finding, look: Lo
         confidence=finding.confidence if finding.interval else None,
         change_percent=None if ratio is None else (ratio - 1) * 100,
         trials=finding.trials,
-        details=_details(chain, finding, look) | {"reason_zh": sentence_zh(finding, extra_zh)},
+        details=_details(chain, finding, look, level) | {"reason_zh": sentence_zh(finding, extra_zh)},
     )
 
 
@@ -169,7 +199,7 @@ def _remarks(target: Target, chain: Sequence[Observed], finding: Finding) -> tup
     return calm_words(cold, warm)
 
 
-def _details(chain: Sequence[Observed], finding: Finding, look: Look) -> dict[str, Any]:
+def _details(chain: Sequence[Observed], finding: Finding, look: Look, level: float | None) -> dict[str, Any]:
     found = finding.found
     details: dict[str, Any] = {
         "direction": finding.direction,
@@ -178,16 +208,26 @@ def _details(chain: Sequence[Observed], finding: Finding, look: Look) -> dict[st
         "stated": finding.stated,
         "look": look.at,
         "next_look": look.next,
-        "level": _level(chain, look),
+        "level": level if look.looks else None,
         "trial_ratios": trial_ratios(chain, finding.metric),
-        "cold": geometric_mean(chain, finding.metric, Kind.COLD),
-        "warm": geometric_mean(chain, finding.metric, Kind.WARM),
+        "cold": _side(chain, finding.metric, Kind.COLD),
+        "warm": _side(chain, finding.metric, Kind.WARM),
         "settling_trials": finding.settling_trials,
     }
+    if finding.metric.name.startswith("tpot"):
+        details["estimated"] = any(one.summary.unsplit for one in chain)
     if isinstance(found, Contrast):
         names = ("se", "df", "s_w", "s_c", "n_warm", "n_cold", "drift")
         details |= {name: getattr(found, name) for name in names}
     return details
+
+
+def _side(chain: Sequence[Observed], metric: Metric, kind: Kind) -> float | None:
+    """The figure of one kind of rounds; the quotient of both is the estimate (but for drift)."""
+    quantile = quantile_of(metric.name)
+    if quantile is None:
+        return geometric_mean(chain, metric, kind)
+    return pooled_percentile(samples_of([one for one in chain if one.kind is kind], metric.name), quantile)
 
 
 def geometric_mean(chain: Sequence[Observed], metric: Metric, kind: Kind) -> float | None:

@@ -2,6 +2,10 @@
 
 Times stay integer nanoseconds until a difference has been taken, so that a long-running monotonic clock costs no
 precision. `-1` in an integer column and nan in a float column mean "not measured"; neither leaves this package.
+
+How many tokens a chunk carried is told by some servers only. Where it is not, the gaps between chunks stand and no ITL
+can be had of them; TPOT then takes the first chunk to have carried as many tokens as the request's mean chunk, the same
+cold and warm, which leaves ratios alone.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_mooncake.records import RequestRecord
 
 MISSING = -1
+MOST_TOKENS = 2**24
+"""No prompt and no answer has so many: a larger count is none, and no column can overflow."""
 _SOURCES = (
     "round", "engine", "sent_ns", "first_token_ns", "last_token_ns", "done_ns", "output_tokens_planned",
     "prompt_tokens", "cached_tokens", "output_tokens", "intended_ns", "ready_ns", "first_role_ns",
@@ -26,10 +32,12 @@ _SOURCES = (
 _INTEGERS = (
     "round", "engine", "sent_ns", "first_token_ns", "last_token_ns", "done_ns", "planned_tokens",
     "prompt_tokens", "cached_tokens", "output_tokens", "intended_ns", "ready_ns", "first_role_ns",
-    "failed", "first_chunk_tokens",
+    "failed", "chunks", "first_chunk_tokens",
 )  # fmt: skip
-_NOT_KEPT = {"failed", "first_chunk_tokens", "intended_ns", "ready_ns", "first_role_ns"}
+_NOT_KEPT = {"failed", "chunks", "first_chunk_tokens", "intended_ns", "ready_ns", "first_role_ns"}
 _FAILED = _INTEGERS.index("failed")
+_COUNTED = ("planned_tokens", "prompt_tokens", "cached_tokens", "output_tokens")
+_MOST = 2**62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,8 +45,9 @@ class Columns:
     """Requests as arrays of shape (n,), and the gaps between their tokens as arrays of shape (gaps,).
 
     `gap_ms[i]` is the time between two chunks of one successful request and `gap_tokens[i]` how many tokens arrived
-    at its end; a chunk without a token lengthens the next gap. Integer columns hold -1, float columns nan where a
-    request was not measured.
+    at its end, -1 where nobody tells; a chunk without a token lengthens the next gap. `unsplit` marks requests of
+    several chunks of which nobody tells how the tokens lie in them. Integer columns hold -1, float columns nan where
+    a request was not measured.
     """
 
     round: NDArray[Any]
@@ -59,6 +68,12 @@ class Columns:
     e2e_ms: NDArray[Any]
     gap_ms: NDArray[Any]
     gap_tokens: NDArray[Any]
+    unsplit: NDArray[Any]
+
+    @property
+    def unsplit_answers(self) -> int:
+        """Successful requests of which nobody tells how many tokens each chunk carried."""
+        return int((self.unsplit & ~self.failed).sum())
 
     def __len__(self) -> int:
         return len(self.round)
@@ -71,16 +86,12 @@ def columns_of(records: Iterable[RequestRecord]) -> Columns:
         records: requests of any number of rounds, in any order.
 
     Returns:
-        Their columns; only the chunk times of successful requests are held beside fifteen integers a request.
+        Their columns; only the chunk times of successful requests are held beside sixteen integers a request.
     """
     read = attrgetter(*_SOURCES)
     builder = ColumnBuilder()
     for record in records:
-        builder.add(
-            _row(read(record), record.chunk_tokens, failed=record.error is not None),
-            record.chunk_ns,
-            record.chunk_tokens,
-        )
+        builder.add(read(record), record.chunk_ns, record.chunk_tokens, failed=record.error is not None)
     return builder.build()
 
 
@@ -89,30 +100,49 @@ def columns_of_mappings(records: Iterable[Mapping[str, Any]]) -> Columns:
     read = itemgetter(*_SOURCES)
     builder = ColumnBuilder()
     for record in records:
-        tokens = record["chunk_tokens"]
-        builder.add(_row(read(record), tokens, failed=record["error"] is not None), record["chunk_ns"], tokens)
+        builder.add(read(record), record["chunk_ns"], record["chunk_tokens"], failed=record["error"] is not None)
     return builder.build()
 
 
-def _row(values: Sequence[int | None], chunk_tokens: Sequence[int], *, failed: bool) -> list[int]:
-    """The integers of a request in the order of `_INTEGERS`."""
-    row = [MISSING if value is None else value for value in values]
-    row += (failed, chunk_tokens[0] if chunk_tokens else 1)
-    return row
+def told_split(chunks: int, chunk_tokens: Sequence[int]) -> Sequence[int]:
+    """Tokens of each of so many chunks; empty where nobody tells, or what is told cannot be.
+
+    >>> told_split(2, (1, 3)), told_split(2, ()), told_split(2, (1, 2, 3)), told_split(1, (-1,))
+    ((1, 3), (), (), ())
+    """
+    if len(chunk_tokens) != chunks or not chunks:
+        return ()
+    return chunk_tokens if min(chunk_tokens) >= 0 and max(chunk_tokens) <= MOST_TOKENS else ()
+
+
+def first_chunk_tokens(chunks: int, split: Sequence[int], output_tokens: int) -> float:
+    """Tokens in the first of so many chunks: what is told, else those of the mean chunk, at least one."""
+    if split:
+        return split[0]
+    return max(1.0, output_tokens / chunks) if chunks else 1.0
 
 
 class ColumnBuilder:
-    """Takes requests one by one and holds them flat: fifteen integers each, and the chunks of successful ones."""
+    """Takes requests one by one and holds them flat: sixteen integers each, and the chunks of successful ones."""
 
     def __init__(self) -> None:
         self._table = array("q")
         self._chunks = _Chunks()
 
-    def add(self, row: Sequence[int], chunk_ns: Sequence[int], chunk_tokens: Sequence[int]) -> None:
-        """Hold one request; `row` as `_INTEGERS` says."""
-        self._table.extend(row)
-        if not row[_FAILED]:
-            self._chunks.add(chunk_ns, chunk_tokens)
+    def add(
+        self, values: Sequence[int | None], chunk_ns: Sequence[int], chunk_tokens: Sequence[int], *, failed: bool
+    ) -> None:
+        """Hold one request; `values` as `_SOURCES` says."""
+        split = told_split(len(chunk_ns), chunk_tokens)
+        row = [MISSING if value is None else value for value in values]
+        row += (failed, len(chunk_ns), split[0] if split else MISSING)
+        try:
+            self._table.extend(row)
+        except OverflowError:
+            del self._table[len(self._table) // len(_INTEGERS) * len(_INTEGERS) :]
+            self._table.extend(value if abs(value) <= _MOST else MISSING for value in row)
+        if not failed:
+            self._chunks.add(chunk_ns, split)
 
     def build(self) -> Columns:
         """The columns of all requests so far."""
@@ -120,12 +150,15 @@ class ColumnBuilder:
 
         flat = np.frombuffer(self._table, dtype=np.int64) if self._table else np.zeros(0, dtype=np.int64)
         table = dict(zip(_INTEGERS, np.ascontiguousarray(flat.reshape(-1, len(_INTEGERS)).T), strict=True))
+        for name in _COUNTED:
+            table[name] = np.where((table[name] >= 0) & (table[name] <= MOST_TOKENS), table[name], MISSING)
         gap_ms, gap_tokens = self._chunks.gaps()
         first, last, sent = table["first_token_ns"], table["last_token_ns"], table["sent_ns"]
-        decoded = table["output_tokens"] - table["first_chunk_tokens"]
+        decoded = _decoded(table)
         has_tokens = (first != MISSING) & (last != MISSING) & (table["output_tokens"] != MISSING) & (decoded > 0)
         return Columns(
             failed=table["failed"] == 1,
+            unsplit=(table["chunks"] > 1) & (table["first_chunk_tokens"] == MISSING),
             **{name: table[name] for name in _INTEGERS if name not in _NOT_KEPT},
             ttft_ms=_milliseconds(first - sent, (first != MISSING) & (sent != MISSING)),
             ttft_user_ms=_milliseconds(first - table["intended_ns"], first != MISSING),
@@ -142,6 +175,16 @@ def pooled(parts: Sequence[Columns]) -> Columns:
     import numpy as np
 
     return Columns(**{one.name: np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(Columns)})
+
+
+def _decoded(table: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """Tokens of each request behind its first chunk, as `first_chunk_tokens` counts these."""
+    import numpy as np
+
+    output, chunks, told = table["output_tokens"], table["chunks"], table["first_chunk_tokens"]
+    mean = np.maximum(1.0, output / np.maximum(chunks, 1))
+    decoded: NDArray[Any] = output - np.where(told != MISSING, told, np.where(chunks > 0, mean, 1.0))
+    return decoded
 
 
 def _ttft_as_vllm_counts(table: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
@@ -172,13 +215,19 @@ class _Chunks:
         self._tokens = array("q")
         self._counts = array("q")
 
-    def add(self, chunk_ns: Sequence[int], chunk_tokens: Sequence[int]) -> None:
-        self._ns.extend(chunk_ns)
-        self._tokens.extend(chunk_tokens)
+    def add(self, chunk_ns: Sequence[int], split: Sequence[int]) -> None:
+        """Hold the chunks of a request; an empty `split`: nobody tells what each carried."""
+        held = len(self._ns)
+        try:
+            self._ns.extend(chunk_ns)
+        except OverflowError:  # no time at all: as if it had no chunks
+            del self._ns[held:]
+            return
+        self._tokens.extend(split or (MISSING,) * len(chunk_ns))
         self._counts.append(len(chunk_ns))
 
     def gaps(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Gaps in ms and the tokens that ended them; the first chunk of a request ends no gap."""
+        """Gaps in ms and the tokens that ended them (-1: unknown); the first chunk of a request ends no gap."""
         import numpy as np
 
         counts = np.frombuffer(self._counts, dtype=np.int64) if self._counts else np.zeros(0, dtype=np.int64)
@@ -189,6 +238,6 @@ class _Chunks:
         owner = np.repeat(np.arange(len(counts)), counts)
         opens = np.ones(len(ns), dtype=bool)
         opens[1:] = owner[1:] != owner[:-1]
-        kept = opens | (tokens > 0)
+        kept = opens | (tokens != 0)
         ends_gap = ~opens[kept][1:]
         return np.diff(ns[kept])[ends_gap] / 1e6, tokens[kept][1:][ends_gap]

@@ -28,6 +28,8 @@ def rounded(value: float, places: int) -> float:
     >>> rounded(0.25, 1), rounded(-2.5, 0)
     (0.3, -3.0)
     """
+    if not abs(value) < 2**53:
+        return value  # a float of this size has no fraction, and `Decimal` not the digits
     return float(Decimal(repr(value)).quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP))
 
 

@@ -52,6 +52,15 @@ BOUND_TABLE: dict[tuple[int, ...], float] = {
 """As `TABLE`, for rounds of one kind against a bound: `simulated_one_sample_level(looks, runs=TABLE_RUNS)`."""
 
 
+CONTINUED = (12, 15, 20)
+"""Looks that are reserved for a run that is taken up again after it ended undecided."""
+RESERVED: dict[tuple[int, ...], tuple[float, float]] = {
+    (3, 4, 5, 6, 8, 10): (0.01000, 0.00620),
+}
+"""The level of a run's looks and that of `CONTINUED` behind them, which keep to 5 % together, whether or not a run is
+taken up: `simulated_continuation(looks, level=0.01, runs=TABLE_RUNS)` allows 0.00656, rounded down for safety."""
+
+
 def nominal_level(looks: tuple[int, ...], alpha: float = ALPHA) -> float:
     """One-sided level at which each look is tested.
 
@@ -65,6 +74,23 @@ def nominal_level(looks: tuple[int, ...], alpha: float = ALPHA) -> float:
     if alpha == ALPHA and looks in TABLE:
         return TABLE[looks]
     return simulated_level(looks, alpha=alpha)
+
+
+def planned_levels(looks: tuple[int, ...], alpha: float = ALPHA) -> dict[int, float] | None:
+    """The level at every look of a run that may be taken up again, those of its continuation among them.
+
+    Args:
+        looks: of the run itself.
+        alpha: largest rate of false PASS over all looks, reserved ones included.
+
+    Returns:
+        Look: level; `None` where no continuation was planned for these looks. `nominal_level` spends the whole error
+        on the looks of the run: a run judged by it must not be taken up.
+    """
+    if alpha != ALPHA or looks not in RESERVED:
+        return None
+    own, later = RESERVED[looks]
+    return dict.fromkeys(looks, own) | dict.fromkeys(CONTINUED, later)
 
 
 SEGMENTED, SINGLE = 0.85, 0.70
@@ -100,6 +126,35 @@ def simulated_level(looks: tuple[int, ...], *, alpha: float = ALPHA, runs: int =
             found.append(ratio)
     rank = int(alpha * 2 * runs)
     return min(alpha, *(float(np.partition(np.concatenate(found), rank)[rank]) for found in least))
+
+
+def simulated_continuation(
+    looks: tuple[int, ...],
+    *,
+    level: float,
+    later: tuple[int, ...] = CONTINUED,
+    alpha: float = ALPHA,
+    runs: int = RUNS,
+    seed: int = 0,
+) -> float:
+    """Level of the looks `later`, behind `looks` at `level`, that spends the rest of `alpha`; least over `RATIOS`."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    spent = [0] * len(RATIOS)
+    left: list[list[NDArray[Any]]] = [[] for _ in RATIOS]
+    for size in batches(runs):
+        noise = generator.standard_normal((size, 2 * max(later) + 1))
+        pairs = zip(smallest_p_of(noise, looks, RATIOS, alpha), smallest_p_of(noise, later, RATIOS, alpha), strict=True)
+        for place, (first, then) in enumerate(pairs):
+            decided = first <= level
+            spent[place] += int(decided.sum())
+            left[place].append(then[~decided])
+    found = []
+    for used, rest in zip(spent, left, strict=True):
+        rank = int(alpha * 2 * runs) - used
+        found.append(float(np.partition(np.concatenate(rest), rank)[rank]) if rank > 0 else 0.0)
+    return min(found)
 
 
 def one_sample_level(looks: tuple[int, ...], alpha: float = ALPHA) -> float:
@@ -149,11 +204,17 @@ def smallest_p(
 
     P values above `alpha` are not computed: no statistic below the normal distribution's point has p < alpha at any df.
     """
+    return smallest_p_of(generator.standard_normal((size, 2 * max(looks) + 1)), looks, ratios, alpha)
+
+
+def smallest_p_of(
+    noise: NDArray[Any], looks: tuple[int, ...], ratios: tuple[float, ...], alpha: float = ALPHA
+) -> list[NDArray[Any]]:
+    """`smallest_p` of given noise, shape (chains, rounds), at unit scale."""
     import numpy as np
     from scipy.special import ndtri
 
-    floor = float(ndtri(1 - alpha))
-    noise = generator.standard_normal((size, 2 * max(looks) + 1))
+    floor, size = float(ndtri(1 - alpha)), len(noise)
     at_looks = [sums(noise, look) for look in looks]
     result: list[NDArray[Any]] = []
     for ratio in ratios:

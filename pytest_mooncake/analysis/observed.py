@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_mooncake.analysis.columns import Columns, columns_of
 from pytest_mooncake.analysis.contrast import Point
 from pytest_mooncake.analysis.goodput import goodput
 from pytest_mooncake.analysis.interference import CalmDecode, calm_decode
+from pytest_mooncake.analysis.percentiles import Sample, sample_of
 from pytest_mooncake.analysis.summary import Summary, summarise_columns
 from pytest_mooncake.analysis.tail import count_stalls
 from pytest_mooncake.records import Kind
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from pytest_mooncake.analysis.metrics import Metric
     from pytest_mooncake.plan.slo import Limit
     from pytest_mooncake.records import Round
+
+SAMPLED = ("ttft", "tpot", "e2e")
+"""Latencies whose requests are held for percentiles unless others are asked for: gaps between tokens are many more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +34,12 @@ class Observed:
     position: int
     summary: Summary
     calm: CalmDecode
+    samples: Mapping[str, Sample] = field(default_factory=dict, compare=False, repr=False)
+    """What percentiles are judged by: the requests' latencies, by their names (`ttft`, …)."""
 
 
-def observe(one: Round, limits: Sequence[Limit] = ()) -> Observed:
-    """Figures of a round; `limits` are the service level of goodput."""
+def observe(one: Round, limits: Sequence[Limit] = (), sampled: Collection[str] = SAMPLED) -> Observed:
+    """Figures of a round; `limits` are the service level of goodput, `sampled` the latencies to hold."""
     return observe_columns(
         columns_of(one.requests),
         number=one.round,
@@ -41,11 +47,19 @@ def observe(one: Round, limits: Sequence[Limit] = ()) -> Observed:
         segment=one.segment,
         position=one.position,
         limits=limits,
+        sampled=sampled,
     )
 
 
 def observe_columns(
-    columns: Columns, *, number: int, kind: Kind, segment: int, position: int, limits: Sequence[Limit] = ()
+    columns: Columns,
+    *,
+    number: int,
+    kind: Kind,
+    segment: int,
+    position: int,
+    limits: Sequence[Limit] = (),
+    sampled: Collection[str] = SAMPLED,
 ) -> Observed:
     """Figures of a round whose requests are held as columns."""
     summary = summarise_columns(columns)
@@ -58,6 +72,7 @@ def observe_columns(
             summary, goodput=goodput(columns, limits, summary.makespan_s), stalled=count_stalls(columns.ttft_ms)
         ),
         calm=calm_decode(columns),
+        samples={name: sample_of(columns, name) for name in sampled},
     )
 
 

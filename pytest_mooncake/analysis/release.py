@@ -54,17 +54,20 @@ _ZH = {Verdict.PASS: "通过", Verdict.FAIL: "未通过", Verdict.INCONCLUSIVE: 
 def gated(run: Verdict, release: ReleaseFinding | None, versus: Versus | None) -> Verdict:
     """The verdict on which a pipeline acts, from that of the run, of its release, and of turns with the old endpoint.
 
-    An INVALID run says nothing of anything. Slower in turns alone, or undecided, is INCONCLUSIVE: FAIL takes an alarm
-    of the history as well. What could not be compared changes nothing.
+    A failed request of the new endpoint is a FAIL; else an INVALID run says nothing of anything. Slower in turns alone,
+    or undecided, is INCONCLUSIVE: FAIL takes an alarm of the history as well. What could not be compared changes
+    nothing.
 
     >>> gated(Verdict.PASS, None, None)
     <Verdict.PASS: 'PASS'>
     """
+    if versus is not None and versus.failed_new:
+        return Verdict.FAIL
     found = {run}
     if release is not None and release.verdict is not None:
         found.add(release.verdict)
-    if versus is not None and (versus.slower or not versus.is_decided):
-        found.add(Verdict.INCONCLUSIVE)
+    if versus is not None:
+        found.add(versus.verdict)
     if run is Verdict.INVALID:
         return run
     return next(one for one in (Verdict.FAIL, Verdict.INVALID, Verdict.INCONCLUSIVE, Verdict.PASS) if one in found)

@@ -3,7 +3,8 @@
 Definitions (binding, `docs/explanation/client.md`): TTFT runs from the last byte sent to the first chunk with output;
 TPOT is (last token - first token) / (output tokens - tokens in the first chunk); E2E runs from send to last token;
 request throughput is successes / makespan, the makespan runs from the first send to the last token. Two further TTFTs
-stand beside the headline: the user's, and the one that vLLM's benchmark counts.
+stand beside the headline: the user's, and the one that vLLM's benchmark counts. Where nobody tells how many tokens each
+chunk carried, ITL is unknown and TPOT takes the first chunk for a mean one (`analysis.columns`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_mooncake.analysis.columns import MISSING, Columns, columns_of
+from pytest_mooncake.analysis.columns import (
+    MISSING,
+    MOST_TOKENS,
+    Columns,
+    columns_of,
+    first_chunk_tokens,
+    told_split,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,12 +33,15 @@ QUANTILES = (0.5, 0.9, 0.99)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestMetrics:
-    """One request in milliseconds; `None` where it did not get that far. `itl_ms` holds one entry a token."""
+    """One request in milliseconds; `None` where it did not get that far.
+
+    `itl_ms` holds one entry a token, and is `None` where nobody tells how many each chunk carried.
+    """
 
     ttft_ms: float | None
     tpot_ms: float | None
     e2e_ms: float | None
-    itl_ms: tuple[float, ...]
+    itl_ms: tuple[float, ...] | None
     chunk_gap_ms: tuple[float, ...]
 
 
@@ -77,6 +88,8 @@ class Summary:
     """Requests a second that kept the service level; only where one was given (`analysis.goodput`)."""
     stalled: int | None = None
     """Successful requests whose TTFT exceeds three medians of their round."""
+    unsplit: int = 0
+    """Successful requests of which nobody tells how many tokens each chunk carried: no ITL, TPOT by the mean chunk."""
 
     def to_json(self) -> dict[str, Any]:
         """As in `report.json`: plain numbers, `None` for what was not measured, never nan."""
@@ -89,6 +102,7 @@ class Summary:
             "tpot_ms": self.tpot_ms.to_json(),
             "itl_ms": self.itl_ms.to_json(),
             "chunk_gap_ms": self.chunk_gap_ms.to_json(),
+            "unsplit": self.unsplit,
             "e2e_ms": self.e2e_ms.to_json(),
             "request_throughput": self.request_throughput,
             "output_token_throughput": self.output_token_throughput,
@@ -108,12 +122,14 @@ def request_metrics(record: RequestRecord) -> RequestMetrics:
     Returns:
         Milliseconds; a request of one chunk has no TPOT and no gaps.
     """
-    gaps = tuple(_gaps(record))
+    split = told_split(len(record.chunk_ns), record.chunk_tokens)
+    gaps = tuple(_gaps(record.chunk_ns, split))
+    told = bool(split) or len(record.chunk_ns) < 2
     return RequestMetrics(
         ttft_ms=_between(record.sent_ns, record.first_token_ns),
-        tpot_ms=_tpot_ms(record),
+        tpot_ms=_tpot_ms(record, split),
         e2e_ms=_between(record.sent_ns, record.last_token_ns),
-        itl_ms=tuple(gap / tokens for gap, tokens in gaps for _ in range(tokens)),
+        itl_ms=tuple(gap / tokens for gap, tokens in gaps for _ in range(tokens)) if told else None,
         chunk_gap_ms=tuple(gap for gap, _ in gaps),
     )
 
@@ -122,19 +138,20 @@ def _between(start_ns: int | None, end_ns: int | None) -> float | None:
     return None if start_ns is None or end_ns is None else (end_ns - start_ns) / 1e6
 
 
-def _tpot_ms(record: RequestRecord) -> float | None:
-    decode_ms = _between(record.first_token_ns, record.last_token_ns)
-    if decode_ms is None or record.output_tokens is None:
+def _tpot_ms(record: RequestRecord, split: Sequence[int]) -> float | None:
+    decode_ms, output = _between(record.first_token_ns, record.last_token_ns), record.output_tokens
+    if decode_ms is None or output is None or not 0 <= output <= MOST_TOKENS:
         return None
-    decoded = record.output_tokens - (record.chunk_tokens[0] if record.chunk_tokens else 1)
+    decoded = output - first_chunk_tokens(len(record.chunk_ns), split, output)
     return decode_ms / decoded if decoded > 0 else None
 
 
-def _gaps(record: RequestRecord) -> Iterator[tuple[float, int]]:
-    if not record.chunk_ns:
+def _gaps(chunk_ns: Sequence[int], split: Sequence[int]) -> Iterator[tuple[float, int]]:
+    """Gaps between chunks and the tokens that ended them; one without a token lengthens the next, 1 where unknown."""
+    if not chunk_ns:
         return
-    previous_ns = record.chunk_ns[0]
-    for at_ns, tokens in zip(record.chunk_ns[1:], record.chunk_tokens[1:], strict=True):
+    previous_ns = chunk_ns[0]
+    for at_ns, tokens in zip(chunk_ns[1:], split[1:] or (1,) * (len(chunk_ns) - 1), strict=True):
         if tokens > 0:
             yield (at_ns - previous_ns) / 1e6, tokens
             previous_ns = at_ns
@@ -156,6 +173,8 @@ def summarise_columns(columns: Columns) -> Summary:
     """Figures of `columns`; rounds are told apart by their `round` column.
 
     A failed request ranks behind every measured one; in ITL each token that it was to deliver after its first does.
+    One successful request of several chunks of which nobody tells how the tokens lie in them leaves the ITL of all
+    unknown: that of the others is the ITL of other answers.
     """
     succeeded = ~columns.failed
     failed = int(columns.failed.sum())
@@ -179,6 +198,7 @@ def summarise_columns(columns: Columns) -> Summary:
         prompt_tokens=_total(columns.prompt_tokens, succeeded),
         cached_tokens=_total(columns.cached_tokens, succeeded),
         output_tokens=output_tokens,
+        unsplit=columns.unsplit_answers,
     )
 
 
@@ -215,7 +235,7 @@ def rank_of(quantile: float, total: int) -> int:
 def _weighted_spread(columns: Columns, lost_tokens: int) -> Spread:
     import numpy as np
 
-    if not len(columns.gap_ms):
+    if not len(columns.gap_ms) or columns.unsplit_answers:
         return Spread()
     each, tokens = columns.gap_ms / columns.gap_tokens, columns.gap_tokens
     total = int(tokens.sum())

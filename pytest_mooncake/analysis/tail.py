@@ -93,41 +93,6 @@ def rate_bound(events: int, trials: int, confidence: float = CONFIDENCE) -> floa
     return float(betaincinv(events + 1, trials - events, confidence))
 
 
-def least_rate(events: int, trials: int, confidence: float = CONFIDENCE) -> float:
-    """Lower confidence limit of a rate (Clopper and Pearson 1934); 0 where none were seen.
-
-    >>> round(least_rate(90, 90), 4)
-    0.9673
-    """
-    return 1 - rate_bound(trials - events, trials, confidence)
-
-
-def percentile_bound(
-    values: NDArray[Any], quantile: float, *, failures: int = 0, confidence: float = CONFIDENCE
-) -> float | None:
-    """Upper confidence limit of a percentile, free of any distribution.
-
-    Args:
-        values: (n,) measurements of successful requests.
-        quantile: e.g. 0.99.
-        failures: requests that rank behind them all.
-        confidence: one-sided.
-
-    Returns:
-        The smallest order statistic that exceeds the percentile with this confidence; `None` where none does (P99
-        needs 299 requests, P90 29) or where it is a failure.
-    """
-    import numpy as np
-    from scipy.special import bdtr
-
-    total = len(values) + failures
-    ranks = np.arange(rank_of(quantile, total), total) if total else np.arange(0)
-    enough = ranks[bdtr(ranks, total, quantile) >= confidence]
-    if not len(enough) or enough[0] >= len(values):
-        return None
-    return float(np.partition(values, enough[0])[enough[0]])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paired:
     """Warm over cold TTFT of the same prompts in one trial; described, never tested as if independent."""

@@ -66,14 +66,22 @@ def hit_share_claim(shares: Sequence[float | None], least: float, *, trials: int
 
 
 def combine(
-    claims: Sequence[Claim], *, product_faults: Sequence[str] = (), invalid: Sequence[str] = ()
+    claims: Sequence[Claim],
+    *,
+    product_faults: Sequence[str] = (),
+    invalid: Sequence[str] = (),
+    missing: Sequence[str] = (),
 ) -> tuple[Verdict, tuple[str, ...]]:
     """The run's verdict: product fault (FAIL) > INVALID > missed claim (FAIL) > INCONCLUSIVE > PASS.
+
+    What is missing takes away a decision of the claims, never one of a product fault; a run that was undecided anyway
+    stays so.
 
     Args:
         claims: all claims, judged at the same look.
         product_faults: sentences, each a fault of the product seen elsewhere (eviction, wrong bytes, …).
         invalid: sentences, each a reason why the instrument does not hold (reruns used up, broken law, …).
+        missing: sentences, each something that a decided run has on record and this one has not (a gate, its end).
 
     Returns:
         The verdict and the reasons that led to it, worst first; no claim that does not gate is among them.
@@ -85,6 +93,13 @@ def combine(
     unusable = tuple(invalid) or _reasons(gating, Verdict.INVALID)  # that a claim has no data follows from the former
     if unusable:
         return Verdict.INVALID, unusable
+    verdict, reasons = _of_claims(gating)
+    if verdict is Verdict.INCONCLUSIVE:
+        return verdict, (*reasons, *missing)
+    return (Verdict.INVALID, (*missing, *reasons)) if missing else (verdict, reasons)
+
+
+def _of_claims(gating: Sequence[Claim]) -> tuple[Verdict, tuple[str, ...]]:
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
         reasons = _reasons(gating, verdict)
         if reasons:

@@ -4,13 +4,16 @@ Visits alternate, old new old new … old; each is a cold and a warm round of it
 visit and metric, and the contrast that judges warm against cold rounds (`analysis.contrast`) judges new against old:
 linear drift cancels, each endpoint has noise of its own, and the looks share the error. Each metric by itself is
 wrongly confirmed as slower in 5 % of cases at most; below 5 % slower nothing is confirmed.
+
+A failed request of the new endpoint is a FAIL, whatever the metrics say; one of the old endpoint leaves nothing to
+compare with. A comparison that was not measured to its end is undecided.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pytest_mooncake.analysis.contrast import Contrast, Point, Untestable, contrast, repeated_interval
@@ -19,7 +22,7 @@ from pytest_mooncake.analysis.metrics import METRICS, Metric
 from pytest_mooncake.analysis.observed import observe
 from pytest_mooncake.analysis.regression import LEAST_EFFECT, change
 from pytest_mooncake.analysis.summary import Summary
-from pytest_mooncake.records import Kind, Round
+from pytest_mooncake.records import Kind, Round, Verdict
 
 OLD, NEW = 0, 1
 """The segments under which the visits of the two endpoints are kept."""
@@ -72,11 +75,28 @@ class Versus:
     visits: int
     confidence: float
     metrics: tuple[VersusMetric, ...]
+    failed_new: int = 0
+    """Failed requests of the new endpoint: its fault."""
+    failed_old: int = 0
+    """Failed requests of the old endpoint: nothing is compared with it then."""
+    failure: str | None = None
+    """What the first of them says, in one line."""
+    ended: str | None = None
+    """Why the visits ended before they had decided or the last look was reached; `None` where they did not."""
 
     @property
     def is_decided(self) -> bool:
         """Whether more visits would change nothing."""
+        if self.failed_old or self.ended is not None or not self.metrics:
+            return False
         return all(one.standing != "undecided" for one in self.metrics)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the turns alone come to: slower is INCONCLUSIVE, since it takes an alarm of the history to fail."""
+        if self.failed_new:
+            return Verdict.FAIL
+        return Verdict.PASS if self.is_decided and not self.slower else Verdict.INCONCLUSIVE
 
     @property
     def slower(self) -> tuple[str, ...]:
@@ -86,49 +106,92 @@ class Versus:
     @property
     def text(self) -> str:
         """What was found, in one sentence."""
-        return f"new against old, {self.visits} visits in turns: {'; '.join(one.words for one in self.metrics)}"
+        told = [*self._failures(), *(one.words for one in self.metrics)]
+        return f"new against old, {self.visits} visits in turns: {'; '.join(told)}"
+
+    def _failures(self) -> Iterator[str]:
+        """What comes before the metrics: failed requests, and an end that came early."""
+        why = f" ({self.failure})" if self.failure else ""
+        if self.failed_new:
+            yield f"{_requests(self.failed_new)} of the new endpoint failed: FAIL{why}"
+        if self.failed_old:
+            yield f"{_requests(self.failed_old)} of the old endpoint failed: undecided{'' if self.failed_new else why}"
+        if self.ended is not None:
+            yield f"not measured to the end: {self.ended}: undecided"
 
     @property
     def text_zh(self) -> str:
         """The same in Chinese."""
-        return f"新旧版本交替测量 {self.visits} 次：{'；'.join(one.words_zh for one in self.metrics)}"
+        told = [*self._failures_zh(), *(one.words_zh for one in self.metrics)]
+        return f"新旧版本交替测量 {self.visits} 次：{'；'.join(told)}"
+
+    def _failures_zh(self) -> Iterator[str]:
+        why = f"（{self.failure}）" if self.failure else ""
+        if self.failed_new:
+            yield f"新端点有 {self.failed_new} 个请求失败：未通过{why}"
+        if self.failed_old:
+            yield f"旧端点有 {self.failed_old} 个请求失败：未决{'' if self.failed_new else why}"
+        if self.ended is not None:
+            yield f"未测量到最后（{self.ended}）：未决"
 
     def to_json(self) -> dict[str, Any]:
         """As in `report.json`."""
-        return {**asdict(self), "slower": list(self.slower)}
+        told = {"slower": list(self.slower), "decided": self.is_decided, "verdict": self.verdict.value}
+        return {**asdict(self), **told}
 
 
-def compare_visits(rounds: Sequence[Round], looks: Sequence[int]) -> Versus | None:
+def _requests(count: int) -> str:
+    return f"{count} request{'' if count == 1 else 's'}"
+
+
+def compare_visits(rounds: Sequence[Round], looks: Sequence[int], ended: str | None = None) -> Versus | None:
     """New over old from the rounds of their visits.
+
+    A visit with a failed request counts as a failure and enters no metric.
 
     Args:
         rounds: cold and warm rounds; `segment` says whose, `position` is the visit's place, `OLD` and `NEW` in turns.
         looks: visits of the new endpoint after which a verdict may fall; between two of them the visits up to the
             last look are judged, before the first one nothing is decided.
+        ended: why the visits ended, where that was neither a decision nor the last look.
 
     Returns:
-        `None` where the new endpoint has not been visited once and whole.
+        `None` where the new endpoint has not been visited once and whole, nothing failed and nobody says why.
     """
-    whole = _whole_visits(rounds)
+    whole, failed = _whole_visits(rounds), {one: _errors(rounds, one) for one in (OLD, NEW)}
     visits = sum(segment == NEW for _, segment in whole)
-    if not visits:
+    if not visits and ended is None and not any(failed.values()):
         return None
     look = max((one for one in looks if one <= visits), default=None)
     used = [one for one in rounds if (one.position, one.segment) in whole]
     if look is not None:
         used = [one for one in used if one.position <= _last_position(whole, look)]
     level = nominal_level(tuple(looks)) if look is not None and min(looks) > 1 else None
-    return Versus(
+    found = Versus(
         visits=look or visits,
         confidence=0.90,
-        metrics=tuple(_compared(used, *one, level=level) for one in _COMPARED),
+        metrics=tuple(_compared(used, *one, level=level) for one in _COMPARED) if visits else (),
+        failed_new=len(failed[NEW]),
+        failed_old=len(failed[OLD]),
+        failure=next((error for one in (NEW, OLD) for error in failed[one]), None),
     )
+    if found.failed_old:
+        return replace(found, metrics=tuple(replace(one, standing="undecided") for one in found.metrics))
+    is_over = found.failed_new or found.is_decided or visits >= max(looks)
+    return found if is_over else replace(found, ended=ended)
+
+
+def _errors(rounds: Sequence[Round], segment: int) -> list[str]:
+    records = (record for one in rounds if one.segment == segment for record in one.requests)
+    return [record.error for record in records if record.error is not None]
 
 
 def _whole_visits(rounds: Sequence[Round]) -> set[tuple[int, int]]:
+    """Visits of a cold and a warm round in which nothing failed."""
     kinds: dict[tuple[int, int], set[Kind]] = {}
     for one in rounds:
-        kinds.setdefault((one.position, one.segment), set()).add(one.kind)
+        if all(record.error is None for record in one.requests):
+            kinds.setdefault((one.position, one.segment), set()).add(one.kind)
     return {visit for visit, seen in kinds.items() if len(seen) == len(Kind)}
 
 

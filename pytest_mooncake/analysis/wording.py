@@ -15,6 +15,19 @@ Direction = Literal["lower", "higher", "equivalent"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OfPercentiles:
+    """A warm percentile over a cold one, each of all requests of its kind; `why` in words where it has no interval."""
+
+    ratio: float | None
+    n_warm: int
+    n_cold: int
+    why: str | None = None
+    why_zh: str | None = None
+    measured: bool = True
+    """Whether every round has a figure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """All that a sentence about one claim needs; ratios are warm/cold."""
 
@@ -22,7 +35,7 @@ class Finding:
     direction: Direction
     target_ratio: float | None
     stated: str
-    found: Contrast | Untestable
+    found: Contrast | Untestable | OfPercentiles
     interval: tuple[float, float] | None
     confidence: float
     verdict: Verdict
@@ -132,6 +145,9 @@ def _outcome(finding: Finding) -> str:
         return ": missed, the whole interval lies on the bad side"
     if isinstance(finding.found, Untestable):
         return f": not tested: {finding.found.reason}"
+    if isinstance(finding.found, OfPercentiles) and finding.found.why and not (finding.waiting and finding.next_look):
+        more = f"; the next look comes after {trials_words(finding.next_look)}" if finding.next_look else ""
+        return f": {finding.found.why}{more}"
     if finding.target_ratio is None:
         return ""
     if finding.waiting:
@@ -146,6 +162,13 @@ def _outcome_zh(finding: Finding) -> str:
         return "：未达到，整个区间都在坏的一侧"
     if isinstance(finding.found, Untestable):
         return f"：未检验：{_untestable_zh(finding.found)}"
+    if (
+        isinstance(finding.found, OfPercentiles)
+        and finding.found.why_zh
+        and not (finding.waiting and finding.next_look)
+    ):
+        more = f"；下一次判定在 {finding.next_look} 次试验之后" if finding.next_look else ""
+        return f"：{finding.found.why_zh}{more}"
     if finding.target_ratio is None:
         return ""
     if finding.waiting:

@@ -254,7 +254,8 @@ async def _asked(
         ) as response:
             yield response
     except (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError, ValueError) as error:
-        raise NoReply(url, _why(error, url, timeout_s), timed_out=isinstance(error, TimeoutError)) from None
+        why = redacted(session, _why(error, url, timeout_s))
+        raise NoReply(url, why, timed_out=isinstance(error, TimeoutError)) from None
 
 
 def _is_success(response: aiohttp.ClientResponse) -> bool:

@@ -44,6 +44,8 @@ MOST_NAME_CHARS = 4096
 """A model's name may be the path of its directory, which Linux bounds to this."""
 _SHOWN_CHARS = 40
 _REMEDY = "is this the server that is meant, and the right version of it?"
+_NAME = re.compile(r"[A-Za-z_]{1,40}")
+"""What a field is called, which must be found: it may be part of a secret (`choices-key-1`)."""
 _NO_NUMBER = re.compile(r"-?(NaN|Infinity)")
 
 Redact = Callable[[str], str]
@@ -156,7 +158,10 @@ def _redact_in(one: Any, redact: Redact) -> None:
     if isinstance(one, list):
         one[:] = [redact(value) if isinstance(value, str) else value for value in one]
         return
-    kept = {redact(key): redact(value) if isinstance(value, str) else value for key, value in one.items()}
+    kept = {
+        key if _NAME.fullmatch(key) else redact(key): redact(value) if isinstance(value, str) else value
+        for key, value in one.items()
+    }
     one.clear()
     one.update(kept)
 

@@ -44,20 +44,20 @@ class Attribution:
         )
 
 
-def attribute(deltas: CounterDeltas, kv: KVGeometry | None, *, expected_keys: int | None = None) -> Attribution:
+def attribute(deltas: CounterDeltas, kv: KVGeometry | None) -> Attribution:
     """Attribute the prompt tokens between two scrapes.
 
     Mooncake hands out whole chunks: k keys read by `ranks` ranks are k / ranks chunks, at most as many tokens as the
     engine counted as external (of a prompt found whole it recomputes the last token). What is external and was not
-    handed out by Mooncake came from memory in between, LMCache's CPU tier.
+    handed out by Mooncake came from memory in between, LMCache's CPU tier. Without the geometry keys are no tokens:
+    only that none was handed out can be told.
 
     Args:
         deltas: counters of the round.
         kv: how prompts become objects; None when not known.
-        expected_keys: keys that a complete warm round reads, used for the share when `kv` is None.
     """
     external = _tokens(deltas.get("external_hit_tokens"))
-    mooncake = _from_mooncake(external, _tokens(deltas.get("store_hit_keys")), kv, expected_keys)
+    mooncake = _from_mooncake(external, _tokens(deltas.get("store_hit_keys")), kv)
     return Attribution(
         prompt_tokens=_tokens(deltas.get("prompt_tokens")),
         gpu_prefix_tokens=_tokens(deltas.get("local_hit_tokens")),
@@ -68,16 +68,12 @@ def attribute(deltas: CounterDeltas, kv: KVGeometry | None, *, expected_keys: in
     )
 
 
-def _from_mooncake(
-    external: int | None, keys: int | None, kv: KVGeometry | None, expected_keys: int | None
-) -> int | None:
+def _from_mooncake(external: int | None, keys: int | None, kv: KVGeometry | None) -> int | None:
     if external is None or keys is None:
         return None
     if external == 0 or keys == 0:
         return 0
-    if kv is not None:
-        return min(external, keys // kv.ranks * kv.chunk_tokens)
-    return min(external, round(external * keys / expected_keys)) if expected_keys else None
+    return None if kv is None else min(external, keys // kv.ranks * kv.chunk_tokens)
 
 
 def _tokens(value: float | None) -> int | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pytest_mooncake.cache.counters import deltas
 from pytest_mooncake.cache.facts import EVICTS_BY_PLAN, Coverage, Facts, cannot_be_told, checked, unavailable
 from pytest_mooncake.cache.scrape import MASTER, is_gone
-from pytest_mooncake.records import Evidence, Fault, Rung
+from pytest_mooncake.cache.service import served_own
+from pytest_mooncake.records import Evidence, Rung
 
 __all__ = ["clean_checks"]
 
@@ -36,7 +37,7 @@ def _requests_served(facts: Facts) -> Evidence:
         facts,
         "requests_served",
         Rung.TIMING,
-        Fault.PRODUCT if failed or cut else Fault.INSTRUMENT,
+        "failed" if failed or cut else "not_sent",
         held=not failed and not missing and cut is None,
         expected=f"{facts.planned} requests served",
         observed=f"{len(facts.succeeded)} served, {len(failed)} failed"
@@ -62,13 +63,13 @@ def _sources_answer(facts: Facts) -> tuple[Evidence, ...]:
     expected = f"all {len(now)} processes that answered before still do"
     if silent and not gone:
         why = "; ".join(f"the counters of {source} could not be read ({error})" for source, error in silent.items())
-        return (unavailable(facts, check, rung, Fault.PRODUCT, expected=expected, why=why),)
+        return (unavailable(facts, check, rung, expected=expected, why=why),)
     return (
         checked(
             facts,
             check,
             rung,
-            Fault.PRODUCT,
+            "gone",
             held=not gone,
             expected=expected,
             observed="all answer" if not gone else f"no answer any more from {', '.join(gone)}",
@@ -90,13 +91,13 @@ def _no_restart(facts: Facts) -> tuple[Evidence, ...]:
     rung = Rung.STORE if MASTER in {scrape.source for scrape in facts.round.before} else Rung.ENGINE
     if shared and not restarted:
         why = "; ".join(map(cannot_be_told, shared))
-        return (unavailable(facts, check, rung, Fault.PRODUCT, expected=expected, why=why),)
+        return (unavailable(facts, check, rung, expected=expected, why=why),)
     return (
         checked(
             facts,
             check,
             rung,
-            Fault.PRODUCT,
+            "restarted",
             held=not restarted,
             expected=expected,
             observed="none did" if not restarted else f"restarted: {', '.join(restarted)}",
@@ -114,7 +115,7 @@ def _settled(facts: Facts) -> tuple[Evidence, ...]:
             facts,
             "settled",
             Rung.TIMING,
-            Fault.INSTRUMENT,
+            "not_settled",
             held=settle.settled,
             expected=f"stores finished ({settle.how})",
             observed=f"{'settled' if settle.settled else 'not settled'} after {settle.seconds:.1f} s",
@@ -128,13 +129,13 @@ def _only_our_requests(facts: Facts) -> Evidence:
     counted = facts.deltas.get("requests_succeeded")
     if counted is None or facts.coverage is Coverage.PARTIAL:
         why = facts.engine_problem or "the engines do not count requests"
-        return unavailable(facts, check, Rung.ENGINE, Fault.INSTRUMENT, expected=expected, why=why)
+        return unavailable(facts, check, Rung.ENGINE, expected=expected, why=why)
     reasons = ", ".join(f"{reason} {n:g}" for reason, n in facts.deltas.requests_by_reason.items() if n)
     return checked(
         facts,
         check,
         Rung.ENGINE,
-        Fault.INSTRUMENT,
+        "others",
         held=facts.coverage is Coverage.OURS,
         expected=expected,
         observed=f"{counted:g} requests served" + (f" ({reasons})" if reasons else ""),
@@ -145,21 +146,21 @@ def _only_our_requests(facts: Facts) -> Evidence:
 
 
 def _counter_is_zero(
-    facts: Facts, check: str, fault: Fault, *, rung: Rung, names: tuple[str, ...], unit: str, detail: str
+    facts: Facts, check: str, what: str, *, rung: Rung, names: tuple[str, ...], unit: str, detail: str
 ) -> Evidence:
     """Check that counters which exist stood still; those that this version lacks are left out."""
     known = {name: value for name in names if (value := facts.deltas.get(name)) is not None}
     problem = facts.store_problem if rung is Rung.STORE else facts.engine_problem
     if not known:
         why = problem or f"this version does not count {unit}"
-        return unavailable(facts, check, rung, fault, expected=f"0 {unit}", why=why)
+        return unavailable(facts, check, rung, expected=f"0 {unit}", why=why)
     moved = sum(known.values())
     parts = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in known.items() if value)
     return checked(
         facts,
         check,
         rung,
-        fault,
+        what,
         held=moved == 0,
         expected=f"0 {unit}",
         observed=f"{moved:,.0f} {unit}" + (f" ({parts})" if len(names) > 1 and parts else ""),
@@ -171,7 +172,7 @@ def _no_preemptions(facts: Facts) -> Evidence:
     return _counter_is_zero(
         facts,
         "no_preemptions",
-        Fault.INSTRUMENT,
+        "preempted",
         rung=Rung.ENGINE,
         names=("preemptions",),
         unit="preempted requests",
@@ -183,12 +184,11 @@ def _no_preemptions(facts: Facts) -> Evidence:
 def _no_evictions(facts: Facts) -> Evidence:
     if facts.is_steady:
         expected, why = "evictions, by plan", EVICTS_BY_PLAN
-        return unavailable(facts, "no_evictions", Rung.STORE, Fault.PRODUCT, expected=expected, why=why)
-    return _counter_is_zero(
+        return unavailable(facts, "no_evictions", Rung.STORE, expected=expected, why=why)
+    return _stood_still(
         facts,
         "no_evictions",
-        Fault.PRODUCT,
-        rung=Rung.STORE,
+        "evicted",
         names=("evicted_keys",),
         unit="evicted keys",
         detail="the segments are too small for what this round stores: raise global_segment_size or lower the "
@@ -197,12 +197,10 @@ def _no_evictions(facts: Facts) -> Evidence:
 
 
 def _segments_unchanged(facts: Facts) -> Evidence:
-    lost = bool(facts.deltas.get("unmount_requests"))
-    return _counter_is_zero(
+    return _stood_still(
         facts,
         "segments_unchanged",
-        Fault.PRODUCT if lost and facts.view.provisioned else Fault.INSTRUMENT,
-        rung=Rung.STORE,
+        "changed",
         names=("mount_requests", "unmount_requests", "remount_requests"),
         unit="segment changes",
         detail="a storage node or engine joined or left the pool; what lay on a segment that left is gone",
@@ -210,15 +208,51 @@ def _segments_unchanged(facts: Facts) -> Evidence:
 
 
 def _nothing_removed(facts: Facts) -> Evidence:
-    return _counter_is_zero(
+    return _stood_still(
         facts,
         "nothing_removed",
-        Fault.INSTRUMENT,
-        rung=Rung.STORE,
+        "removed",
         names=("remove_requests", "remove_all_requests", "remove_by_regex_requests"),
         unit="removal requests",
         detail="somebody cleared the store during the round",
     )
+
+
+def _stood_still(facts: Facts, check: str, what: str, *, names: tuple[str, ...], unit: str, detail: str) -> Evidence:
+    """Check counters of the store; what moved there in a shared one was ours only if ours were not served."""
+    known = {name: value for name in names if (value := facts.deltas.get(name)) is not None}
+    if not known:
+        why = facts.store_problem or f"this version does not count {unit}"
+        return unavailable(facts, check, Rung.STORE, expected=f"0 {unit}", why=why)
+    moved = sum(known.values())
+    parts = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in known.items() if value)
+    return checked(
+        facts,
+        check,
+        Rung.STORE,
+        _whose(facts, what),
+        held=moved == 0,
+        expected=f"0 {unit}",
+        observed=f"{moved:,.0f} {unit}" + (f" ({parts})" if len(names) > 1 and parts else ""),
+        detail=_told_whose(facts, detail) if moved else "",
+    )
+
+
+def _whose(facts: Facts, what: str) -> str:
+    """The observation's name: what left our own pool, else whether our own prompts were served all the same."""
+    served = served_own(facts)
+    if what == "changed" and facts.deltas.get("unmount_requests") and (served is False or not facts.is_shared):
+        return "left"
+    return {True: f"{what}_served", False: what, None: f"{what}_untold"}[served]
+
+
+def _told_whose(facts: Facts, detail: str) -> str:
+    if not facts.is_shared:
+        return detail
+    served = served_own(facts)
+    if served:
+        return "not ours, for all of ours were served"
+    return detail if served is False else f"{detail}; whose it was is not counted in a shared store"
 
 
 def _tokens_add_up(facts: Facts) -> Evidence:
@@ -229,14 +263,14 @@ def _tokens_add_up(facts: Facts) -> Evidence:
     expected = f"GPU + external + computed = {ours:,} prompt tokens" if ours is not None else "all tokens explained"
     if facts.engine_problem or unexplained is None or table.prompt_tokens is None:
         why = facts.engine_problem or "this engine does not count its prompt tokens by source"
-        return unavailable(facts, check, Rung.ENGINE, Fault.INSTRUMENT, expected=expected, why=why)
+        return unavailable(facts, check, Rung.ENGINE, expected=expected, why=why)
     explained = table.prompt_tokens - unexplained
     exact = unexplained == 0 and ours in (None, table.prompt_tokens)
     return checked(
         facts,
         check,
         Rung.ENGINE,
-        Fault.INSTRUMENT,
+        "unexplained",
         held=exact,
         expected=expected,
         observed=f"{table.gpu_prefix_tokens:,} + {table.external_tokens:,} + {table.computed_tokens:,} = {explained:,}"
@@ -253,14 +287,14 @@ def _cached_tokens_agree(facts: Facts) -> Evidence:
         why = (
             facts.engine_problem or "the replies carry no cached_tokens: start vLLM with --enable-prompt-tokens-details"
         )
-        return unavailable(facts, check, Rung.ENGINE, Fault.INSTRUMENT, expected=expected, why=why)
+        return unavailable(facts, check, Rung.ENGINE, expected=expected, why=why)
     counted = (table.external_tokens or 0) + (table.gpu_prefix_tokens or 0)
     agree = facts.cached_tokens == counted
     return checked(
         facts,
         check,
         Rung.ENGINE,
-        Fault.INSTRUMENT,
+        "differ",
         held=agree,
         expected=expected,
         observed=f"{facts.cached_tokens:,} in the replies, {counted:,} in the counters",

@@ -7,7 +7,6 @@ from dataclasses import asdict
 
 from pytest_mooncake.cache.clean import clean_checks
 from pytest_mooncake.cache.cold import cold_checks
-from pytest_mooncake.cache.expect import Expected
 from pytest_mooncake.cache.facts import facts_of
 from pytest_mooncake.cache.rungs import RungJudgement, judge_rung, reachable_rung
 from pytest_mooncake.cache.warm import warm_checks
@@ -23,7 +22,7 @@ def round_evidence(
     reference: Round | None,
     warm_hit_share: float = 0.99,
     planned: int | None = None,
-    expected: Expected | None = None,
+    rounds: Sequence[Round] = (),
 ) -> tuple[Evidence, ...]:
     """Check where the tokens of one round came from.
 
@@ -35,7 +34,7 @@ def round_evidence(
         warm_hit_share: least share of the cacheable tokens that a warm round must be served (0-1]; a shortage within
             it does not break the exact checks.
         planned: how many requests the round was to send; None means those that were.
-        expected: sums to expect, where prompts share chunks; None works them out from the prompt lengths.
+        rounds: of the run; the replies of its warm ones tell the chunk size where the stack does not.
 
     Returns:
         One `Evidence` per check, the decisive ones first. A check whose counters are missing is unavailable with the
@@ -48,8 +47,8 @@ def round_evidence(
         reference=reference if this.kind is Kind.WARM else None,
         warm_hit_share=warm_hit_share,
         planned=planned,
-        expected=expected,
         shown_in=reference,
+        rounds=rounds,
     )
     specific = warm_checks(facts) if this.kind is Kind.WARM else cold_checks(facts)
     return (*specific, *clean_checks(facts))

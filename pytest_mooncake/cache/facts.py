@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from pytest_mooncake.cache.attribution import Attribution, attribute
+from pytest_mooncake.cache.care import ends_with_the_run
+from pytest_mooncake.cache.chunk_size import Reply, Units, replies_of, rules_of, units_of
+from pytest_mooncake.cache.common_prefix import common_tokens
 from pytest_mooncake.cache.counters import CounterDeltas, changed_between, deltas
-from pytest_mooncake.cache.expect import Expected, HitRule, expect
+from pytest_mooncake.cache.expect import Expected, expect
+from pytest_mooncake.cache.faults import Blame, blame_of, fault_of
 from pytest_mooncake.cache.scrape import MASTER
-from pytest_mooncake.records import Evidence, Fault, KVGeometry, RequestRecord, Round, Rung, StackView, Status
+from pytest_mooncake.records import Evidence, Kind, Phase, RequestRecord, Round, Rung, StackView, Status
 
 __all__ = ["EVICTS_BY_PLAN", "Coverage", "Facts", "cannot_be_told", "checked", "facts_of", "unavailable"]
 
 
 EVICTS_BY_PLAN = "a steady state: the store evicts by plan, and what it still serves is judged by its hits"
-
-
-ASSUMED_CHUNK_TOKENS = 256
-"""Chunk size where none is known: LMCache's default, and no smaller than the blocks of vLLM's own connectors."""
 
 
 class Coverage(StrEnum):
@@ -34,8 +35,9 @@ class Coverage(StrEnum):
 class Facts:
     """One round, its counters and what they were expected to do.
 
-    `expected` is over the requests that succeeded; None where the geometry or a prompt length is not known.
-    `whole_chunk_tokens` is what a cache of the usual chunk size can hold of them at least, whatever the geometry.
+    `expected` is over the requests that succeeded; None where the geometry or a prompt length is not known. `lengths`
+    are theirs, `replies` what they were served by their own account: None where a length, or any account, is missing.
+    `units` is how the cache keeps them, `common_tokens` what of every prompt any cache may serve (None: not known).
     `cached_tokens` is Σ of what the server reported per request; None where it reports none. `store_problem` and
     `engine_problem` say why sums of those counters prove nothing here; None when they do.
     """
@@ -47,8 +49,10 @@ class Facts:
     reference_deltas: CounterDeltas | None
     expected: Expected | None
     succeeded: tuple[RequestRecord, ...]
-    prompt_tokens: int | None
-    whole_chunk_tokens: int | None
+    lengths: tuple[int, ...] | None
+    replies: tuple[Reply, ...] | None
+    units: Units
+    common_tokens: int | None
     cached_tokens: int | None
     coverage: Coverage
     store_problem: str | None
@@ -57,17 +61,19 @@ class Facts:
     planned: int
 
     @property
-    def cacheable_tokens(self) -> int | None:
-        """Prompt tokens that could be cached: by geometry, else in whole chunks of the usual size."""
-        return self.expected.external_tokens if self.expected is not None else self.whole_chunk_tokens
+    def prompt_tokens(self) -> int | None:
+        """Σ prompt tokens; None where a length is not known."""
+        return None if self.lengths is None else sum(self.lengths)
 
     @property
-    def expected_keys(self) -> int | None:
-        """Keys that a warm round should read: by geometry, else what the cold round stored."""
-        if self.expected is not None:
-            return self.expected.objects_read
-        stored = self.reference_deltas.get("keys") if self.reference_deltas else None
-        return round(stored) if stored and stored > 0 else None
+    def is_shared(self) -> bool:
+        """Whether others may use the store too, so that its counters do not say whose keys they count."""
+        return not ends_with_the_run(self.view)
+
+    @property
+    def most_common_tokens(self) -> int:
+        """Tokens that all requests together may be served of what is in front of every prompt."""
+        return (self.common_tokens or 0) * len(self.succeeded)
 
     @property
     def keys_to_store(self) -> int | None:
@@ -120,7 +126,7 @@ class Facts:
     @property
     def attribution(self) -> Attribution:
         """Where the prompt tokens came from."""
-        return attribute(self.deltas, self.view.kv, expected_keys=self.expected_keys)
+        return attribute(self.deltas, self.view.kv)
 
 
 def facts_of(
@@ -130,33 +136,36 @@ def facts_of(
     reference: Round | None,
     warm_hit_share: float,
     planned: int | None = None,
-    expected: Expected | None = None,
     shown_in: Round | None = None,
+    rounds: Sequence[Round] = (),
 ) -> Facts:
     """Work out the facts of a round.
 
-    `expected` overrides the sums (workloads whose prompts share chunks); `shown_in` is a further round whose replies
-    tell whether this server shows `cached_tokens`.
+    `shown_in` is a further round whose replies tell whether this server shows `cached_tokens`; `rounds` are all of the
+    run, whose replies tell its chunk size.
     """
     untold = _untold(this, view, reference, shown_in)
     moved = _moved(this, view, untold)
     succeeded = tuple(record for record in this.requests if record.error is None)
-    lengths = tuple(record.prompt_tokens or record.prompt_tokens_planned for record in succeeded)
-    known = tuple(length for length in lengths if length is not None)
-    complete = len(known) == len(lengths) > 0
+    lengths = _lengths(succeeded)
+    cached = _cached_tokens(succeeded, shown_in or reference)
+    common = common_tokens(this, this if this.kind is Kind.COLD else reference)
     coverage = _coverage(moved, sent=len(this.requests), succeeded=len(succeeded))
     shared = _shared_problem(this, coverage, moved)
+    units = _units(this, view, rounds, common=common or 0, has_nearer=moved.get("local_hit_tokens") != 0)
     return Facts(
         round=this,
         view=view,
         reference=reference,
         deltas=moved,
         reference_deltas=_moved(reference, view, untold) if reference else None,
-        expected=expected or (_expect(known, view.kv, view) if complete and view.kv else None),
+        expected=expect(lengths, view.kv, rule=units.likely.rule) if lengths and view.kv else None,
         succeeded=succeeded,
-        prompt_tokens=sum(known) if complete else None,
-        whole_chunk_tokens=_whole_chunk_tokens(known) if complete else None,
-        cached_tokens=_cached_tokens(succeeded, shown_in or reference),
+        lengths=lengths,
+        replies=None if cached is None or lengths is None else replies_of(succeeded),
+        units=units,
+        common_tokens=common,
+        cached_tokens=cached,
         coverage=coverage,
         store_problem=_store_problem(this, view, moved) or shared,
         engine_problem=_engine_problem(this, view, moved) or shared,
@@ -165,14 +174,26 @@ def facts_of(
     )
 
 
-def _whole_chunk_tokens(lengths: tuple[int, ...]) -> int:
-    """Add up what is cached at least: a prompt's last token is always computed, and its last chunk may be with it."""
-    return sum((length - 1) // ASSUMED_CHUNK_TOKENS * ASSUMED_CHUNK_TOKENS for length in lengths)
+def _lengths(succeeded: tuple[RequestRecord, ...]) -> tuple[int, ...] | None:
+    """The prompts' lengths, by the server or else by plan; None where one is not known, or there is none."""
+    lengths = tuple(record.prompt_tokens or record.prompt_tokens_planned for record in succeeded)
+    known = tuple(length for length in lengths if length is not None)
+    return known if len(known) == len(lengths) > 0 else None
 
 
-def _expect(lengths: tuple[int, ...], kv: KVGeometry, view: StackView) -> Expected:
-    own_connector = view.details.get("connector") == "mooncakestore"
-    return expect(lengths, kv, rule=HitRule.LAST_CHUNK if own_connector else HitRule.LAST_TOKEN)
+def _units(this: Round, view: StackView, rounds: Sequence[Round], *, common: int, has_nearer: bool) -> Units:
+    """How the run's cache keeps prompts, by the replies of its warm rounds; of a cold round it is not asked."""
+    if this.kind is Kind.COLD:
+        return units_of(view, rules_of(view, this.after), ())
+    others = (one for one in rounds if one.kind is Kind.WARM and one.round != this.round and _is_alike(one, this))
+    records = [record for one in (this, *others) for record in one.requests]
+    rules, replies = rules_of(view, this.after), replies_of(records)
+    return units_of(view, rules, replies, common_tokens=common, has_nearer=has_nearer)
+
+
+def _is_alike(one: Round, other: Round) -> bool:
+    """Whether two rounds were served by the same stack: the segments of a comparison are two of them."""
+    return one.phase is other.phase and (one.phase is not Phase.VERSUS or one.segment == other.segment)
 
 
 def _cached_tokens(succeeded: tuple[RequestRecord, ...], other: Round | None) -> int | None:
@@ -279,17 +300,33 @@ def checked(
     facts: Facts,
     check: str,
     rung: Rung,
-    fault: Fault,
+    what: str,
     *,
     held: bool,
     expected: str,
     observed: str,
     detail: str = "",
 ) -> Evidence:
-    """Build the evidence of a check that could be made."""
+    """Build the evidence of a check that could be made.
+
+    Args:
+        facts: the round's.
+        check: the check.
+        rung: what it rests on.
+        what: what was seen where it does not hold, by its name in `cache.faults`, which says whose fault that is; what
+            cannot be told makes the check unavailable, what harms nobody leaves it held.
+        held: whether it holds.
+        expected: what was expected, in words.
+        observed: what was observed.
+        detail: what to add.
+    """
+    shared = facts.is_shared
+    blame = blame_of(check, what, shared=shared)
+    statuses = {Blame.NONE: Status.HELD, Blame.UNKNOWN: Status.UNAVAILABLE}
+    fault = fault_of(check, shared=shared) if held or blame in statuses else blame.fault
     return Evidence(
         id=check,
-        status=Status.HELD if held else Status.BROKEN,
+        status=Status.HELD if held else statuses.get(blame, Status.BROKEN),
         rung=rung,
         expected=expected,
         observed=observed,
@@ -299,7 +336,7 @@ def checked(
     )
 
 
-def unavailable(facts: Facts, check: str, rung: Rung, fault: Fault, *, expected: str, why: str) -> Evidence:
+def unavailable(facts: Facts, check: str, rung: Rung, *, expected: str, why: str) -> Evidence:
     """Build the evidence of a check that could not be made, and why."""
     return Evidence(
         id=check,
@@ -307,7 +344,7 @@ def unavailable(facts: Facts, check: str, rung: Rung, fault: Fault, *, expected:
         rung=rung,
         expected=expected,
         observed="not measured",
-        fault=fault,
+        fault=fault_of(check, shared=facts.is_shared),
         round=facts.round.round,
         detail=why,
     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_mooncake.cache.keys import IsOwn, count_keys, is_tagged, own_pattern
+from pytest_mooncake.environment import inherited
 from pytest_mooncake.errors import EndpointError
 from pytest_mooncake.records import Store
 
@@ -85,7 +86,7 @@ async def _in_a_process(order: dict[str, str], python: str, timeout_s: float) ->
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         # without it the client ends where loopback is the only interface ("not valid LAN address found")
-        env=os.environ
+        env=inherited("MC_")
         | {"MC_TCP_BIND_ADDRESS": LOOPBACK, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     try:

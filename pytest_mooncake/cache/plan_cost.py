@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_mooncake.analysis.store_need import HOW_TO_TELL
 from pytest_mooncake.cache.counters import read
 from pytest_mooncake.cache.expect import object_bytes
 from pytest_mooncake.errors import UsageError
@@ -49,7 +50,7 @@ def check_budget(
     """Compare the need with the budget and return a sentence for the plan.
 
     Args:
-        need_bytes: what lies in the store at once, at most; None when the geometry is not known.
+        need_bytes: what lies in the store at once, at most; None when the model's KV bytes a token are not known.
         free_bytes: free bytes of the segments; None when not known.
         budget_bytes: `--mooncake-store-budget`; None means 20 % of what is free.
         provisioned: the store is ours alone, so all of it may be used.
@@ -58,7 +59,8 @@ def check_budget(
         UsageError: the need is above the budget.
     """
     if need_bytes is None:
-        return "how many bytes the run will store is not known: the model's KV bytes per token are not"
+        unkept = "" if budget_bytes is None else ", so --mooncake-store-budget cannot be kept"
+        return f"how many bytes the run will store is not known{unkept}: {HOW_TO_TELL}"
     if budget_bytes is None and free_bytes is not None:
         budget_bytes = int(free_bytes * (1.0 if provisioned else BUDGET_SHARE))
     need = f"{need_bytes / 1e9:,.3g} GB"

@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from pytest_mooncake.analysis.chunks import chunk_tokens_of
 from pytest_mooncake.cache.expect import HitRule, chunks_stored, external_tokens
 from pytest_mooncake.records import ProbeRole, StackView
 
@@ -79,7 +80,7 @@ def longer(run_id: str, ids: Sequence[int], view: StackView, longest: int | None
     None where the chunk's size is known, or the run's prompts are no longer than the document.
     """
     tokens = min(longest or 0, LONGEST_TOKENS, _room(view))
-    if view.kv is not None or tokens <= DOCUMENT_CHUNKS * UNKNOWN_CHUNK + TAIL_TOKENS:
+    if chunk_tokens_of(view) is not None or tokens <= DOCUMENT_CHUNKS * UNKNOWN_CHUNK + TAIL_TOKENS:
         return None
     prompt = _text(run_id, "long", ids, tokens)
     cold = Probe(case="long-document", role=ProbeRole.COLD, prompt=prompt, cached_expected=0)
@@ -100,7 +101,7 @@ def keys_of(probes: Iterable[Probe], view: StackView) -> int | None:
 
 
 def _chunk(view: StackView) -> int:
-    return view.kv.chunk_tokens if view.kv else UNKNOWN_CHUNK
+    return chunk_tokens_of(view) or UNKNOWN_CHUNK
 
 
 def _room(view: StackView) -> int:

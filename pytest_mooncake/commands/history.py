@@ -43,6 +43,27 @@ def _opened(url: str, *, must_exist: bool = True) -> History:
     return open_history(url, must_exist=must_exist)
 
 
+@history_app.command("add")
+def add(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a recorded run.")],
+    at: At = DEFAULT,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="LABEL|RUN", help="What it is held against, as in a run.")
+    ] = None,
+) -> None:
+    """Store a recorded run that missed its place: killed before it, or measured without a history.
+
+    It is held against the runs before it as if it had been stored then, its reports are written again, and what was
+    found goes into its record. A run that is there already, unchanged, stays as it is.
+    """
+    from pytest_mooncake.commands.history_add import add_recorded
+    from pytest_mooncake.crash import about
+
+    with about(directory):
+        for line in add_recorded(directory, at, baseline):
+            typer.echo(line)
+
+
 @history_app.command("list")
 def list_runs(
     at: At = DEFAULT,

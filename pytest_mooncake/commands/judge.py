@@ -39,21 +39,20 @@ def judge(
 
     One pair of figures carries no spread, so it is INCONCLUSIVE at best; a broken law of the audit makes it INVALID.
     """
-    from pytest_mooncake.report.ci import EXIT_CODES
+    from pytest_mooncake.crash import about
+    from pytest_mooncake.report import exit_codes
     from pytest_mooncake.report.files import write_reports
     from pytest_mooncake.report.terminal import summary_lines
 
     language = _lang(lang)
     here = Path.cwd()
     directory = _unused(report or here / "mooncake-report" / f"judged-{figures.stem}")
-    made = judged_report(figures, here, targets=targets, economics=economics)
-    try:
+    with about(directory, run_id=figures.stem):
+        made = judged_report(figures, here, targets=targets, economics=economics)
         files = write_reports(made, directory, lang=language)
-    except OSError as error:
-        raise UsageError(f"--report {directory}: cannot be written to ({error.strerror})") from None
-    for line in summary_lines(made, files=files, lang=language):
-        typer.echo(line)
-    raise typer.Exit(EXIT_CODES[made.verdict])
+        for line in summary_lines(made, files=files, lang=language):
+            typer.echo(line)
+        raise typer.Exit(exit_codes.of_command(made))
 
 
 def judged_report(
@@ -117,9 +116,11 @@ def _lang(text: str) -> Lang:
 
 
 def _unused(directory: Path) -> Path:
-    """Reports of given figures never stand among the files of a run."""
+    """Reports of given figures never stand among the files of a run, nor in the place of somebody else's."""
     from pytest_mooncake.journal import PLAN_FILE
+    from pytest_mooncake.report.files import refuse_foreign
 
     if (directory / PLAN_FILE).exists():
         raise UsageError(f"--report {directory}: this directory already holds a run; name another one")
+    refuse_foreign(directory)
     return directory

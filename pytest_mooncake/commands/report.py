@@ -31,6 +31,7 @@ def report(
 ) -> None:
     """Report a recorded run again: the same record gives the same bytes."""
     from pytest_mooncake.conduct import reported
+    from pytest_mooncake.crash import about
     from pytest_mooncake.journal import read
     from pytest_mooncake.report.files import TEXTS
     from pytest_mooncake.report.labels import LANGUAGES
@@ -40,14 +41,15 @@ def report(
         _check("--lang", lang, LANGUAGES)
     if format == ALL and output is None:
         raise UsageError("--format all writes several files: give --output DIR as well")
-    recorded = read(directory)
-    made, _ = reported(recorded)
-    language = next((known for known in LANGUAGES if known == lang), recorded.plan.lang)
-    if output is None:
-        sys.stdout.write(TEXTS[format][0].make(made, language))
-        return
-    for path in _written(made, format, output, language):
-        typer.echo(f"wrote {path}")
+    with about(directory):
+        recorded = read(directory)
+        made, _ = reported(recorded)
+        language = next((known for known in LANGUAGES if known == lang), recorded.plan.lang)
+        if output is None:
+            sys.stdout.write(TEXTS[format][0].make(made, language))
+            return
+        for path in _written(made, format, output, language):
+            typer.echo(f"wrote {path}")
 
 
 def _check(option: str, given: str, known: Iterable[str]) -> None:
@@ -59,11 +61,12 @@ def _written(made: Report, wanted: str, directory: Path, lang: Lang) -> tuple[Pa
     """Write the files of a format.
 
     Raises:
-        UsageError: the directory cannot be written to.
+        UsageError: the directory cannot be written to, or holds other files of these names.
     """
-    from pytest_mooncake.report.files import TEXTS, write
+    from pytest_mooncake.report.files import TEXTS, refuse_foreign, write
 
     texts = [text for name, known in TEXTS.items() for text in known if wanted in {ALL, name}]
+    refuse_foreign(directory, texts)
     try:
         return write(made, directory, texts, lang=lang)
     except OSError as error:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from pytest_mooncake.border.redaction import Redactor
 from pytest_mooncake.errors import HistoryError, MissingPartError, UsageError
 from pytest_mooncake.history.schema import HEAD, VERSION_TABLE
 
@@ -127,7 +128,7 @@ class Database:
         for secret in filter(None, secrets):
             for spelling in {secret, quote(secret, safe=""), quote_plus(secret)}:
                 line = line.replace(spelling, "***")
-        return line
+        return Redactor(secrets).redacted(line)
 
     def _made(self) -> Engine:
         settings = {"timeout": BUSY_S} if self.is_file else {"connect_timeout": CONNECT_S}

@@ -70,19 +70,38 @@ async def scripted_server(*, ttft_ms: float, gap_ms: float, tokens: int) -> Asyn
     """Start the server in a process of its own; its truth is there when the context has ended.
 
     Raises:
-        MooncakeError: The process ended or did not come up within 10 s.
+        MooncakeError: The process did not start, ended, or did not answer within 10 s.
     """
     command = [sys.executable, "-m", "pytest_mooncake.load.scripted", str(ttft_ms), str(gap_ms), str(tokens)]
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=child_environment())  # noqa: S603, ASYNC220 - ours, ms
+    try:
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=child_environment())  # noqa: S603, ASYNC220 - ours, ms
+    except OSError as error:
+        raise MooncakeError(f"the calibration server could not be started ({error.strerror})") from None
     try:
         server = ScriptedServer(url=f"http://127.0.0.1:{await _port_of(process)}")
         yield server
-        output, _ = await asyncio.to_thread(process.communicate, b"", _WAIT_S)
-        server.truth = _truth_in(output, process.returncode)
+        server.truth = await _truth_of(process)
     finally:
         process.kill()
-        await asyncio.to_thread(process.communicate)
+        await asyncio.to_thread(_end, process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Take leave of a process that was killed; a thread that was left waiting may still hold its pipes."""
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError, ValueError):
+                pipe.close()
+
+
+async def _truth_of(process: subprocess.Popen[bytes]) -> Mapping[str, Sequence[int]]:
+    try:
+        output, _ = await asyncio.to_thread(process.communicate, b"", _WAIT_S)
+    except subprocess.TimeoutExpired:
+        raise MooncakeError(f"the calibration server did not tell its truth within {_WAIT_S:g} s") from None
+    return _truth_in(output, process.returncode)
 
 
 def _truth_in(output: bytes, code: int) -> Mapping[str, Sequence[int]]:
@@ -134,7 +153,7 @@ async def calibrate(
         workers: Processes that send, as in the run.
 
     Raises:
-        MooncakeError: The scripted server did not start or a request to it failed.
+        MooncakeError: The scripted server did not start or stopped, or a request to it failed.
     """
     gap_ms = _gap_ms(concurrency, chunks_per_s)
     tokens = max(8, round(_STREAM_S * 1000 / gap_ms))
@@ -148,7 +167,10 @@ async def calibrate(
     failed = next((record.error for record in records if record.error), None)
     if failed:
         raise MooncakeError(f"calibration failed: {failed}; the client cannot say how accurate it is on this machine")
-    return compare(records, server.truth, result.health)
+    try:
+        return compare(records, server.truth, result.health)
+    except (LookupError, TypeError, ValueError, ZeroDivisionError):
+        raise MooncakeError("the calibration server tells of other requests than were sent; run it again") from None
 
 
 def _gap_ms(concurrency: int, chunks_per_s: float | None) -> float:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from pytest_mooncake.environment import inherited
+
 __all__ = ["child_environment"]
 
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 def child_environment() -> dict[str, str]:
-    """The parent's environment, in which this very package can be imported even where it is not installed."""
+    """What they need of the parent's environment; this very package can be imported even where it is not installed."""
     path = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join((_PACKAGE_ROOT, path)) if path else _PACKAGE_ROOT}
+    return {**inherited(), "PYTHONPATH": os.pathsep.join((_PACKAGE_ROOT, path)) if path else _PACKAGE_ROOT}

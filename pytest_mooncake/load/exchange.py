@@ -11,7 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from pytest_mooncake.load.bodies import Prepared
-from pytest_mooncake.load.failures import count_fault, describe, one_line
+from pytest_mooncake.load.failures import count_fault, describe, foreign_line
 from pytest_mooncake.load.reading import StreamReading
 from pytest_mooncake.load.spec import RoundSpec
 from pytest_mooncake.load.sse import Mark, SSEParser
@@ -20,6 +20,7 @@ from pytest_mooncake.load.turnstile import Turnstile
 from pytest_mooncake.records import RequestRecord
 
 if TYPE_CHECKING:
+    from pytest_mooncake.border.redaction import Redactor
     from pytest_mooncake.load.transport import StampingProtocol
     from pytest_mooncake.plan.models import Timeouts
 
@@ -78,7 +79,8 @@ class Exchange:
     _deadline: asyncio.Timeout | None = None
 
     def __post_init__(self) -> None:
-        self.reading = StreamReading(chat=self.spec.api == "chat", keeps_ids=self.prepared.keeps_ids)
+        chat, keeps_ids = self.spec.api == "chat", self.prepared.keeps_ids
+        self.reading = StreamReading(chat=chat, keeps_ids=keeps_ids, redactor=self.spec.redactor)
         self._parser = SSEParser(self.marks)
 
     async def perform(self, transport: Transport) -> None:
@@ -98,7 +100,12 @@ class Exchange:
         return max_body_bytes(self.prepared.output_tokens)
 
     def _describe(self, error: BaseException) -> str:
-        return describe(error, sent=self.sent_ns is not None, output=self._arrived_bytes > 0)
+        return describe(
+            error,
+            sent=self.sent_ns is not None,
+            output=self._arrived_bytes > 0,
+            redactor=self.spec.redactor,
+        )
 
     async def _converse(self, transport: Transport) -> None:
         url = endpoint_of(self.spec, self.prepared.engine)
@@ -107,7 +114,7 @@ class Exchange:
             if response.status == 200:
                 await self._receive(response, transport)
             else:
-                self.error = await _refusal(response)
+                self.error = await _refusal(response, self.spec.redactor)
 
     async def _receive(self, response: aiohttp.ClientResponse, transport: Transport) -> None:
         content = response.content
@@ -184,7 +191,8 @@ class Exchange:
             # What a broken connection leaves of its last event is no fault of its own.
             events += self._parser.finish()
         if not (events or self.reading.began or self.error):
-            self.error = f"HTTP {self.http_status}, but no event stream: {one_line(self._head) or 'an empty body'!r}"
+            said = foreign_line(self._head, self.spec.redactor)
+            self.error = f"HTTP {self.http_status}, but no event stream: {said or 'an empty body'!r}"
         for start in range(0, len(events), _SLICE):
             await turnstile.come_through(hurried=False)
             for event in events[start : start + _SLICE]:
@@ -271,9 +279,9 @@ async def _end_of(content: aiohttp.StreamReader) -> None:
     await content.wait_eof()
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> str:
+async def _refusal(response: aiohttp.ClientResponse, redactor: Redactor) -> str:
     if 300 <= response.status < 400:
-        target = one_line(response.headers.get("Location", "nowhere"))
+        target = foreign_line(response.headers.get("Location", "nowhere"), redactor)
         return f"HTTP {response.status}: a redirect to {target!r}, not followed"
-    body = one_line(await response.content.read(_ERROR_BODY_BYTES))
-    return f"HTTP {response.status}: {body or one_line(response.reason or 'no message')}"
+    body = foreign_line(await response.content.read(_ERROR_BODY_BYTES), redactor)
+    return f"HTTP {response.status}: {body or foreign_line(response.reason or 'no message', redactor)}"

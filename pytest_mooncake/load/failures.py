@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["count_fault", "describe", "one_line"]
+from pytest_mooncake.border.redaction import Redactor
+
+__all__ = ["count_fault", "describe", "foreign_line", "one_line"]
 
 _LIMIT = 200
+_MOST_FOREIGN = 4096
+"""More of a text than is ever shown of it, and little enough to be looked through at once."""
 _SPACES = re.compile(r"\s+")
 
 
@@ -24,10 +28,20 @@ def one_line(text: object, limit: int = _LIMIT) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def describe(error: BaseException, *, sent: bool, output: bool) -> str:
+def foreign_line(text: object, redactor: Redactor, limit: int = _LIMIT) -> str:
+    """What a server said, without the secrets that it repeats, in one line.
+
+    Redacted before anything is cut off or made into a space: a part of a secret would not be found any more.
+    """
+    raw = text if isinstance(text, bytes | str) else str(text)
+    decoded = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
+    return one_line(redactor.redacted(decoded[:_MOST_FOREIGN]), limit)
+
+
+def describe(error: BaseException, *, sent: bool, output: bool, redactor: Redactor | None = None) -> str:
     """Say in one line how the connection failed, and how far the request had come by then."""
     moment = "in the middle of the stream" if output else "before the first token" if sent else "before it was sent"
-    text = one_line(error)
+    text = foreign_line(error, redactor or Redactor())
     return f"connection failed {moment}: {type(error).__name__}" + (f": {text}" if text else "")
 
 

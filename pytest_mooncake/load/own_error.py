@@ -1,16 +1,18 @@
 """The client's own error in a run: calibrated just before and just after its chain of rounds, at its load.
 
-The load is that of the rounds sent so far, the left-out one to begin with. A calibration that fails is said and makes
-nothing invalid: the figures then stand without an error beside them.
+The load is that of the rounds sent so far, the left-out one to begin with. A calibration that fails, whatever the
+reason, is said and makes nothing invalid: the figures then stand without an error beside them.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 
 from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.load.calibration import Calibration, calibrate
+from pytest_mooncake.load.failures import one_line
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.records import Phase, RequestRecord
 
@@ -20,6 +22,8 @@ LATE_STAMPS = (
     "arrivals were stamped when the client's task got them, later under load, for want of aiohttp internals that it "
     "knows: the calibrated error holds it; use a version of aiohttp that this release was tested with"
 )
+MOST_S = 60.0
+"""A calibration takes about a second; on a machine that starves its processes it is given up."""
 MOST_STREAMS = 512
 """Streams that are calibrated with at most: more would cost seconds and say the same."""
 
@@ -35,6 +39,15 @@ def most_in_flight(records: Sequence[RequestRecord]) -> int:
         open_now += step
         most = max(most, open_now)
     return max(most, 1)
+
+
+def _reason(error: Exception) -> str:
+    """Why a calibration failed, in one line; of several workers that failed, the first."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, TimeoutError):
+        return f"its calibration did not end within {MOST_S:g} s"
+    return one_line(error) if isinstance(error, MooncakeError) else f"{type(error).__name__}: {one_line(error)}"
 
 
 class OwnError:
@@ -75,9 +88,12 @@ class OwnError:
         streams = min(self._streams, MOST_STREAMS)
         load = {"concurrency": streams, "chunks_per_s": self._chunks_per_s}
         try:
-            found = await self._measure(**load, workers=self._workers)
-        except MooncakeError as error:
-            self._note("calibration", when=when, **load, error=str(error))
+            found = await asyncio.wait_for(self._measure(**load, workers=self._workers), MOST_S)
+        except Exception as error:  # its servers and workers are processes, which end and stop in many ways
+            why = _reason(error)
+            self._note("calibration", when=when, **load, error=why)
+            known = "was measured before the chain of rounds only" if self._found is not None else "is unknown"
+            self._note("client", notes=(f"the client's own error {known}: {why}",))
             return None
         self._note("calibration", when=when, **load, error=None, **asdict(found))
         return found

@@ -12,7 +12,7 @@ How many tokens a chunk carries:
     - servers that send `usage` on every chunk (`continuous_usage_stats`): the growth of `completion_tokens` since the
       last chunk that carried output, so tokens of chunks that do not count are never lost;
     - otherwise one each, when there are exactly as many chunks as the final usage has tokens;
-    - otherwise unknown: `chunk_tokens` stays empty and the first chunk is taken to hold one token.
+    - otherwise unknown: `chunk_tokens` stays empty (what becomes of the figures then: `analysis.columns`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from typing import Any
 
 import orjson
 
-from pytest_mooncake.load.failures import one_line
+from pytest_mooncake.border.redaction import Redactor
+from pytest_mooncake.load.failures import foreign_line
 from pytest_mooncake.load.sse import Event
 
 __all__ = ["StreamReading"]
@@ -37,7 +38,8 @@ _TEXT_FIELDS = ("content", "reasoning_content", "reasoning")
 class StreamReading:
     """Accumulates one response. Nothing a server sends makes it raise; what is wrong ends up in `error`."""
 
-    def __init__(self, *, chat: bool, keeps_ids: bool = False) -> None:
+    def __init__(self, *, chat: bool, keeps_ids: bool = False, redactor: Redactor | None = None) -> None:
+        self._redactor = redactor or Redactor()
         self._chat = chat
         self._keeps_ids = keeps_ids
         self.token_ids: list[int] = []
@@ -105,14 +107,22 @@ class StreamReading:
             chunk = orjson.loads(data)
         except orjson.JSONDecodeError:
             self.done = data.strip() == _DONE
-            self.error = None if self.done else f"a chunk of the stream is not JSON: {one_line(data)!r}"
+            self.error = None if self.done else f"a chunk of the stream is not JSON: {self._line(data)!r}"
             return
         if not isinstance(chunk, dict):
-            self.error = f"a chunk of the stream is not an object: {one_line(data)!r}"
+            self.error = f"a chunk of the stream is not an object: {self._line(data)!r}"
         elif chunk.get("error") or chunk.get("object") == "error":
-            self.error = f"the server reported an error in the stream: {one_line(_message_of(chunk))}"
+            self.error = f"the server reported an error in the stream: {self._line(_message_of(chunk))}"
         else:
             self._take_chunk(chunk, at_ns)
+
+    def _line(self, text: object, limit: int = 200) -> str:
+        return foreign_line(text, self._redactor, limit)
+
+    def _shown(self, value: object) -> str:
+        """What a value is, on a line. Only plain ones are spelt out: `repr` would walk as deep as others nest."""
+        plain = isinstance(value, str | int | float)
+        return repr(self._line(value, limit=40)) if plain else f"a {type(value).__name__}"
 
     def _take_chunk(self, chunk: Mapping[str, Any], at_ns: int) -> None:
         usage = chunk.get("usage")
@@ -141,7 +151,7 @@ class StreamReading:
         if output is None:
             said = usage.get("completion_tokens")
             if said is not None:
-                self.miscount = f"the server's usage makes no sense: completion_tokens {_shown(said)}"
+                self.miscount = f"the server's usage makes no sense: completion_tokens {self._shown(said)}"
             return
         if output < (self.output_tokens or 0):
             self.error = (
@@ -157,7 +167,7 @@ class StreamReading:
             text += self._text_of(delta, at_ns)
         reason = choice.get("finish_reason")
         if isinstance(reason, str):
-            self.finish_reason = one_line(reason, limit=40)
+            self.finish_reason = self._line(reason, limit=40)
         produced = (self.output_tokens or 0) - self._attributed if counted else 0
         token_without_text = produced > 0 and (not self._chat or bool(self.chunk_ns))
         if text or token_without_text:
@@ -186,11 +196,6 @@ def _written(value: object) -> str:
         return orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
         return "[…]"
-
-
-def _shown(value: object) -> str:
-    """What a value is, on a line. Only plain ones are spelt out: `repr` would walk into others as deep as they nest."""
-    return repr(one_line(value, limit=40)) if isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 
 def _message_of(chunk: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_mooncake.border.redaction import Redactor, secrets_of_headers
 from pytest_mooncake.records import ClientHealth, Engine, Kind, Phase, PlannedRequest
 
 if TYPE_CHECKING:
@@ -42,8 +43,11 @@ class RoundSpec:
     api: Api = "completions"
     ignore_eos: bool = True
     continuous_usage: bool = True
+    redactor: Redactor = field(init=False, repr=False, compare=False)
+    """Takes what is secret of `headers` out of whatever a server says."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "redactor", secrets_of_headers(self.headers))
         if not self.requests:
             raise ValueError("a round needs at least one request")
         if not self.engines:

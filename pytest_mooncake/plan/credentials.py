@@ -6,18 +6,21 @@ completions) carries the key and the header; the master, the metadata server and
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pytest_mooncake.errors import EndpointError, UsageError
+from pytest_mooncake.border.redaction import LEAST_SECRET, MASK, PIECE, Redactor, secrets_of_headers
+from pytest_mooncake.errors import EndpointError, MooncakeError, UsageError
+from pytest_mooncake.plan.quiet import is_secret_name, secret_arguments
 
 if TYPE_CHECKING:
-    from pytest_mooncake.plan.models import StackPlan
+    from pytest_mooncake.plan.models import Plan, StackPlan
 
-__all__ = ["Credentials", "api_key", "credentials_of", "header_in", "origin"]
+__all__ = ["Credentials", "api_key", "credentials_of", "header_in", "origin", "redactor_of"]
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e\x80-\xff]+)")
@@ -37,13 +40,22 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{shown}:{parts.port or _PORTS.get(parts.scheme, 0)}"
 
 
+class _Unshown(dict[str, str]):
+    """Headers whose values no traceback shows: pytest prints the arguments of a function that failed."""
+
+    def __repr__(self) -> str:
+        return repr(dict.fromkeys(self, MASK))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
     """Headers that hold secrets, where they may go, and what to tell who is refused. Never shown, never recorded."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
+    redactor: Redactor = field(default_factory=Redactor, repr=False)
     origins: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+    """What people should know of their secrets, a sentence each."""
     remedy: str = "name the variable that holds its key with --mooncake-api-key-env"
 
     def headers_for(self, url: str) -> Mapping[str, str]:
@@ -52,9 +64,7 @@ class Credentials:
 
     def redacted(self, text: str) -> str:
         """`text`, which may repeat a secret, without it."""
-        for secret in self.secrets:
-            text = text.replace(secret, "***")
-        return text
+        return self.redactor.redacted(text)
 
 
 def credentials_of(stack: StackPlan, environ: Mapping[str, str]) -> Credentials:
@@ -66,12 +76,44 @@ def credentials_of(stack: StackPlan, environ: Mapping[str, str]) -> Credentials:
     """
     key = api_key(stack.api_key_env, environ)
     extra = header_in(stack.header_env, environ) if stack.header_env else {}
+    headers = ({"Authorization": f"Bearer {key}"} if key else {}) | extra
+    # a header that is given as `Authorization` goes instead of the key, which is a secret all the same
+    sent = secrets_of_headers(headers)
     return Credentials(
-        headers=({"Authorization": f"Bearer {key}"} if key else {}) | extra,
-        secrets=tuple(secret for secret in (key, *extra.values()) if secret),
+        headers=_Unshown(headers),
+        redactor=sent | Redactor([key]) if key else sent,
+        notes=tuple(_too_short(stack, key, extra)),
         origins=frozenset(origin(url) for url in stack.urls),
         remedy=_remedy(stack),
     )
+
+
+def redactor_of(plan: Plan, environ: Mapping[str, str]) -> Redactor:
+    """Every secret of a run: of its endpoints, and what its engines' environment and arguments hold of the kind.
+
+    What is missing in `environ` is no secret here: whoever needs it says so.
+    """
+    found = Redactor()
+    for stack in (plan.stack, plan.versus):
+        if stack is None:
+            continue
+        with contextlib.suppress(MooncakeError):
+            found |= credentials_of(stack, environ).redactor
+        settings = (value for name, value in stack.engine.extra_env.items() if is_secret_name(name))
+        told = (*settings, *secret_arguments(stack.engine.extra_args))
+        found |= Redactor(value for value in told if len(value) >= PIECE)
+    return found
+
+
+def _too_short(stack: StackPlan, key: str | None, extra: Mapping[str, str]) -> Iterator[str]:
+    """Secrets that cannot be told from ordinary text."""
+    named = ((stack.api_key_env, (key,) if key else ()), (stack.header_env, tuple(extra.values())))
+    for variable, values in named:
+        if any(len(value) < LEAST_SECRET for value in values):
+            yield (
+                f"${variable} holds fewer than {LEAST_SECRET} characters: too short a secret to be told from ordinary "
+                "text, so it is not taken out of what a server says; use a longer one."
+            )
 
 
 def _remedy(stack: StackPlan) -> str:

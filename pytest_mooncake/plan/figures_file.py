@@ -15,8 +15,8 @@ from pytest_mooncake.errors import PlanError
 from pytest_mooncake.plan.base import Model
 from pytest_mooncake.plan.machine import Count, HardwareGiven, ModelGiven, Number
 from pytest_mooncake.plan.machine_source import with_sheets
-from pytest_mooncake.plan.scalar_texts import scalar_texts
-from pytest_mooncake.plan.yaml_source import Location, load, validated
+from pytest_mooncake.plan.yaml_source import load, validated
+from pytest_mooncake.plan.yaml_text import Location, clipped, parse, read_bounded
 
 __all__ = ["FiguresFile", "read_figures"]
 
@@ -89,7 +89,7 @@ def read_figures(path: Path, invocation_dir: Path) -> tuple[FiguresFile, dict[st
     printed: dict[str, str] = {}
     given = _table(path, printed) if path.suffix.lower() == ".csv" else load(path, FiguresFile)
     mapping = given.model_dump(exclude_none=True, exclude={"description", "date"})
-    mapping["printed"] = printed or scalar_texts(path)
+    mapping["printed"] = printed or parse(read_bounded(path), str(path)).texts
     return given, with_sheets(mapping, path, invocation_dir)
 
 
@@ -100,13 +100,13 @@ def _table(path: Path, printed: dict[str, str]) -> FiguresFile:
     for line, key, value in _cells(path):
         location = tuple(part.strip() for part in key.split("."))
         if location in lines:
-            raise PlanError(f"{path}:{line}: {key} was already given on line {lines[location]}")
+            raise PlanError(f"{path}:{line}: {clipped(key)} was already given on line {lines[location]}")
         place = data
         for depth, part in enumerate(location[:-1], 1):
             lines.setdefault(location[:depth], line)
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
-                raise PlanError(f"{path}:{line}: {key}: {part} was already given a value of its own")
+                raise PlanError(f"{path}:{line}: {clipped(key)}: {clipped(part)} was already given a value of its own")
         lines[location] = line
         place[location[-1]] = printed[".".join(location)] = value
     return validated(path, data, lines, FiguresFile)
@@ -115,10 +115,9 @@ def _table(path: Path, printed: dict[str, str]) -> FiguresFile:
 def _cells(path: Path) -> Iterator[tuple[int, str, str]]:
     """Line, dotted key and value of every cell that holds something."""
     try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a CSV table in UTF-8"
-        raise PlanError(f"{path}: cannot be read ({reason})") from None
+        rows = list(csv.reader(read_bounded(path).splitlines()))
+    except csv.Error as error:
+        raise PlanError(f"{path}: cannot be read (no CSV table: {error})") from None
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     sides = {header.index(side): side for side in ("cold", "warm") if side in header}
     for line, row in enumerate(rows, 1):
@@ -127,7 +126,9 @@ def _cells(path: Path) -> Iterator[tuple[int, str, str]]:
         key = row[0].strip()
         cells = [(place, cell.strip()) for place, cell in enumerate(row[1:], 1) if cell.strip()]
         if not sides and len(cells) != 1:
-            raise PlanError(f"{path}:{line}: {len(cells)} values after {key!r}; write key,value or metric,cold,warm")
+            raise PlanError(
+                f"{path}:{line}: {len(cells)} values after {clipped(key)}; write key,value or metric,cold,warm"
+            )
         for place, cell in cells:
             yield line, _key(key, sides.get(place)), cell
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from pytest_mooncake.plan.base import Model
+from pytest_mooncake.plan.base import LEAST, MOST, Model
 from pytest_mooncake.plan.model_config import BITS, no_such_dtype
 
 __all__ = ["Count", "HardwareGiven", "HardwareSheet", "Machine", "MachineFile", "ModelGiven", "Number"]
@@ -18,8 +18,15 @@ def _no_flag(value: object) -> object:
     return value
 
 
-Number = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=0)]
+def _usual(value: float) -> float:
+    """Tables are no YAML: their numbers are bounded here (`plan.yaml_text`)."""
+    if 0 < value < LEAST:
+        raise ValueError(f"smaller than any number here but 0 ({LEAST:g})")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, le=MOST, allow_inf_nan=False), AfterValidator(_usual)]
+Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=0, le=MOST)]
 
 
 def _kv_dtype(value: object) -> object:

@@ -13,14 +13,24 @@ from pytest_mooncake.plan.model_config import (
     HEADS,
     HIDDEN,
     LAYERS,
+    MOST_SIZE,
     language_model_of,
     layer_number,
     relevant,
     size,
 )
 from pytest_mooncake.plan.yaml_source import load
+from pytest_mooncake.plan.yaml_text import clipped, read_bounded
 
 __all__ = ["read_machine", "with_sheets"]
+
+FURTHER_SIZES = (
+    "head_dim", "num_key_value_heads", "kv_lora_rank", "qk_rope_head_dim", "num_experts_per_tok", "n_shared_experts",
+    "first_k_dense_replace", "intermediate_size", "sliding_window",
+)  # fmt: skip
+"""Sizes that geometry computes with where they are there."""
+NEEDED = "a whole number is needed to compute limits"
+MOST_CONFIG_BYTES = 4 * 2**20
 
 
 def read_machine(value: str, invocation_dir: Path) -> Machine:
@@ -64,21 +74,35 @@ def _sheet(name: str, invocation_dir: Path) -> dict[str, Any]:
 
 
 def _config(given_in: Path, given: str) -> dict[str, Any]:
+    """A `config.json`, with every size that geometry is computed from being one."""
     path = given_in.parent / given
+    where = f"{given_in}: model.config: {path}"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not JSON"
-        raise PlanError(f"{given_in}: model.config: {path} cannot be read ({reason}); name a config.json") from None
-    held = language_model_of(config) if isinstance(config, dict) else {}
-    absent = _absent(held)
-    if absent is not None:
-        raise PlanError(f"{given_in}: model.config: {path} has no {absent}; name the config.json of a language model")
+        config = json.loads(read_bounded(path, MOST_CONFIG_BYTES))
+    except PlanError as error:
+        raise PlanError(f"{given_in}: model.config: {error}; name a config.json") from None
+    except (ValueError, RecursionError):
+        raise PlanError(f"{where} cannot be read (not JSON); name a config.json") from None
+    _check(where, language_model_of(config) if isinstance(config, dict) else {})
     return relevant(config)
 
 
-def _absent(held: dict[str, Any]) -> str | None:
-    """The first size without which a `config.json` tells nothing; refused before anything is started."""
-    if layer_number(held) is None:
-        return LAYERS[0]
-    return next((names[0] for names in (HIDDEN, HEADS) if size(held, *names) is None), None)
+def _check(where: str, held: dict[str, Any]) -> None:
+    """Refuse a configuration that tells no shape, or holds something else where a size belongs."""
+    found = (layer_number(held), size(held, *HIDDEN), size(held, *HEADS))
+    for number, names in zip(found, (LAYERS, HIDDEN, HEADS), strict=True):
+        told = next((name for name in names if held.get(name) is not None), None)
+        if number is None and told is None:
+            raise PlanError(f"{where} has no {names[0]}; name the config.json of a language model")
+        if number is None:
+            raise PlanError(f"{where}: {told} is {clipped(held[str(told)])}; {NEEDED}")
+    wrong = next((key for key in FURTHER_SIZES if not _is_size(held.get(key))), None)
+    if wrong:
+        raise PlanError(f"{where}: {wrong} is {clipped(held[wrong])}; {NEEDED}")
+    kinds = held.get("layer_types")
+    if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
+        raise PlanError(f"{where}: layer_types is {clipped(kinds)}; a list of names is needed to compute limits")
+
+
+def _is_size(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value <= MOST_SIZE)

@@ -9,7 +9,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["LATENCIES", "NAMED", "PARTS", "NamedMetric", "nearest_names"]
+__all__ = ["LATENCIES", "NAMED", "PARTS", "NamedMetric", "nearest_names", "quantile_of"]
 
 Better = Literal["lower", "higher"]
 
@@ -36,6 +36,7 @@ LATENCIES = (
     ("itl", "ITL", "Token 间隔"),
     ("e2e", "end-to-end latency", "端到端延迟"),
 )
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 PARTS = (("mean", "mean", "平均"), ("p50", "P50", "P50"), ("p90", "P90", "P90"), ("p99", "P99", "P99"))
 
 _OTHERS: tuple[tuple[str, str, Better, str, str], ...] = (
@@ -71,3 +72,12 @@ def nearest_names(name: str) -> str:
     """The metrics that `name` may stand for, as the end of a sentence: "did you mean …" or all of them."""
     near = difflib.get_close_matches(name, NAMED, n=3, cutoff=0.4)
     return f"did you mean {' or '.join(near)}?" if near else f"known metrics: {', '.join(sorted(NAMED))}"
+
+
+def quantile_of(metric: str) -> float | None:
+    """The share of requests that a percentile speaks of; `None` for any other metric.
+
+    >>> quantile_of("ttft_p90"), quantile_of("ttft_mean")
+    (0.9, None)
+    """
+    return QUANTILES.get(metric.rpartition("_")[2]) if metric in NAMED else None

@@ -14,6 +14,8 @@ __all__ = [
     "HEADS",
     "HIDDEN",
     "LAYERS",
+    "MOST_SIZE",
+    "READ",
     "doubtful_keys",
     "language_model_of",
     "layer_number",

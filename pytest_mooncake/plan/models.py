@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_serializer, field_validator, model_validator
 
 from pytest_mooncake.plan.arrivals import Arrivals
 from pytest_mooncake.plan.base import Model
 from pytest_mooncake.plan.machine import Machine
+from pytest_mooncake.plan.quiet import without_secrets, without_values
 from pytest_mooncake.plan.targets import Target as Target
 from pytest_mooncake.plan.targets import TargetsPlan as TargetsPlan
 from pytest_mooncake.records import Rung
 
 Loopback = Literal["127.0.0.1"]
 MOST_TRACE_REQUESTS = 10_000_000
+MOST_CHUNK_TOKENS = 2**20
 
 
 class LocalModel(Model):
@@ -68,8 +70,28 @@ class EngineSpec(Model):
     hash_seed: int | tuple[int, ...] = 0
     """`PYTHONHASHSEED`, or one for each engine: different ones never find each other's chunks."""
     launcher: Literal["fork", "plain"] = "fork"
-    extra_args: tuple[str, ...] = ()
-    extra_env: dict[str, str] = Field(default_factory=dict)
+    extra_args: tuple[str, ...] = Field(default=(), repr=False)
+    """Further arguments of `vllm serve`. What follows `--api-key` and the like is left out of every record."""
+    extra_env: dict[str, str] = Field(default_factory=dict, repr=False)
+    """Further variables of its environment. Their values go to the engine and into no record."""
+
+    @field_validator("extra_env", mode="before")
+    @classmethod
+    def _texts_only(cls, given: object) -> object:
+        if not isinstance(given, dict):
+            raise ValueError("expected names and values of variables (`NAME: 'value'` lines)")
+        wrong = next((name for name, value in given.items() if not isinstance(value, str)), None)
+        if wrong is not None:  # the value itself, which may be a secret, is not shown
+            raise ValueError(f"the value of {str(wrong)!r} is no text: put it into quotes")
+        return given
+
+    @field_serializer("extra_env")
+    def _names_only(self, variables: dict[str, str]) -> dict[str, str]:
+        return without_values(variables)
+
+    @field_serializer("extra_args")
+    def _without_secrets(self, arguments: tuple[str, ...]) -> tuple[str, ...]:
+        return without_secrets(arguments)
 
 
 class SimulatedCost(Model):
@@ -112,6 +134,17 @@ class StackPlan(Model):
     master_url: str | None = None
     metadata_url: str | None = None
     metrics_urls: tuple[str, ...] = ()
+    chunk_tokens: Annotated[int, Field(gt=0, le=MOST_CHUNK_TOKENS, strict=True)] | None = None
+    """Tokens in a chunk of an attached stack's cache; `None`: found in the replies."""
+
+    @model_validator(mode="after")
+    def _chunks_of_what_runs(self) -> StackPlan:
+        if self.chunk_tokens is not None and self.kind != "attached":
+            raise ValueError(
+                "'chunk_tokens' describes a stack that already runs (kind: attached); "
+                "one that is started here takes 'connector: {chunk_tokens: N}'"
+            )
+        return self
 
 
 class Lengths(Model):
@@ -289,6 +322,10 @@ class Plan(Model):
     """Whether cold rounds on an engine without the connector are measured after the run."""
     versus: StackPlan | None = None
     """The endpoint that the attached one replaces; both are measured in turns after the run."""
+    compares_release: bool = False
+    """Whether a history was named, against which the release is held once the run is over."""
+    gates: tuple[str, ...] | None = None
+    """Gates that were planned (`planned_gates`); `None` in a record of a version that kept no status of them."""
 
     @property
     def trials_per_start(self) -> int | None:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.arrivals import parse_rate
+from pytest_mooncake.plan.chunk_source import with_chunk_tokens
 from pytest_mooncake.plan.files import find
+from pytest_mooncake.plan.gates import planned_gates
 from pytest_mooncake.plan.machine_source import read_machine
 from pytest_mooncake.plan.metrics_source import FLAG, NONE, metrics_places
 from pytest_mooncake.plan.models import (
@@ -23,9 +24,11 @@ from pytest_mooncake.plan.models import (
     Timeouts,
     WorkloadPlan,
 )
+from pytest_mooncake.plan.permissions import check_permissions, checked_stack
 from pytest_mooncake.plan.quantities import parse_bytes, parse_settle
+from pytest_mooncake.plan.sample_sizes import refuse_hopeless_claims
 from pytest_mooncake.plan.slo import parse_goodput
-from pytest_mooncake.plan.versus_source import check_url, versus_of
+from pytest_mooncake.plan.versus_source import STORE_SCHEME, check_store_url, check_url, versus_of
 from pytest_mooncake.plan.workload_source import workload_of
 from pytest_mooncake.plan.yaml_source import load
 from pytest_mooncake.records import Rung
@@ -36,7 +39,6 @@ DEFAULT_LOOKS = (3, 4, 5, 6, 8, 10)
 MOST_TRIALS = 100
 MOST_WORKERS = 64
 _ATTACHED_ONLY = ("model", "api_key_env", "header_env", "master", "metadata", "metrics")
-STORE_SCHEME = "mooncakestore://"
 _TIMEOUTS = ("first-token", "between-chunks", "request", "run")
 
 
@@ -47,18 +49,22 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         UsageError: an option is unknown, contradictory or out of range (PlanError: a YAML file is).
     """
     _refuse_contradictions(options)
-    stack = _stack(options, invocation_dir)
-    return Plan(
+    stack = with_chunk_tokens(_stack(options, invocation_dir), options.chunk_tokens)
+    workload = _arriving(workload_of(options, invocation_dir), options)
+    targets, looks = targets_of(options, invocation_dir), _looks(options.trials)
+    if not options.quick:
+        refuse_hopeless_claims(targets, workload.requests, looks)
+    plan = Plan(
         run_id=run_id or new_run_id(),
         label=options.label,
         stack=stack,
-        workload=_arriving(workload_of(options, invocation_dir), options),
-        targets=targets_of(options, invocation_dir),
+        workload=workload,
+        targets=targets,
         economics=economics_of(options, invocation_dir),
         machine=read_machine(options.hardware, invocation_dir) if options.hardware else None,
-        looks=_looks(options.trials),
+        looks=looks,
         quick=options.quick,
-        sessions=_sessions(options, _looks(options.trials)),
+        sessions=_sessions(options, looks),
         evidence=_rung(options.evidence, stack),
         settle_fixed_s=parse_settle(options.settle or "counters"),
         store_budget_bytes=_budget(options.store_budget),
@@ -71,7 +77,10 @@ def resolve(options: Options, invocation_dir: Path, *, run_id: str | None = None
         steady=_steady(options, stack),
         cold_tax=_cold_tax(options.cold_tax, stack),
         versus=versus_of(options.versus, stack),
+        compares_release=bool(options.history or options.baseline),
     )
+    check_permissions(plan)
+    return plan.model_copy(update={"gates": planned_gates(plan)})
 
 
 def new_run_id() -> str:
@@ -88,8 +97,6 @@ def _refuse_contradictions(options: Options) -> None:
         raise UsageError(
             "--mooncake-url attaches to what already runs and --mooncake-stack starts one: give only one of them"
         )
-    if options.url and options.keep_stack:
-        raise UsageError("--mooncake-keep-stack concerns a stack started here; with --mooncake-url nothing is started")
     if options.quick and options.trials:
         raise UsageError(
             "--mooncake-quick is one trial without a verdict: leave out --mooncake-trials, or --mooncake-quick"
@@ -115,7 +122,7 @@ def _on_running_store(options: Options, invocation_dir: Path) -> StackPlan:
     if orphan:
         flag = f"--mooncake-{orphan.replace('_', '-')}"
         raise UsageError(f"{flag} describes engines that run; with {STORE_SCHEME}host:port they are started here")
-    _check_store_url(options.url[0])
+    check_store_url("--mooncake-url", options.url[0])
     for flag, given in (("master", options.master), ("metadata", options.metadata)):
         if given:
             check_url(f"--mooncake-{flag}", given)
@@ -127,25 +134,12 @@ def _on_running_store(options: Options, invocation_dir: Path) -> StackPlan:
     return stack.model_copy(update={**joined, "isolate": "never"})
 
 
-def _check_store_url(url: str) -> None:
-    parts = urlsplit(url)
-    try:
-        complete = bool(parts.hostname and parts.port)
-    except ValueError:
-        complete = False
-    if not complete or parts.username or parts.path.strip("/"):
-        raise UsageError(
-            f"--mooncake-url {STORE_SCHEME}…: expected {STORE_SCHEME}host:port, "
-            "with the master's RPC port (50051 by default)"
-        )
-
-
 def _stack(options: Options, invocation_dir: Path) -> StackPlan:
     if _names_store(options):
         return _on_running_store(options, invocation_dir)
     if not options.url:
         name = options.stack or "local"
-        return load(find("stacks", name, invocation_dir), StackPlan, name=_stem(name))
+        return checked_stack(load(find("stacks", name, invocation_dir), StackPlan, name=_stem(name)))
     for url in options.url:
         check_url("--mooncake-url", url)
     metrics_places(options.url, options.metrics)  # refuses what cannot be meant before anything is asked
@@ -214,7 +208,7 @@ def _sessions(options: Options, looks: tuple[int, ...]) -> int:
         raise UsageError(f"{flag}: expected a number of engine starts, at least 1")
     if int(options.sessions) == 1:
         return 1
-    other = next((name for name in ("url", "quick", "keep_stack") if getattr(options, name)), None)
+    other = next((name for name in ("quick", "keep_stack") if getattr(options, name)), None)
     if other:
         raise UsageError(f"{flag} starts the stack several times: leave out --mooncake-{other.replace('_', '-')}")
     if int(options.sessions) > looks[0]:
@@ -252,22 +246,13 @@ def _allow_clear(times: str | None) -> Literal["none", "own", "everything"]:
 
 
 def _steady(options: Options, stack: StackPlan) -> bool:
-    """A steady state needs a store that may be filled to the brim, and counters that tell its size."""
+    """A steady state needs a store to fill; whether it may be filled, `plan.permissions` says."""
     if options.steady and stack.connector.kind == "none":
         raise UsageError(f"--mooncake-steady: the stack {stack.name!r} has no connector, so there is no store to fill")
-    if options.steady and options.url and _allow_clear(options.allow_clear) != "everything":
-        raise UsageError(
-            "--mooncake-steady fills the store, so that it evicts whatever lies there: where it was not started here, "
-            "give --mooncake-allow-clear twice as well"
-        )
     return options.steady
 
 
 def _cold_tax(wanted: bool, stack: StackPlan) -> bool:
-    if wanted and stack.kind == "attached":
-        raise UsageError(
-            "--mooncake-cold-tax starts an engine without the connector; with --mooncake-url nothing is started"
-        )
     if wanted and stack.connector.kind == "none":
         raise UsageError(f"--mooncake-cold-tax: the stack {stack.name!r} has no connector, so it pays no cold tax")
     return wanted

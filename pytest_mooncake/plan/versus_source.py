@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.plan.models import StackPlan
 
-__all__ = ["check_url", "versus_of"]
+__all__ = ["STORE_SCHEME", "check_store_url", "check_url", "versus_of"]
+
+STORE_SCHEME = "mooncakestore://"
 
 _PORTS = {"http": 80, "https": 443}
 _LOOPBACK = ("localhost", "::1")
@@ -46,6 +48,24 @@ def _place(url: str) -> tuple[str | None, int | None, str]:
     parts = urlsplit(url)
     host = "127.0.0.1" if parts.hostname in _LOOPBACK else parts.hostname
     return host, parts.port or _PORTS.get(parts.scheme), parts.path.strip("/").removesuffix("v1").strip("/")
+
+
+def check_store_url(flag: str, url: str) -> None:
+    """Refuse what is no address of a master's RPC port.
+
+    Raises:
+        UsageError: it is none, or carries a password or a path.
+    """
+    try:
+        parts = urlsplit(url)
+        complete = url.startswith(STORE_SCHEME) and bool(parts.hostname and parts.port)
+        complete = complete and not parts.username and not parts.path.strip("/")
+    except ValueError:
+        complete = False
+    if not complete:
+        raise UsageError(
+            f"{flag} {STORE_SCHEME}…: expected {STORE_SCHEME}host:port, with the master's RPC port (50051 by default)"
+        )
 
 
 def check_url(flag: str, url: str) -> None:

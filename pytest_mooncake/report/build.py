@@ -7,12 +7,13 @@ from typing import Any
 
 from pytest_mooncake.analysis.cold_tax import ColdTax, cold_tax
 from pytest_mooncake.analysis.release import ReleaseFinding
+from pytest_mooncake.analysis.store_need import budget_not_kept
 from pytest_mooncake.analysis.summary import Summary, summarise
 from pytest_mooncake.analysis.versus import Versus
 from pytest_mooncake.plan.models import EconomicsPlan, Plan
-from pytest_mooncake.records import ClientHealth, Judgement, Kind, Phase, Round, StackView, Trial
+from pytest_mooncake.records import ClientHealth, Crash, Judgement, Kind, Phase, Round, StackView, Trial
 from pytest_mooncake.report.business import case_of_run
-from pytest_mooncake.report.document import ClientSummary, Protocol, Report, TrialFigures
+from pytest_mooncake.report.document import NOT_COMPARED, RELEASE, ClientSummary, Protocol, Report, TrialFigures
 from pytest_mooncake.report.physical import limits_of
 from pytest_mooncake.report.setting import setting_of
 from pytest_mooncake.report.trend_run import TrendRun
@@ -33,6 +34,8 @@ def build(
     versus: Versus | None = None,
     release: ReleaseFinding | None = None,
     past: Sequence[TrendRun] = (),
+    beside: Mapping[str, str] | None = None,
+    crash: Crash | None = None,
 ) -> Report:
     """Make the report of a recorded run; its figures cover the valid rounds of the chain only.
 
@@ -47,11 +50,14 @@ def build(
         versus: the new and the old endpoint in turns, if they were measured.
         release: what the history says of this release, if it was asked.
         past: comparable runs of the history, this one last.
+        beside: why parts beside the run were not measured to their end, as the journal says.
+        crash: the error of this package itself that ended the measurement, if one did.
     """
     sides, setting = _sides(rounds, judgement.trials), setting_of(plan, view, environment, rounds)
     tokens, tax = setting.prompt_tokens, _cold_tax(plan, rounds, judgement, without_cache)
     return Report(
         **_named(plan, view),
+        notes=(*view.notes, *filter(None, (budget_not_kept(plan, view),)), *_untold(sides)),
         **_measured(rounds, judgement),
         judgement=judgement,
         setting=setting,
@@ -63,8 +69,20 @@ def build(
         versus=versus,
         release=release,
         past=tuple(past),
+        beside_not_made=_beside_not_made(plan, {"cold_tax": tax, "versus": versus, RELEASE: release}, beside or {}),
+        crash=crash,
         limits=limits_of(plan, view, sides["cold"], sides["warm"], tokens),
     )
+
+
+def _beside_not_made(plan: Plan, made: Mapping[str, object], why: Mapping[str, str]) -> dict[str, str]:
+    """What was planned beside the run and is not there, or not whole, and why."""
+    planned = {"cold_tax": plan.cold_tax, "versus": plan.versus is not None, RELEASE: plan.compares_release}
+    return {
+        name: why.get(name) or (NOT_COMPARED if name == RELEASE else "the run ended before it")
+        for name, found in made.items()
+        if planned[name] and (found is None or name in why)
+    }
 
 
 def _measured(rounds: Sequence[Round], judgement: Judgement) -> dict[str, Any]:
@@ -84,9 +102,21 @@ def _named(plan: Plan, view: StackView) -> dict[str, Any]:
         "label": plan.label,
         "targets": plan.targets.claims,
         "plan": plan.model_dump(mode="json"),
-        "notes": view.notes,
         "simulated": view.simulated,
     }
+
+
+def _untold(sides: Mapping[str, Summary]) -> tuple[str, ...]:
+    """What every output must say where nobody tells how the tokens of an answer lie in its chunks."""
+    unsplit = sum(side.unsplit for side in sides.values())
+    if not unsplit:
+        return ()
+    answers = sum(side.requests - side.failed for side in sides.values())
+    return (
+        f"ITL unknown: the server does not tell how many tokens each chunk carries ({unsplit:,} of {answers:,} "
+        "answers). Gaps between chunks are reported instead, and TPOT is estimated: the first chunk counts as a mean "
+        "one.",
+    )
 
 
 def _cold_tax(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_mooncake.records import Claim, Verdict
-from pytest_mooncake.report import escape, numbers, reasons
+from pytest_mooncake.records import Claim, Gate, Verdict
+from pytest_mooncake.report import escape, exit_codes, no_verdict, numbers, reasons
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue, definitions
 from pytest_mooncake.report.own_error import own_error
@@ -19,8 +19,6 @@ SUMMARY_BYTES = 1024 * 1024
 COMMENT_CHARACTERS = 65_536
 ANNOTATION_CHARACTERS = 1_000
 MAX_REASONS = 20
-EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 10, Verdict.INVALID: 11}
-"""Exit codes of `pytest-mooncake verdict`, repeated in `verdict.json` for rollout controllers."""
 LEVELS = {Verdict.PASS: "notice", Verdict.FAIL: "error", Verdict.INCONCLUSIVE: "warning", Verdict.INVALID: "warning"}
 COMMENT_MARK = "<!-- pytest-mooncake -->"
 """First line of the comment, by which a pipeline finds its own comment to update it."""
@@ -52,8 +50,14 @@ def run_properties(report: Report) -> tuple[tuple[str, str], ...]:
         "targets_met": f"{met}/{of}",
         "simulated": "true" if report.simulated else "",
         "fingerprint": report.setting.fingerprint or "",
+        **{f"gate.{gate.id}": _gate_fact(gate) for gate in report.judgement.gates},
+        **{f"not_made.{name}": why for name, why in report.beside_not_made.items()},
     }
     return tuple((f"mooncake.{name}", escape.one_line(text)) for name, text in facts.items() if text)
+
+
+def _gate_fact(gate: Gate) -> str:
+    return f"{gate.status.value}: {gate.reason}" if gate.reason else gate.status.value
 
 
 def facts_line(claim: Claim) -> str:
@@ -63,13 +67,16 @@ def facts_line(claim: Claim) -> str:
 
 def verdict_json(report: Report) -> dict[str, Any]:
     """`verdict.json`: what a rollout controller needs and nothing else."""
+    if report.crash is not None:
+        return no_verdict.verdict_json(report.crash, report.run_id)
     met, of = report.targets_met
     return {
         "schema": "pytest-mooncake/verdict/1",
         "run": report.run_id,
         "label": report.label,
         "verdict": report.verdict.value,
-        "exit_code": EXIT_CODES[report.gate],
+        "exit_code": exit_codes.of_command(report),
+        "gates": {gate.id: gate.status.value for gate in report.judgement.gates},
         "simulated": report.simulated,
         "targets_met": {"met": met, "of": of},
         "reasons": list(report.judgement.reasons),
@@ -102,7 +109,10 @@ def _release_json(report: Report) -> dict[str, Any] | None:
 def _versus_json(report: Report) -> dict[str, Any] | None:
     """What turns with the old endpoint say, without their figures."""
     found = report.versus
-    return {"slower": list(found.slower), "decided": found.is_decided, "words": found.text} if found else None
+    if found is None:
+        return None
+    failed = {"failed_new": found.failed_new, "failed_old": found.failed_old}
+    return {"slower": list(found.slower), "decided": found.is_decided, "words": found.text, **failed}
 
 
 def verdict_text(report: Report) -> str:
@@ -114,9 +124,11 @@ def verdict_text(report: Report) -> str:
 
 def annotation(report: Report, lang: Lang = "en") -> str:
     """The one workflow command of a run: notice, warning or error by its verdict."""
+    if report.crash is not None:
+        return no_verdict.annotation(report.crash)
     words = catalogue(lang)
     title = f"pytest-mooncake: {report.verdict.value}"
-    why = "; ".join(reasons.reasons(report, words))
+    why = "; ".join((*reasons.not_made(report, words), *reasons.reasons(report, words)))
     message = escape.one_line(why)[:ANNOTATION_CHARACTERS]
     return f"::{LEVELS[report.verdict]} title={_command_property(title)}::{_command_data(message)}"
 
@@ -138,13 +150,17 @@ def comment(report: Report, lang: Lang = "en") -> str:
 
 
 def _short_report(report: Report, words: Catalogue) -> str:
+    if report.crash is not None:
+        return no_verdict.markdown(report.crash, report.run_id, words.lang)
     met, of = report.targets_met
     told = "" if words.lang == "en" else f" ({report.verdict.value})"
     head = f"## pytest-mooncake: {words(f'verdict.{report.verdict.value}')}{told}"
     why = [f"- {escape.markdown(reason)}" for reason in reasons.reasons(report, words)[:MAX_REASONS]]
     notes = [f"> {escape.markdown(note)}" for note in reasons.notes(report, words)]
+    worse = reasons.with_release(report, words)
     blocks = [
         head,
+        f"**{worse}**" if worse else "",
         "\n>\n".join(notes),
         _table(report, words),
         _counted(report, words),

@@ -29,6 +29,7 @@ def shared(report: Report, words: Catalogue) -> dict[str, Any]:
         "originals": reasons.originals(report, words),
         "risks": reasons.risks(report, words),
         "notes": reasons.notes(report, words),
+        "with_release": reasons.with_release(report, words),
         "beside": reasons.beside(report, words),
         "tax": tax_rows(report, words),
         "groups": evidence.groups(report.judgement.evidence),

@@ -21,6 +21,7 @@ from pytest_mooncake.plan.models import Target
 from pytest_mooncake.records import (
     REPORT_SCHEMA,
     Claim,
+    Crash,
     Evidence,
     Judgement,
     Round,
@@ -28,6 +29,7 @@ from pytest_mooncake.records import (
     Status,
     Verdict,
 )
+from pytest_mooncake.report import no_verdict
 from pytest_mooncake.report.labels import catalogue, definitions
 from pytest_mooncake.report.setting import Setting
 from pytest_mooncake.report.side import Side
@@ -60,6 +62,11 @@ class ClientSummary:
     error_p99_ms: float | None
     cpu_us_per_chunk: float | None
     saturated: bool | None
+
+
+RELEASE = "release"
+"""The comparison of the release with its history, where it was planned and not made."""
+NOT_COMPARED = "the release was not compared with its history (pytest-mooncake history add DIR does it)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +103,10 @@ class Report:
     release: ReleaseFinding | None = None
     limits: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    beside_not_made: Mapping[str, str] = field(default_factory=dict)
+    """Parts beside the run that were planned and not measured to their end, `versus` or `cold_tax`, and why."""
+    crash: Crash | None = None
+    """The error of this package itself for which there is no verdict, whatever the judgement says."""
     simulated: bool = False
     past: tuple[TrendRun, ...] = ()
     """Comparable runs of the history, oldest first, this one last; for the page's trend, not part of `report.json`."""
@@ -114,8 +125,12 @@ class Report:
 
     @property
     def gate(self) -> Verdict:
-        """The run's verdict, made no better by its release's: what the exit code of a pipeline says."""
-        return gated(self.verdict, self.release, self.versus)
+        """The run's verdict, made no better by its release's: what the exit code of a pipeline says.
+
+        Where the release was to be held against a history and was not, nothing but a FAIL can be said.
+        """
+        found = gated(self.verdict, self.release, self.versus)
+        return Verdict.INVALID if RELEASE in self.beside_not_made and found is not Verdict.FAIL else found
 
     @property
     def tier_unproven(self) -> bool:
@@ -166,8 +181,11 @@ class Report:
             "schema": REPORT_SCHEMA,
             "run": self.run_id,
             "label": self.label,
-            "verdict": self.verdict.value,
-            "reasons": list(self.judgement.reasons),
+            "verdict": None if self.crash else self.verdict.value,
+            "reasons": [no_verdict.sentence(self.crash)] if self.crash else list(self.judgement.reasons),
+            "internal_error": no_verdict.internal_error_json(self.crash),
+            "gates": [asdict(gate) for gate in self.judgement.gates],
+            "beside_not_made": dict(self.beside_not_made),
             "simulated": self.simulated,
             "notes": list(self.notes),
             "targets_met": {"met": met, "of": of},
@@ -235,4 +253,18 @@ def as_text(report: Report) -> str:
     """`report.json` as it is written: indented, keys in the contract's order, nothing but JSON numbers (no nan)."""
     import orjson
 
-    return orjson.dumps(report.to_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode() + "\n"
+    option = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY
+    values = report.to_json()
+    try:
+        return orjson.dumps(values, option=option).decode() + "\n"
+    except TypeError:  # figures from elsewhere may come to more than 64 bits hold
+        return orjson.dumps(_within_64_bits(values), option=option).decode() + "\n"
+
+
+def _within_64_bits(value: Any) -> Any:
+    """The same values, integers beyond 64 bits as floating point numbers."""
+    if isinstance(value, Mapping):
+        return {key: _within_64_bits(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_within_64_bits(held) for held in value]
+    return float(value) if type(value) is int and abs(value) >= 2**63 else value

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_mooncake.report import charts, escape, numbers, phrases, reasons
+from pytest_mooncake.report import charts, escape, no_verdict, numbers, phrases, reasons
 from pytest_mooncake.report.context import shared
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue, plain
@@ -35,6 +35,8 @@ def render(report: Report, lang: Lang = "en") -> str:
     Returns:
         HTML below 2 MB, whatever the size of the run. The same report gives the same bytes.
     """
+    if report.crash is not None:
+        return no_verdict.page(report.crash, report.run_id, lang)
     words = catalogue(lang)
     trend = _trend(report, words)
     drawn = {**charts.charts(report, words), **(trend.drawn if trend else {})}

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from pytest_mooncake.records import Phase, Status, Verdict
-from pytest_mooncake.report import ci, evidence, reasons
+from pytest_mooncake.records import GateStatus, Phase, Status, Verdict
+from pytest_mooncake.report import ci, evidence, no_verdict, reasons
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.escape import one_line
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
@@ -39,8 +39,10 @@ def render(report: Report, lang: Lang = "en") -> str:
         report: the judged run.
         lang: language of the messages; names and properties are the same in every language.
     """
+    if report.crash is not None:
+        return no_verdict.junit(report.crash)
     words = catalogue(lang)
-    cases = (*_claims(report, words), *_checks(report, words), *_laws(report, words))
+    cases = (*_gates(report, words), *_claims(report, words), *_checks(report, words), *_laws(report, words))
     suite = ElementTree.Element("testsuite", _counts(cases) | _when(report))
     _add_properties(suite, ci.run_properties(report))
     suite.extend(map(_element, cases))
@@ -48,6 +50,15 @@ def render(report: Report, lang: Lang = "en") -> str:
     suites.append(suite)
     ElementTree.indent(suites)
     return f"{DECLARATION}\n{ElementTree.tostring(suites, encoding='unicode')}\n"
+
+
+def _gates(report: Report, words: Catalogue) -> Iterator[Case]:
+    outcomes = {GateStatus.NOT_MADE: "error", GateStatus.NOT_APPLICABLE: "skipped"}
+    for gate in report.judgement.gates:
+        outcome = outcomes.get(gate.status)
+        properties = (("mooncake.status", gate.status.value),)
+        message = reasons.gate_sentence(gate, words) if outcome else ""
+        yield Case(group="gates", name=gate.id, outcome=outcome, message=message, properties=properties)
 
 
 def _claims(report: Report, words: Catalogue) -> Iterator[Case]:

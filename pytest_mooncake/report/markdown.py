@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_mooncake.report import bars, chart_data, escape, numbers, phrases, reasons
+from pytest_mooncake.report import bars, chart_data, escape, no_verdict, numbers, phrases, reasons
 from pytest_mooncake.report.context import shared
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.escape import Trusted
@@ -35,6 +35,8 @@ def render(report: Report, lang: Lang = "en") -> str:
     Returns:
         GitHub-flavoured Markdown; its first line states the verdict. The same report gives the same bytes.
     """
+    if report.crash is not None:
+        return no_verdict.markdown(report.crash, report.run_id, lang)
     words = catalogue(lang)
     told = shared(report, words)
     text = (

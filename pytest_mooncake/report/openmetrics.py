@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from pytest_mooncake.analysis.summary import Spread
 from pytest_mooncake.records import Claim, Verdict
-from pytest_mooncake.report.ci import EXIT_CODES
+from pytest_mooncake.report import exit_codes, no_verdict
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.escape import one_line
 from pytest_mooncake.report.labels import catalogue, definitions
@@ -21,6 +21,7 @@ Sample = tuple[str, dict[str, str], float]
 
 FAMILIES = {
     "mooncake_verdict": "1 for the verdict of the run, 0 for the others",
+    "mooncake_gate": "1 for what became of a gate of the run, made, not_applicable or not_made",
     "mooncake_exit_code": "exit code of pytest-mooncake verdict: 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID",
     "mooncake_claim_ratio": "warm/cold ratio of a claim: estimate, interval and target",
     "mooncake_claim_verdict": "1 for the verdict of a claim, 0 for the others",
@@ -50,6 +51,8 @@ DEFINED = {
 
 def text(report: Report) -> str:
     """OpenMetrics text, one family after the other, ended by `# EOF`; what was not measured is left out."""
+    if report.crash is not None:
+        return no_verdict.metrics()
     collected = {name: list(samples) for name, samples in _families(report).items()}
     formulae = definitions(catalogue("en")) if report.protocol else {}
     helps = {name: _help(name, formulae) for name in FAMILIES}
@@ -76,7 +79,8 @@ def _families(report: Report) -> dict[str, Iterator[Sample]]:
     claims = report.judgement.claims
     return {
         "mooncake_verdict": _one_hot(report.verdict, {}),
-        "mooncake_exit_code": iter([("", {}, float(EXIT_CODES[report.gate]))]),
+        "mooncake_gate": (("", {"gate": g.id, "status": g.status.value}, 1.0) for g in report.judgement.gates),
+        "mooncake_exit_code": iter([("", {}, float(exit_codes.of_command(report)))]),
         "mooncake_claim_ratio": (sample for claim in claims for sample in _ratios(claim)),
         "mooncake_claim_verdict": (s for claim in claims for s in _one_hot(claim.verdict, {"claim": claim.id})),
         "mooncake_ttft_seconds": _spreads(report, "ttft_ms"),

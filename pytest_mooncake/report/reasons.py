@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_mooncake.records import AuditFinding, Claim, Evidence, Fault, Kind, Phase, Status, Trial, Verdict
+from pytest_mooncake.records import (
+    AuditFinding,
+    Claim,
+    Evidence,
+    Fault,
+    Gate,
+    GateStatus,
+    Kind,
+    Phase,
+    Status,
+    Trial,
+    Verdict,
+)
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue
 from pytest_mooncake.report.numbers import MISSING, interval, percent, quantity, ratio
@@ -23,11 +35,46 @@ def advice_key(report: Report) -> str:
 
 
 def notes(report: Report, words: Catalogue) -> tuple[str, ...]:
-    """What every output must say of the stack; that it was simulated is said once, in the reader's language."""
+    """What every output must say first: that the stack was simulated, what was not made, what there is to its stack.
+
+    That it was simulated is said once, in the reader's language.
+    """
+    first = not_made(report, words)
     if not report.simulated:
-        return tuple(told(note, words.lang) for note in report.notes)
+        return (*first, *(told(note, words.lang) for note in report.notes))
     others = (told(note, words.lang) for note in report.notes if SIMULATED_MARK not in note)
-    return (words("business.simulated"), *others)
+    return (words("business.simulated"), *first, *others)
+
+
+def not_made(report: Report, words: Catalogue) -> tuple[str, ...]:
+    """What was planned and is not there: gates that do not apply or were not made, parts beside the run."""
+    gates = (gate_sentence(gate, words) for gate in report.judgement.gates if gate.status is not GateStatus.MADE)
+    parts = (
+        words(
+            f"gate.{'not_to_its_end' if getattr(report, name) is not None else 'not_made'}",
+            name=gate_name(name, words),
+            why=told(why, words.lang),
+        )
+        for name, why in report.beside_not_made.items()
+    )
+    return (*gates, *parts)
+
+
+def with_release(report: Report, words: Catalogue) -> str:
+    """The verdict on which a pipeline acts, where the release makes it worse than the run's own; else nothing."""
+    if report.gate is report.verdict:
+        return ""
+    return words("gate.with_release", verdict=words(f"verdict.{report.gate.value}"))
+
+
+def gate_name(gate: str, words: Catalogue) -> str:
+    """What a gate, or a part beside the run, is called."""
+    return words.find(f"gate.{gate}") or gate
+
+
+def gate_sentence(gate: Gate, words: Catalogue) -> str:
+    """What became of a gate."""
+    return words(f"gate.{gate.status.value}", name=gate_name(gate.id, words), why=told(gate.reason, words.lang))
 
 
 def reasons(report: Report, words: Catalogue) -> tuple[str, ...]:
@@ -58,8 +105,13 @@ def _findings(report: Report, words: Catalogue) -> Iterator[str]:
     if not invalid:
         claims = [c for c in judgement.claims if c.gating and c.verdict is report.verdict]
         yield from (claim_sentence(report, claim, words) for claim in claims)
+    yield from (
+        words("reason.gate", name=gate_name(gate.id, words), why=told(gate.reason, words.lang))
+        for gate in judgement.gates
+        if gate.status is GateStatus.NOT_MADE
+    )
     if unfinished := judgement.details.get("unfinished"):
-        yield words(f"reason.{unfinished}")
+        yield words(f"reason.{unfinished}", why=judgement.details.get("failure") or "")
     if report.protocol is None:
         yield words("reason.no_spread")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from pytest_mooncake.analysis.chunks import chunk_tokens_of
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import Round, StackView
 from pytest_mooncake.report.numbers import LARGE, quantity, size
@@ -189,7 +190,7 @@ def _attached_lines(view: StackView) -> list[str]:
         "# attached: as the endpoints told; a stack that is started here (--mooncake-stack) is listed in full",
         f"model: {view.model}",
         f"max_model_len: {view.max_model_len or unknown}",
-        f"chunk_size: {view.kv.chunk_tokens if view.kv else unknown}",
+        f"chunk_size: {chunk_tokens_of(view) or unknown}",
         *(f"engine: {url}" for url in engines),
         *(f"metrics: {url}" for url in metrics),
         f"master: {view.store.master_url if view.store else f'{unknown} (--mooncake-master)'}",

@@ -9,12 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from pytest_mooncake.records import Status, Verdict
-from pytest_mooncake.report import bars, evidence, phrases
+from pytest_mooncake.report import bars, evidence, no_verdict, phrases
 from pytest_mooncake.report.document import Report
 from pytest_mooncake.report.labels import Catalogue, Lang, catalogue
 from pytest_mooncake.report.numbers import MISSING, percent, signed_percent
 from pytest_mooncake.report.own_error import own_error
-from pytest_mooncake.report.reasons import law_label, notes, reasons
+from pytest_mooncake.report.reasons import law_label, not_made, notes, reasons, with_release
 from pytest_mooncake.report.rows import Row, rows
 from pytest_mooncake.report.tax import gain_text
 
@@ -83,6 +83,8 @@ def summary_lines(
     Returns:
         Lines without line ends, for a monospaced font in which CJK characters are two columns wide.
     """
+    if report.crash is not None:
+        return no_verdict.lines(report.crash, lang)
     page = Page(
         report=report,
         words=catalogue(lang),
@@ -116,6 +118,8 @@ def _ansi(text: str, verdict: Verdict) -> str:
 def _simulated(page: Page) -> Iterator[str]:
     if page.report.simulated:
         yield from _wrapped(page, page.words("business.simulated"))
+    for sentence in not_made(page.report, page.words):
+        yield from _wrapped(page, _one_line(sentence))
 
 
 def _notes(page: Page) -> Iterator[str]:
@@ -270,6 +274,8 @@ def _verdict(page: Page) -> Iterator[str]:
     word = f"{words(f'verdict.{report.verdict.value}')}{unproven}"
     yield ""
     yield f"{words('word.verdict')}: {page.paint(word, report.verdict)}"
+    if worse := with_release(report, words):
+        yield page.paint(worse, report.gate)
     if of:
         yield from _wrapped(page, words("result.met", met=met, of=of))
 

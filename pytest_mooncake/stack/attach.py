@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_mooncake.analysis.chunks import GIVEN_CHUNK
 from pytest_mooncake.border.pinning import at_address
+from pytest_mooncake.border.redaction import MASK, Redactor
 from pytest_mooncake.border.values import MOST_COUNT, text_of, whole_number_of
 from pytest_mooncake.errors import EndpointError, UsageError
 from pytest_mooncake.plan.credentials import credentials_of
@@ -74,15 +76,19 @@ async def attach(
     """
     urls = tuple(engine_url(url) for url in plan.urls)
     _check(plan, urls)
-    async with Prober(credentials_of(plan, environ), timeout_s) as prober:
+    credentials = credentials_of(plan, environ)
+    async with Prober(credentials, timeout_s) as prober:
         served: list[_Served] = []
         for url, given in zip(urls, metrics_places(plan.urls, plan.metrics_urls), strict=True):
             progress(f"asking {url} what it serves")
             name = plan.model_name or (served[0].card["id"] if served else None)
             seen = tuple(place for one in served for place in one.places)
-            served.append(await _with_counters(prober, await _look(prober, url, name), given, seen))
+            served.append(
+                await _with_counters(prober, await _look(prober, url, name, credentials.redactor), given, seen)
+            )
         store = await _store(plan, prober, progress)
-    return _view(plan, tuple(served), store)
+    view = _view(plan, tuple(served), store)
+    return replace(view, notes=(*view.notes, *credentials.notes))
 
 
 def _check(plan: StackPlan, urls: Sequence[str]) -> None:
@@ -95,7 +101,7 @@ def _check(plan: StackPlan, urls: Sequence[str]) -> None:
         raise UsageError("--mooncake-metadata is of no use without --mooncake-master http://host:9003")
 
 
-async def _look(prober: Prober, url: str, name: str | None) -> _Served:
+async def _look(prober: Prober, url: str, name: str | None, redactor: Redactor) -> _Served:
     answer = await prober.get(f"{url}/v1/models")
     if answer.status in _ABSENT and name is not None:
         card: Mapping[str, Any] = {"id": text_of(name, "--mooncake-model", "the name")}
@@ -106,7 +112,7 @@ async def _look(prober: Prober, url: str, name: str | None) -> _Served:
     else:
         answer.require_ok(hint=_models_hint(url, answer, named=name is not None))
         cards = _cards(answer)
-        card, listed, notes = _choose(cards, name, url), tuple(entry["id"] for entry in cards), ()
+        card, listed, notes = _choose(cards, name, url, redactor), tuple(entry["id"] for entry in cards), ()
         text_of(card["id"], answer.url, "the id of the model")
     version = await _version(prober, url)
     return _Served(engine=Engine(url=url), card=card, listed=listed, version=version, notes=notes)
@@ -145,17 +151,28 @@ def _cards(answer: Answer) -> list[Mapping[str, Any]]:
     return good
 
 
-def _choose(cards: Sequence[Mapping[str, Any]], name: str | None, url: str) -> Mapping[str, Any]:
+def _choose(cards: Sequence[Mapping[str, Any]], name: str | None, url: str, redactor: Redactor) -> Mapping[str, Any]:
     ids = [card["id"] for card in cards]
     if name is None:
         if len(cards) == 1:
-            return cards[0]
+            return _sendable(cards[0], url)
         raise EndpointError(f"{url} serves {len(ids)} models ({_some(ids)}): choose one with --mooncake-model NAME")
-    if name in ids:
-        return cards[ids.index(name)]
+    known = name if name in ids else redactor.redacted(name)  # a name of one's own may share a part with the key
+    if known in ids:
+        return {**cards[ids.index(known)], "id": name}
     near = difflib.get_close_matches(name, ids, n=3, cutoff=0.4)
     shown = "nearest: " + _some(near) if near else "it serves: " + _some(ids)
     raise EndpointError(f"{url} has no model {name!r}; {shown}; choose with --mooncake-model NAME")
+
+
+def _sendable(card: Mapping[str, Any], url: str) -> Mapping[str, Any]:
+    """The card of a model whose name can be sent: one that repeats a secret was masked and is on no record."""
+    if MASK in str(card["id"]):
+        raise EndpointError(
+            f"{url} lists a model whose name repeats the key or the header ({printable(card['id'])[:60]}): if that is "
+            "its name all the same, give it with --mooncake-model NAME"
+        )
+    return card
 
 
 def _some(ids: Sequence[str]) -> str:
@@ -270,7 +287,7 @@ def _view(plan: StackPlan, served: tuple[_Served, ...], store: Store | None) -> 
         versions=versions,
         components=components,
         notes=_notes(served, simulated=simulated),
-        details={"models": list(first.listed), **_unread(served)},
+        details={"models": list(first.listed), **_unread(served), **_told_by_user(plan, first.card)},
     )
 
 
@@ -322,3 +339,19 @@ def _geometry(card: Mapping[str, Any]) -> KVGeometry | None:
     if not all(type(size) is int and 0 < size <= MOST_COUNT for size in sizes):
         return None
     return KVGeometry(bytes_per_token=kv["bytes_per_token"], chunk_tokens=kv["chunk_tokens"])
+
+
+def _told_by_user(plan: StackPlan, card: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user says of a cache that does not tell: its chunk size, and vLLM's own store connector.
+
+    Raises:
+        UsageError: the endpoint tells another chunk size.
+    """
+    told = _geometry(card)
+    if told is not None and plan.chunk_tokens not in (None, told.chunk_tokens):
+        raise UsageError(
+            f"--mooncake-chunk-tokens {plan.chunk_tokens}: {card['id']} tells that its chunks hold "
+            f"{told.chunk_tokens} tokens; leave the option out"
+        )
+    said: dict[str, Any] = {} if plan.chunk_tokens is None else {GIVEN_CHUNK: plan.chunk_tokens}
+    return said | ({"connector": "mooncakestore"} if plan.connector.kind == "mooncakestore" else {})

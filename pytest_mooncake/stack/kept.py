@@ -64,7 +64,7 @@ def up(plan: StackPlan, progress: Callable[[str], None]) -> StackView:
     """
     with _locked(progress):
         if (found := _read()) and found.alive:
-            if found.plan != _comparable(plan):
+            if found.plan != _comparable(plan) or not _runs_with(found, plan.engine.extra_env):
                 raise StackError("a kept stack with other settings is up; end it first: pytest-mooncake stack down")
             if _still_good(found, plan, progress):
                 return found.view
@@ -138,6 +138,21 @@ def _end(found: Kept) -> None:
 
 def _comparable(plan: StackPlan) -> dict[str, Any]:
     return plan.model_dump(mode="json", exclude=set(_NOT_COMPARED))
+
+
+def _runs_with(found: Kept, variables: Mapping[str, str]) -> bool:
+    """Whether the engines have these variables. Their values are on no record: the engines themselves are asked."""
+    import psutil
+
+    pids: Mapping[str, int] = found.view.details.get("pids", {})
+    for pid in (pid for name, pid in pids.items() if name.startswith("vllm-")) if variables else ():
+        try:
+            environ = psutil.Process(pid).environ()
+        except psutil.Error:
+            continue  # it is gone, which is noticed next
+        if any(environ.get(name) != value for name, value in variables.items()):
+            return False
+    return True
 
 
 def _state_file() -> Path:

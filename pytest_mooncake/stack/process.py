@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_mooncake.environment import inherited
 from pytest_mooncake.errors import StackError
 
 __all__ = ["Command", "Supervisor", "birth", "supervised"]
@@ -174,6 +175,7 @@ def supervised(*, isolate: bool) -> Iterator[Supervisor]:
         stderr=subprocess.DEVNULL,
         bufsize=0,
         start_new_session=True,
+        env=inherited(),  # each of its children gets an environment of its own
     )
     supervisor = Supervisor(warden, run_dir, None, None)
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast, overload
 
 from pytest_mooncake.errors import WorkloadError
@@ -81,7 +81,9 @@ class Workload:
 
         Where its chunks are not known, in blocks of 16 tokens: no cache finds more with larger ones.
         """
-        return self.reuse(chunk_tokens or SMALLEST_BLOCK).sums(in_order=self.plan.in_flight_cap == 1)
+        sums = self.reuse(chunk_tokens or SMALLEST_BLOCK).sums(in_order=self.plan.in_flight_cap == 1)
+        is_known = isinstance(self.pool, TokenPool) or self.pool.is_exact
+        return replace(sums, common_tokens=self.overhead_tokens if is_known else None)
 
     @property
     def overhead_tokens(self) -> int:

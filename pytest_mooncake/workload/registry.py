@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pytest_mooncake.plan.models import WorkloadPlan
+from pytest_mooncake.analysis.chunks import chunk_tokens_of
+from pytest_mooncake.plan.models import StackPlan, WorkloadPlan
 from pytest_mooncake.records import StackView
 from pytest_mooncake.workload.layout import Layout
 from pytest_mooncake.workload.long_document import document_layout
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 CHUNK_TOKENS = 256
 """LMCache's default, where the stack does not say."""
+
+
+def planned_chunk_tokens(stack: StackPlan) -> int:
+    """Tokens in a chunk as far as the plan tells: of an attached stack what was given for it, else the usual size."""
+    if stack.kind == "attached":
+        return stack.chunk_tokens or CHUNK_TOKENS
+    return stack.connector.chunk_tokens
 
 
 async def build(
@@ -50,12 +58,13 @@ async def build(
         WorkloadError: the workload cannot be made for this model.
         PlanError: a trace or a text file is missing or malformed.
     """
-    chunk_tokens = view.kv.chunk_tokens if view.kv else CHUNK_TOKENS
-    layout = layout_of(plan, max_model_len=view.max_model_len, chunk_tokens=chunk_tokens, base=base)
     tokenizer = ServerTokenizer(
         session=http, url=view.engines[0].url, model=view.model, headers=headers, chat=api == "chat"
     )
     pool = await fetch_pool(tokenizer)
+    known = [limit for limit in (view.max_model_len, pool.max_model_len) if limit is not None]
+    chunk_tokens = chunk_tokens_of(view) or CHUNK_TOKENS
+    layout = layout_of(plan, max_model_len=min(known, default=None), chunk_tokens=chunk_tokens, base=base)
     own_text = None
     if plan.documents is not None:
         texts = read_texts(plan.documents, base or Path())

@@ -99,6 +99,19 @@ def planned_reuse(layout: Layout, chunk_tokens: int = 256) -> Reuse:
     )
 
 
+def distinct_tokens(layout: Layout) -> int:
+    """Different tokens behind their prefixes, at most: what a round stores in chunks of any size.
+
+    A segment that ends a prompt may be cut; it counts whole, unless all prompts together have fewer tokens.
+    """
+    import numpy as np
+
+    used = np.zeros(len(layout.segments.tokens), dtype=bool)
+    used[layout.path] = True
+    tokens = int(layout.segments.tokens[used].sum(dtype=np.int64))
+    return min(tokens, int(layout.prompt_tokens.sum(dtype=np.int64)))
+
+
 def segment_hits(layout: Layout) -> Ints:
     """(n,) segments of each request that an earlier request had: the count that published traces are described by.
 

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from pytest_mooncake.analysis.chunks import chunk_tokens_of
 from pytest_mooncake.errors import EndpointError, MooncakeError, UsageError
 from pytest_mooncake.plan.credentials import api_key
 from pytest_mooncake.plan.models import StackPlan
@@ -192,6 +193,18 @@ async def test_a_simulated_endpoint_is_recognised_and_stays_marked() -> None:
     assert view.kv == KVGeometry(bytes_per_token=512, chunk_tokens=256)
     assert view.max_model_len == 32768
     assert view.engines[0].metrics_url is not None
+
+
+async def test_a_chunk_size_that_was_given_is_known_where_the_endpoint_does_not_tell() -> None:
+    async with FaultyServer({"/v1/models": models("m")}) as server:
+        assert chunk_tokens_of(await look(server.url)) is None
+        assert chunk_tokens_of(await look(server.url, chunk_tokens=1024)) == 1024
+        own = await look(server.url, connector={"kind": "mooncakestore"})
+        assert own.details["connector"] == "mooncakestore"
+    kv = {"bytes_per_token": 512, "chunk_tokens": 256}
+    async with FaultyServer({"/v1/models": models("m", kv=kv)}) as server:
+        assert chunk_tokens_of(await look(server.url, chunk_tokens=256)) == 256
+        assert "its chunks hold 256 tokens; leave the option out" in await complaint(server.url, chunk_tokens=1024)
 
 
 @pytest.mark.parametrize("kv", [5, {}, {"bytes_per_token": "512", "chunk_tokens": 256}, {"bytes_per_token": 0}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import statistics
 import subprocess
 import sys
@@ -10,14 +11,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
 from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.load import calibration
-from pytest_mooncake.load.calibration import calibrate, compare, scripted_server, scripted_spec
+from pytest_mooncake.load.calibration import Calibration, calibrate, compare, scripted_server, scripted_spec
 from pytest_mooncake.load.children import child_environment
 from pytest_mooncake.load.loop import run_in_thread
+from pytest_mooncake.load.own_error import OwnError
 from pytest_mooncake.records import ClientHealth, Kind, Phase, RequestRecord
 from pytest_mooncake.stack.namespace import enter
 from pytest_mooncake.stack.process import supervised
@@ -125,6 +128,36 @@ async def test_a_calibration_that_fails_is_an_error_not_a_figure(monkeypatch: py
 
     monkeypatch.setattr(calibration, "scripted_spec", too_long)
     with pytest.raises(MooncakeError, match="calibration failed: no output within"):
+        await calibrate(concurrency=1)
+
+
+async def test_a_server_that_is_stopped_is_an_error_and_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine whose engine takes every core stops it for as long as it likes."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Kept(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    async def measure(**_: object) -> Calibration:
+        async with scripted_server(ttft_ms=1, gap_ms=1, tokens=2):
+            started[0].send_signal(signal.SIGSTOP)
+        raise AssertionError("it told its truth although it was stopped")
+
+    monkeypatch.setattr(subprocess, "Popen", Kept)
+    monkeypatch.setattr(calibration, "_WAIT_S", 0.2)
+    told: list[tuple[str, dict[str, Any]]] = []
+    own = OwnError(lambda event, **values: told.append((event, values)), measure=measure)
+    await own.before(Phase.CHAIN, concurrency=1)
+
+    assert told[0][1]["error"] == "the calibration server did not tell its truth within 0.2 s"
+    assert started[0].returncode == -signal.SIGKILL
+
+
+async def test_a_server_that_cannot_be_started_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(MooncakeError, match=r"could not be started \(No such file or directory\)"):
         await calibrate(concurrency=1)
 
 

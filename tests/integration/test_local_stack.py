@@ -22,6 +22,7 @@ from pytest_mooncake.records import StackView
 from pytest_mooncake.stack import kept
 from pytest_mooncake.stack.local import assembly, model, provision_local, readiness
 from pytest_mooncake.stack.local.parts import Parts
+from pytest_mooncake.stack.local.paths import cache_dir
 from pytest_mooncake.stack.local.provision import casualties
 from pytest_mooncake.stack.namespace import inside
 from pytest_mooncake.stack.process import birth
@@ -326,6 +327,19 @@ def test_a_kept_stack_with_other_settings_is_not_replaced_silently() -> None:
     with pytest.raises(StackError, match="other settings is up; end it first: pytest-mooncake stack down"):
         kept.up(make_plan(connector={"kind": "none"}), lambda _: None)
     kept.up(make_plan().model_copy(update={"name": "another name", "ready_timeout_s": 9.0}), lambda _: None)
+
+
+@pytest.mark.usefixtures("kept_stack")
+def test_a_kept_stack_whose_engines_have_other_variables_is_told_apart_without_a_record_of_them() -> None:
+    def plan(token: str) -> StackPlan:
+        return make_plan(engine={"extra_env": {"HF_TOKEN": token}})
+
+    kept.up(plan("a-first-token"), lambda _: None)
+    kept.up(plan("a-first-token"), lambda _: None)
+    with pytest.raises(StackError, match="a kept stack with other settings is up"):
+        kept.up(plan("another-token"), lambda _: None)
+    files = [path for path in cache_dir().rglob("*") if path.is_file()]
+    assert not [path for path in files if b"a-first-token" in path.read_bytes()]
 
 
 @pytest.mark.usefixtures("kept_stack")

@@ -347,10 +347,10 @@ async def test_a_process_that_comes_back_had_never_gone(fresh: aiohttp.ClientSes
 async def test_connections_that_are_kept_hide_replicas_and_fresh_ones_show_them(fresh: aiohttp.ClientSession) -> None:
     """What happens where connections are dealt out: whoever keeps one is always answered by the same process."""
     turns = cycle(two())
-    owners: dict[int, Process] = {}
+    owners: dict[object, Process] = {}
 
     async def answer(request: web.Request) -> web.Response:
-        owner = owners.setdefault(id(request.protocol), next(turns))
+        owner = owners.setdefault(request.protocol, next(turns))  # held, so that no other takes its place
         return web.Response(body=owner.shown().steps[0])
 
     app = web.Application()

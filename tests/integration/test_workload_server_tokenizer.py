@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import zlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -10,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from pytest_mooncake.errors import EndpointError, WorkloadError
-from pytest_mooncake.plan.models import WorkloadPlan
+from pytest_mooncake.plan.models import TraceSpec, WorkloadPlan
 from pytest_mooncake.records import Engine, KVGeometry, StackView
 from pytest_mooncake.workload.registry import build
 from pytest_mooncake.workload.server_tokenizer import ServerTokenizer, fetch_token_pool, fetch_word_pool
@@ -159,3 +162,14 @@ async def test_a_workload_that_exceeds_the_models_context_is_refused() -> None:
     async with serving(one_token_a_word) as (tokenizer, _):
         with pytest.raises(WorkloadError, match="the model takes 4096"):
             await build(plan, view_of(tokenizer.url), http=tokenizer.session)
+
+
+async def test_a_trace_is_cut_to_the_context_that_the_tokenizer_tells_where_nobody_else_does(tmp_path: Path) -> None:
+    row = {"timestamp": 0, "input_length": 9000, "output_length": 8, "hash_ids": list(range(18))}
+    (tmp_path / "day.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    plan = WorkloadPlan(name="t", kind="trace", trace=TraceSpec(path=str(tmp_path / "day.jsonl")))
+    async with serving(one_token_a_word) as (tokenizer, _):
+        work = await build(
+            plan, replace(view_of(tokenizer.url), max_model_len=None), http=tokenizer.session, run_id="r"
+        )
+    assert work.requests("n")[0].prompt_tokens == 4096 - 8

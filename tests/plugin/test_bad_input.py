@@ -82,6 +82,19 @@ def test_a_report_directory_that_holds_a_run_is_refused_before_anything_starts(
     assert "already holds a run" in said(suite(*SIMULATED, "--mooncake-report=mine"))
 
 
+@pytest.mark.parametrize("more", [(), ("--mooncake-dry-run",)])
+@pytest.mark.parametrize("report", ["mine", "."])
+def test_a_report_directory_that_holds_something_else_is_refused_and_left_alone(
+    suite: Run, pytester: pytest.Pytester, report: str, more: tuple[str, ...]
+) -> None:
+    (pytester.path / "mine" / "logs").mkdir(parents=True)
+    (pytester.path / "mine" / "logs" / "production.log").write_text("mine\n", encoding="utf-8")
+    before = sorted(pytester.path.iterdir())
+    assert "which no run put there" in said(suite(*SIMULATED, f"--mooncake-report={report}", *more))
+    assert sorted(pytester.path.iterdir()) == before
+    assert [p.name for p in (pytester.path / "mine" / "logs").iterdir()] == ["production.log"]
+
+
 def test_a_prompt_longer_than_the_context_window(suite: Run) -> None:
     text = said(suite("--mooncake-stack=simulated", *SMALL[:1], "--mooncake-prompt-tokens=40000"))
     assert "40,0" in text or "40000" in text

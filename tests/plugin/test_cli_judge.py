@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,8 @@ def test_other_targets_are_judged_by(here: Path) -> None:
         ("cold: {}\nwarm: {ttfts_ms: {}}\n", "2: unknown key 'warm.ttfts_ms'; did you mean 'ttft_ms'?"),
         ("cold: {}\n", "1: key 'warm' is missing"),
         ("cold: {request_throughput: -1}\nwarm: {}\n", "1: value -1 of 'cold.request_throughput' does not fit"),
-        ("cold: {ttft_ms: {mean: .nan}}\nwarm: {}\n", "1: value nan of 'cold.ttft_ms.mean' does not fit"),
-        ("cold: {ttft_ms: {mean: .inf}}\nwarm: {}\n", "1: value inf of 'cold.ttft_ms.mean' does not fit"),
+        ("cold: {ttft_ms: {mean: .nan}}\nwarm: {}\n", "1: '.nan' is no finite number"),
+        ("cold: {ttft_ms: {mean: .inf}}\nwarm: {}\n", "1: '.inf' is no finite number"),
         ("cold: {requests: 2.5}\nwarm: {}\n", "1: value 2.5 of 'cold.requests' does not fit"),
         ("cold: {requests: true}\nwarm: {}\n", "1: cold.requests: a number is needed, not true or false"),
         ("cold: {ttft_ms: 5}\nwarm: {}\n", "1: value 5 of 'cold.ttft_ms' does not fit"),
@@ -146,13 +147,15 @@ def test_a_file_that_is_not_there_is_said(here: Path) -> None:
         (("--targets", "defualt"), "--targets defualt: no such name; did you mean 'default'?"),
         (("--economics", "nowhere.yaml"), "--economics nowhere.yaml: no such file"),
         (("--report", "held"), "already holds a run; name another one"),
-        (("--report", "a-file"), "cannot be written to"),
+        (("--report", "a-file"), "a-file: reports cannot be written to it (File exists)"),
+        (("--report", "."), "report.md is there already and no report of pytest-mooncake"),
     ],
 )
 def test_an_option_that_cannot_be_meant_is_a_usage_error(here: Path, arguments: tuple[str, str], message: str) -> None:
     (here / "held").mkdir()
     (here / "held" / "plan.json").write_text("{}", encoding="utf-8")
     (here / "a-file").write_text("", encoding="utf-8")
+    (here / "report.md").write_text("of somebody else\n", encoding="utf-8")
     result = judge(figures(here, HARMLESS), *arguments)
     assert isinstance(result.exception, UsageError)
     assert message in str(result.exception)
@@ -227,8 +230,8 @@ def test_a_table_with_a_column_for_each_side_is_read_too(here: Path) -> None:
     ("table", "message"),
     [
         (f"{ROWS}cold.ttft_ms.avg,3\n", "6: unknown key 'cold.ttft_ms.avg'"),
-        (f"{ROWS}requests,31\n", "6: requests was already given on line 2"),
-        (f"{ROWS}requests.x,31\n", "6: requests.x: requests was already given a value of its own"),
+        (f"{ROWS}requests,31\n", "6: 'requests' was already given on line 2"),
+        (f"{ROWS}requests.x,31\n", "6: 'requests.x': 'requests' was already given a value of its own"),
         (f"{ROWS}warm.failed,1,2\n", "6: 2 values after 'warm.failed'; write key,value"),
         (f"{ROWS}warm.failed,\n", "6: 0 values after 'warm.failed'"),
         (f"{SIDES}ttft_ms.p90,nan,1\n", "6: value 'nan' of 'cold.ttft_ms.p90' does not fit"),
@@ -239,8 +242,60 @@ def test_a_table_that_cannot_be_read_names_its_line(here: Path, table: str, mess
     assert refused(here, table, "figures.csv").startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("date: 2024-02-30\n", 1),
+        ("requests: 30\na: &a [*a]\n", 2),
+        (f"{HARMLESS}description: {'[' * 3000}\n", 4),
+        (f"requests: {'7' * 6000}\n", 1),
+        ("a: &a [1]\n" + "".join(f"{new}: &{new} [{f'*{old},' * 9}]\n" for old, new in pairwise("abcdefgh")), 6),
+    ],
+    ids=["date", "anchor", "brackets", "digits", "bomb"],
+)  # fmt: skip
+def test_what_yaml_could_choke_on_is_one_line_and_exit_code_4(
+    here: Path, text: str, line: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["pytest-mooncake", "judge", str(figures(here, text))])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 4
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"ERROR: {here}/figures.yaml:{line}: ")
+
+
+@pytest.mark.parametrize("figure", ["0", "1.0e-12", "1.0e+18", "1"])
+def test_figures_of_any_size_are_judged(here: Path, figure: str) -> None:
+    side = f"{{ttft_ms: {{mean: {figure}}}, tpot_ms: {{mean: 3}}, request_throughput: %s, output_tokens: {10**18}}}"
+    sides = f"cold: {side % 1.0e-6}\nwarm: {side % figure}\n"
+    text = f"prompt_tokens: {10**18}\n{sides}model: {{kv_bytes_per_token: {10**18}}}\n"
+    assert judge(figures(here, text), "--economics", "default").exit_code in {1, 10, 11}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_hidden_layers": 0}, {"num_hidden_layers": True}, {"hidden_size": "8192"}, {"head_dim": 1.5},
+        {"num_key_value_heads": [8]}, {"intermediate_size": -1}, {"layer_types": 5}, {"layer_types": [[]]},
+        {"num_attention_heads": 10**30},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_config_json_with_a_size_that_is_none_is_said(here: Path, wrong: dict[str, Any]) -> None:
+    (here / "config.json").write_text(json.dumps({**QWEN_72B, **wrong}), encoding="utf-8")
+    assert next(iter(wrong)) in refused(here, f"{HARMLESS}model: {{config: config.json}}\n")
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"a": ' + "1" * 6000 + "}", "\ud800"], ids=["deep", "long", "half"]
+)
+def test_a_config_json_that_nobody_can_mean_is_said(here: Path, content: str) -> None:
+    (here / "config.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    assert "model.config" in refused(here, f"{HARMLESS}model: {{config: config.json}}\n")
+
+
 def test_a_table_that_is_no_text_is_refused(here: Path) -> None:
     (here / "figures.csv").write_bytes(b"\xff\xfe\x00")
     result = judge(here / "figures.csv")
     assert isinstance(result.exception, PlanError)
-    assert "not a CSV table in UTF-8" in str(result.exception)
+    assert "not UTF-8 text" in str(result.exception)

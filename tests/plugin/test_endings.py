@@ -116,7 +116,7 @@ def test_a_run_whose_time_is_over_is_reported_and_says_which_option_gives_it_mor
 
 
 def test_a_recording_can_be_judged_on_the_command_line(suite: Run, pytester: pytest.Pytester) -> None:
-    assert suite(*SIMULATED, "--mooncake-quick", "--mooncake-report=quick").ret == 1
+    assert suite(*SIMULATED, "--mooncake-quick", "--mooncake-report=quick").ret == 0, "a quick run without a fault"
     command = [sys.executable, "-m", "pytest_mooncake.cli", "verdict", "quick"]
     done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     assert (done.returncode, done.stdout.splitlines()[0], done.stderr) == (10, "INCONCLUSIVE", "")
@@ -126,3 +126,103 @@ def test_a_recording_can_be_judged_on_the_command_line(suite: Run, pytester: pyt
     assert done.returncode == 4
     assert done.stderr.startswith("ERROR: none holds no run")
     assert done.stderr.count("\n") == 1
+
+
+KILLED_AT_THE_GATE = """\
+import os
+import signal
+
+import pytest_mooncake.instruments
+
+
+async def killed(*_args, **_options):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+pytest_mooncake.instruments.run_gate = killed
+"""
+SIGNALLED_WHILE_REPORTING = """\
+import os
+import signal
+
+import pytest_mooncake.report.html as html
+
+render = html.render
+
+
+def signalled(report, lang="en"):
+    os.kill(os.getpid(), signal.{first})
+    text = render(report, lang)
+    os.kill(os.getpid(), signal.{second})
+    return text
+
+
+html.render = signalled
+import pytest_mooncake.report.files as files
+
+files.HTML = files.Text("report.html", signalled)
+files.OF_A_RUN = tuple(files.HTML if text.name == "report.html" else text for text in files.OF_A_RUN)
+files.write_reports.__globals__["OF_A_RUN"] = files.OF_A_RUN
+"""
+HISTORY = "--mooncake-history=sqlite:///kept.sqlite"
+
+
+def in_a_process(pytester: pytest.Pytester, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(
+        command,
+        cwd=pytester.path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def command(pytester: pytest.Pytester, *arguments: str) -> subprocess.CompletedProcess[str]:
+    called = [sys.executable, "-m", "pytest_mooncake.cli", *arguments]
+    return subprocess.run(called, cwd=pytester.path, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+
+
+def test_a_run_killed_at_its_gate_is_no_pass_for_anybody(suite: Run, pytester: pytest.Pytester) -> None:
+    (pytester.path / "conftest.py").write_text(KILLED_AT_THE_GATE, encoding="utf-8")
+    options = (*SIMULATED, "--mooncake-trials=2", "--mooncake-report=killed")
+    assert in_a_process(pytester, "acceptance/test_performance.py", *options).returncode == -signal.SIGKILL
+    (pytester.path / "conftest.py").unlink()
+
+    done = command(pytester, "verdict", "killed")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (11, "INVALID")
+    assert "correctness gate: planned and not made" in done.stdout.splitlines()[1]
+    assert suite("--mooncake-replay=killed", "--mooncake-report=again", where="acceptance/test_performance.py").ret == 1
+    assert '"verdict": "INVALID"' in (pytester.path / "again" / "report.json").read_text(encoding="utf-8")
+    assert command(pytester, "report", "killed", "--format", "json").stdout.count('"verdict": "INVALID"') == 1
+    assert command(pytester, "history", "add", "killed").returncode == 4
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("SIGTERM", "SIGTERM"),
+        pytest.param("SIGHUP", "SIGINT", marks=pytest.mark.full),
+        pytest.param("SIGINT", "SIGINT", marks=pytest.mark.full),
+    ],
+)
+def test_signals_while_reports_are_written_wait_for_reports_and_history(
+    suite: Run, pytester: pytest.Pytester, first: str, second: str
+) -> None:
+    text = SIGNALLED_WHILE_REPORTING.format(first=first, second=second)
+    (pytester.path / "conftest.py").write_text(text, encoding="utf-8")
+    options = ("--mooncake-stack=simulated", *SMALL, "--mooncake-quick", "--mooncake-report=out", HISTORY)
+    done = in_a_process(pytester, "acceptance/test_performance.py", *options)
+
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "interrupted; what was measured is kept in" in done.stdout
+    assert "Verdict: " in done.stdout
+    out = pytester.path / "out"
+    assert read(out).complete
+    assert read(out).history is not None
+    assert {"report.json", "report.md", "report.html", "verdict.json"} <= {path.name for path in out.iterdir()}
+    assert not list(out.glob(".*")), "no file half written"
+    listed = command(pytester, "history", "list", "--history", "sqlite:///kept.sqlite")
+    assert read(out).plan.run_id in listed.stdout

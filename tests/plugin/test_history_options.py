@@ -35,7 +35,7 @@ def test_a_run_goes_into_the_history_and_its_replay_does_not(suite: Run, pyteste
     page, _ = reported(read(pytester.path / "run"))
     assert render(page) == (pytester.path / "run" / "report.html").read_text(encoding="utf-8"), "from the record alone"
     assert held["release"] is not None
-    assert (first.ret, replay.ret) == (1, 1)  # a quick run is never accepted; the history changes nothing of that
+    assert (first.ret, replay.ret) == (0, 0)  # a quick run without a fault; the history changes nothing of that
     first.stdout.fnmatch_lines(["history: sqlite:///*kept.sqlite, the first run of its kind"])
     assert (run.label, run.verdict) == ("v1", held["verdict"])
     assert run.metrics["warm.ttft_mean_ms"] == held["summary"]["warm"]["ttft_ms"]["mean"]
@@ -55,7 +55,7 @@ def test_a_baseline_alone_writes_the_default_history_and_a_failure_to_store_cost
     monkeypatch.setattr(History, "add", fails_later)
     result = suite(*SIMULATED, "--mooncake-quick", "--mooncake-report=run", "--mooncake-baseline=v0", where=ONE_TEST)
 
-    assert result.ret == 1
+    assert result.ret == 0
     result.stdout.fnmatch_lines(["WARNING: the run is not in the history: *disk is full"])
     assert (pytester.path / "run" / "report.json").is_file()
     assert (pytester.path / "mooncake-history.sqlite").is_file()

@@ -16,7 +16,7 @@ SUITE = "acceptance/test_regression.py"
 
 def test_a_release_is_held_against_its_history(suite: Run, pytester: pytest.Pytester) -> None:
     first = suite(
-        *SIMULATED, "--mooncake-quick", "--mooncake-report=run", f"--mooncake-history={URL}", "-rs", where=SUITE
+        *SIMULATED, "--mooncake-trials=2", "--mooncake-report=run", f"--mooncake-history={URL}", "-rs", where=SUITE
     )
     first.stdout.fnmatch_lines(["*SKIPPED*nothing to compare with: the history holds no earlier run*"])
     first.stdout.fnmatch_lines(["*SKIPPED*only one endpoint was measured*"])
@@ -30,9 +30,15 @@ def test_a_release_is_held_against_its_history(suite: Run, pytester: pytest.Pyte
         )
         history.add(*past)
     again = suite("--mooncake-replay=run", "--mooncake-report=again", f"--mooncake-history={URL}", where=SUITE)
+    elsewhere = suite(
+        "--mooncake-replay=run", "--mooncake-report=other", f"--mooncake-history={URL}",
+        where="acceptance/test_correctness.py",
+    )  # fmt: skip
     report = orjson.loads((pytester.path / "again" / "report.json").read_bytes())
 
-    assert again.ret == 1
+    assert (first.ret, again.ret, elsewhere.ret) == (0, 1, 1), "whatever tests were selected"
+    assert "failed" not in elsewhere.parseoutcomes()
+    elsewhere.stdout.fnmatch_lines(["with its release held against the past: INCONCLUSIVE"])
     again.stdout.fnmatch_lines(["*INCONCLUSIVE: warm mean TTFT +100.0 % against 12 rolling runs: alarm*"])
     again.stdout.fnmatch_lines(["release against its history: INCONCLUSIVE: *"])
     assert report["release"]["verdict"] == "INCONCLUSIVE"

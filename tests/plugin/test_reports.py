@@ -95,12 +95,12 @@ def test_a_report_hook_that_raises_changes_nothing_but_a_line(replay: Replay, py
     )
     result = replay()
 
-    assert result.ret == 1
+    assert result.ret == 0
     result.stdout.fnmatch_lines(["*INCONCLUSIVE*", "WARNING: a report hook of another plugin failed: OSError: no"])
     assert "Traceback" not in result.stdout.str()
 
 
-def test_junit_holds_the_facts_of_claims_and_run_and_repeats_them_in_the_failure_text(
+def test_junit_holds_the_facts_of_claims_and_run_and_repeats_them_in_the_text(
     replay: Replay, pytester: pytest.Pytester
 ) -> None:
     result = replay("--junitxml=junit.xml", "-W", "error", where="acceptance")
@@ -112,15 +112,16 @@ def test_junit_holds_the_facts_of_claims_and_run_and_repeats_them_in_the_failure
     assert held["mooncake.metric"] == "ttft_mean"
     assert held["mooncake.verdict"] == held["mooncake.run_verdict"] == "INCONCLUSIVE"
     assert 0 < float(str(held["mooncake.ratio"])) < 1
-    failure = case.find("failure")
-    assert failure is not None
-    assert f"metric=ttft_mean, verdict=INCONCLUSIVE, ratio={held['mooncake.ratio']}" in str(failure.text)
+    told = case.find("skipped")
+    assert told is not None, "a quick run describes its claims"
+    assert f"metric=ttft_mean, verdict=INCONCLUSIVE, ratio={held['mooncake.ratio']}" in str(told.text)
     of_run = {p.get("name"): p.get("value") for p in root.findall("testsuite/properties/property")}
     assert (of_run["mooncake.verdict"], of_run["mooncake.simulated"]) == ("INCONCLUSIVE", "true")
+    assert of_run["mooncake.gate.correctness"] == "made"
 
 
 def test_without_the_junit_plugin_the_run_is_the_same(replay: Replay) -> None:
-    assert replay("-p", "no:junitxml").ret == 1
+    assert replay("-p", "no:junitxml").ret == 0
 
 
 def test_on_github_the_step_gets_a_summary_and_one_annotation(

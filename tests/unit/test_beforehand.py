@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_mooncake.beforehand import refuse_the_impossible
+from pytest_mooncake.beforehand import misfit, refuse_the_impossible
 from pytest_mooncake.errors import MooncakeError, PlanError, UsageError, WorkloadError
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import resolve
+from tests.unit.cache.world import view
 
 SMALL_STORE = "kind: simulated\nstore:\n  nodes: 2\n  segment_bytes: 8388608\n"
 
@@ -50,3 +52,53 @@ def test_an_endpoint_that_runs_is_asked_itself(tmp_path: Path) -> None:
 def test_only_a_running_store_tells_how_much_it_holds(tmp_path: Path) -> None:
     store = ("mooncakestore://127.0.0.1:50051",)
     refuse_the_impossible(plan_of(tmp_path, url=store, steady=True, allow_clear="2"))
+
+
+LINE = '{"timestamp": %d, "input_length": %d, "output_length": 64, "hash_ids": %s}\n'
+SPREAD = """\
+kind: scenario
+requests: 60
+prompt_tokens: 8192
+output_tokens: 32
+traffic:
+  - {name: a, reuse: 0.5, documents: 4, prompt: {shape: lognormal, spread: 1.0, most: 6.0}}
+"""
+
+
+def fitting(plan: Plan, context: int | None) -> str | None:
+    return misfit(plan, replace(view(), max_model_len=context))
+
+
+def test_a_trace_that_is_cut_to_the_context_fits_it(tmp_path: Path) -> None:
+    lines = (
+        LINE % (second * 1000, tokens, list(range(-(-tokens // 512)))) for second, tokens in ((0, 600), (1, 90_000))
+    )
+    (tmp_path / "day.jsonl").write_text("".join(lines), encoding="utf-8")
+    plan = plan_of(tmp_path, url=("http://127.0.0.1:1",), workload="trace:{here}/day.jsonl")
+    assert fitting(plan, 2048) is None
+    assert fitting(plan, None) is None
+
+
+def test_a_trace_that_fits_although_the_usual_prompt_would_not_is_let_through(tmp_path: Path) -> None:
+    (tmp_path / "day.jsonl").write_text(LINE % (0, 600, "[0, 1]"), encoding="utf-8")
+    plan = plan_of(tmp_path, url=("http://127.0.0.1:1",), workload="trace:{here}/day.jsonl")
+    assert plan.workload.prompt_tokens > 4096, "the plan's mean says nothing of a trace"
+    assert fitting(plan, 4096) is None
+
+
+def test_the_longest_of_spread_lengths_decides_not_their_mean(tmp_path: Path) -> None:
+    (tmp_path / "spread.yaml").write_text(SPREAD, encoding="utf-8")
+    plan = plan_of(tmp_path, url=("http://127.0.0.1:1",), workload="{here}/spread.yaml")
+    assert "but the model takes 10000; give --mooncake-prompt-tokens" in str(fitting(plan, 10_000))
+    assert fitting(plan, 60_000) is None
+
+
+def test_prompt_and_answer_are_held_to_the_context_together(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, url=("http://127.0.0.1:1",), prompt_tokens="4000", output_tokens="96")
+    assert fitting(plan, 4096) is None
+    assert "request 0 needs 4000 + 96 = 4096 tokens, but the model takes 4095" in str(fitting(plan, 4095))
+
+
+def test_a_workload_that_cannot_be_made_fits_nothing(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, url=("http://127.0.0.1:1",), workload="trace:{here}/bad.jsonl")
+    assert "not JSON" in str(fitting(plan, 4096))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,20 +45,28 @@ def test_an_old_endpoint_of_another_model_is_refused_before_anything_is_sent(mon
         looked_at(monkeypatch, runs.view(model="another"))
 
 
-def turns(monkeypatch: pytest.MonkeyPatch, raised: BaseException | None) -> dict[str, dict[str, object]]:
-    async def visits(*_: object, **__: object) -> None:
+def turns(
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException | None, stopped: str | None = None
+) -> dict[str, dict[str, object]]:
+    async def visits(*_: object, **__: object) -> str | None:
         if raised is not None:
             raise raised
+        return stopped
 
     monkeypatch.setattr(conduct, "measure_visits", visits)
     notes = Notes()
     views = (runs.view(), runs.view(name="old"))
-    conduct._measure_versus(runs.plan(versus=OLD), views, Path(os.devnull), notes, Silent(), first=9)  # type: ignore[arg-type] # what is used
+    conduct._measure_versus(runs.plan(versus=OLD), views, notes, Silent(), first=9)  # type: ignore[arg-type] # what is used
     return notes.kept
 
 
 def test_turns_that_end_well_leave_the_old_endpoint_on_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert turns(monkeypatch, None) == {"versus": {"view": runs.view(name="old")}}
+    assert turns(monkeypatch, None) == {"versus": {"view": runs.view(name="old")}, "versus_end": {"error": None}}
+
+
+def test_turns_that_stop_at_a_failed_request_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = turns(monkeypatch, None, stopped="2 of the requests of visit 2, to the new endpoint, failed (HTTP 500)")
+    assert kept["versus_end"] == {"error": "2 of the requests of visit 2, to the new endpoint, failed (HTTP 500)"}
 
 
 @pytest.mark.parametrize(
@@ -71,12 +77,3 @@ def test_an_old_endpoint_that_goes_away_costs_the_run_nothing(
     monkeypatch: pytest.MonkeyPatch, raised: BaseException, told: str
 ) -> None:
     assert turns(monkeypatch, raised)["versus_end"] == {"error": told}
-
-
-def test_an_interruption_reports_the_run_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    reported: list[object] = []
-    monkeypatch.setattr(conduct, "read", lambda _directory: "recorded")
-    monkeypatch.setattr(conduct, "conclude", lambda recorded, _directory: reported.append(recorded))
-    with pytest.raises(KeyboardInterrupt):
-        turns(monkeypatch, KeyboardInterrupt())
-    assert reported == ["recorded"]

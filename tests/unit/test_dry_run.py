@@ -33,8 +33,22 @@ def test_what_lies_above_the_budget_would_be_refused(tmp_path: Path) -> None:
 def test_an_attached_store_gives_a_fifth_of_what_is_free(tmp_path: Path) -> None:
     said = lines(tmp_path, url=("http://127.0.0.1:1",))
     assert said["budget"].startswith("20% of what is free in the store")
-    assert "told once the model's geometry is known" in said["stores"]
-    assert "not known" in lines(tmp_path, url=("http://127.0.0.1:1",), store_budget="1GB")["budget"]
+    assert "how many bytes is not known: give --mooncake-hardware FILE with model.kv_bytes_per_token" in said["stores"]
+    told = lines(tmp_path, url=("http://127.0.0.1:1",), store_budget="1GB")["budget"]
+    assert told.startswith("how many bytes the run will store is not known, so --mooncake-store-budget cannot be kept")
+
+
+def test_the_hardware_file_tells_what_an_attached_model_stores(tmp_path: Path) -> None:
+    (tmp_path / "qwen.yaml").write_text("model: {kv_bytes_per_token: 327680}\n", encoding="utf-8")
+    attached = {"url": ("http://127.0.0.1:1",), "hardware": "qwen.yaml"}
+    said = lines(tmp_path, **attached)
+    assert said["stores"] == "at most 161,061 MB of KV a cold round, as --mooncake-hardware tells the model"
+    assert lines(tmp_path, **attached, store_budget="170GB")["budget"] == "the run will store 161 GB of at most 170 GB"
+    with pytest.raises(UsageError, match="the run would store 161 GB, the budget is 160 GB"):
+        lines(tmp_path, **attached, store_budget="160GB")
+    shared = lines(tmp_path, **attached, workload="kb-qa", requests="40", prompt_tokens="8192")
+    assert shared["stores"].startswith("at most 1"), "what prompts share is stored once"
+    assert int(shared["stores"].split()[2].replace(",", "")) < 40 * 8192 * 327_680 / 1e6 / 2
 
 
 def test_where_counters_would_be_read_is_told_where_it_was_said(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_mooncake import experiment
+from pytest_mooncake.analysis.gates import ENDED_BY_FAULT
 from pytest_mooncake.experiment import Experiment, Instruments, Step
 from pytest_mooncake.judging import RoundFindings, trials_of
 from pytest_mooncake.load.spec import RoundResult
@@ -119,8 +120,8 @@ class World:
     def round_done(self, step: Step, measured: Round) -> None:
         self.told.append(f"done {step.name} {len(measured.requests)}")
 
-    def probed(self, answers: tuple[ProbeAnswer, ...]) -> None:
-        self.told.append(f"probed {len(answers)}")
+    def probed(self, answers: tuple[ProbeAnswer, ...], gate: Gate) -> None:
+        self.told.append(f"probed {len(answers)} {gate.status} {gate.reason}".rstrip())
 
     def judged(self, judgement: Judgement) -> None:
         self.told.append(f"judged {judgement.details['valid_trials']}")
@@ -197,11 +198,22 @@ async def test_the_correctness_gate_runs_once_after_the_chain_unless_a_fault_was
 ) -> None:
     world = World(plan, verdict_at={3: Verdict.PASS})
     await lived(world, monkeypatch)
-    assert world.told[-1] == "probed 1"
-    assert world.told.count("probed 1") == 1
+    assert world.told[-1] == "probed 1 made"
+    assert world.told.count("probed 1 made") == 1
+
+
+async def test_a_gate_that_a_product_fault_makes_superfluous_is_said_not_to_apply(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken = World(plan, product_fault_in=2)
     await lived(broken, monkeypatch)
-    assert "probed 1" not in broken.told
+    assert broken.told[-1] == f"probed 0 not_applicable {ENDED_BY_FAULT}"
+
+
+async def test_quick_runs_make_the_gate_too(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(plan.model_copy(update={"quick": True}))
+    await lived(world, monkeypatch)
+    assert world.told[-1] == "probed 1 made"
 
 
 async def test_every_round_is_prepared_before_it_starts(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,14 +285,14 @@ async def test_a_start_that_has_had_its_share_of_trials_hands_its_rounds_to_the_
     world = World(plan.model_copy(update={"sessions": 2}), verdict_at={3: Verdict.PASS})
     first = await lived(world, monkeypatch, decided=False)
     assert world.names == ["left-out", "C0", "W1", "C1", "W2", "C2"]
-    assert "probed 1" not in world.told
+    assert not any(line.startswith("probed") for line in world.told)
 
     world.steps.clear()
     second = await lived(world, monkeypatch, first.rounds)
     assert world.names == ["left-out", "C0", "W1", "C1"]
     assert [r.round for r in second.rounds] == list(range(10))
     assert [r.segment for r in second.rounds] == [0, 1, 1, 1, 1, 1, 0, 2, 2, 2]
-    assert world.told[-2:] == ["judged 3", "probed 1"]
+    assert world.told[-2:] == ["judged 3", "probed 1 made"]
 
 
 async def test_only_valid_trials_of_its_own_count_towards_the_share_of_a_start(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import orjson
 import pytest
 
 from pytest_mooncake.errors import JournalError, UsageError
-from pytest_mooncake.journal import EVENTS_FILE, PLAN_FILE, REQUESTS_FILE, Journal, read, view_of
+from pytest_mooncake.journal import EVENTS_FILE, PLAN_FILE, REQUESTS_FILE, Journal, append_event, read, view_of
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import resolve
@@ -29,6 +28,7 @@ from pytest_mooncake.records import (
     StackView,
     Store,
 )
+from tests.unit.made_records import as_first_version
 
 VIEW = StackView(
     name="local",
@@ -133,33 +133,38 @@ def test_what_a_round_was_planned_to_reuse_comes_back_with_it(tmp_path: Path, pl
 def test_what_a_workload_could_not_be_is_read_back_once(tmp_path: Path, plan: Plan) -> None:
     directory = recorded(tmp_path / "run", plan, measured(0))
     assert read(directory).aftermath.workload_notes == ()
-    note = b'{"event":"workload","notes":["kb-qa: 1 of 8 documents"]}\n'
-    (directory / EVENTS_FILE).write_bytes(note + (directory / EVENTS_FILE).read_bytes() + note)
+    for _ in range(2):
+        append_event(directory, "workload", notes=["kb-qa: 1 of 8 documents"])
     assert read(directory).aftermath.workload_notes == ("kb-qa: 1 of 8 documents",)
 
 
 def test_what_the_client_lacked_is_read_back_once(tmp_path: Path, plan: Plan) -> None:
     directory = recorded(tmp_path / "run", plan, measured(0))
     assert read(directory).aftermath.client_notes == ()
-    note = b'{"event":"client","notes":["stamped late"]}\n'
-    (directory / EVENTS_FILE).write_bytes(note + (directory / EVENTS_FILE).read_bytes() + note)
+    for _ in range(2):
+        append_event(directory, "client", notes=["stamped late"])
     assert read(directory).aftermath.client_notes == ("stamped late",)
 
 
 def test_a_record_without_planned_reuse_is_read_as_not_known(tmp_path: Path, plan: Plan) -> None:
-    directory = recorded(tmp_path / "run", plan, measured(0))
+    directory = as_first_version(recorded(tmp_path / "run", plan, measured(0)))
     events = (directory / EVENTS_FILE).read_bytes()
     (directory / EVENTS_FILE).write_bytes(events.replace(b',"planned":null', b""))
     assert read(directory).rounds == (measured(0),)
 
 
 def test_a_killed_run_keeps_every_finished_request(tmp_path: Path, plan: Plan) -> None:
-    directory = recorded(tmp_path / "run", plan, measured(0), end=None)
-    with (directory / REQUESTS_FILE).open("ab") as file:
-        file.write(orjson.dumps(request(0, number=1)) + b"\n")
+    with Journal(tmp_path / "run", plan) as journal:
+        journal.event("stack", view=VIEW)
+        for record in measured(0).requests:
+            journal.request(record)
+        journal.round(measured(0))
+        journal.request(request(0, number=1))
+    with (tmp_path / "run" / REQUESTS_FILE).open("ab") as file:
         file.write(b'{"round": 1, "torn')
-    back = read(directory)
+    back = read(tmp_path / "run")
     assert not back.complete
+    assert back.damage == ()
     assert back.rounds == (measured(0),)
     assert back.orphans == (request(0, number=1),)
 
@@ -198,12 +203,13 @@ def test_a_record_of_another_schema_is_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path, plan: Plan) -> None:
+def test_a_damaged_line_is_named_and_what_stands_is_read(tmp_path: Path, plan: Plan) -> None:
     directory = recorded(tmp_path / "run", plan, measured())
     events = (directory / EVENTS_FILE).read_bytes()
     (directory / EVENTS_FILE).write_bytes(b"garbage\n" + events)
-    with pytest.raises(JournalError, match=r"events\.jsonl:1: not a JSON line"):
-        read(directory)
+    back = read(directory)
+    assert back.damage == ("events.jsonl:1: not as it was written (its checksum is wrong)",)
+    assert back.rounds == (measured(),)
 
 
 def test_a_missing_file_is_named(tmp_path: Path, plan: Plan) -> None:
@@ -216,14 +222,14 @@ def test_a_missing_file_is_named(tmp_path: Path, plan: Plan) -> None:
 def test_rounds_of_the_chain_come_back_with_the_worst_error_of_all_calibrations(tmp_path: Path, plan: Plan) -> None:
     left_out = replace(measured(0), phase=Phase.LEFT_OUT)
     directory = recorded(tmp_path / "run", plan, left_out, measured(1))
-    known = {"itl_bias_ms": 0.01, "error_p99_ms": 2.0}
-    events = [
-        {"event": "calibration", "when": "before", "error": None, "bias_ms": -0.7, **known},
-        {"event": "calibration", "when": "after", "error": None, "bias_ms": 0.5, **known},
-        {"event": "calibration", "when": "after", "error": "it did not start"},
+    known: dict[str, object] = {"itl_bias_ms": 0.01, "error_p99_ms": 2.0}
+    events: list[dict[str, object]] = [
+        {"when": "before", "error": None, "bias_ms": -0.7, **known},
+        {"when": "after", "error": None, "bias_ms": 0.5, **known},
+        {"when": "after", "error": "it did not start"},
     ]
-    with (directory / EVENTS_FILE).open("ab") as file:
-        file.writelines(orjson.dumps(event) + b"\n" for event in events)
+    for values in events:
+        append_event(directory, "calibration", **values)
     first, second = read(directory).rounds
     assert first.client == left_out.client
     assert second.client == replace(measured(1).client, bias_ms=-0.7, itl_bias_ms=0.01, error_p99_ms=2.0)

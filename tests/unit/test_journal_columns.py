@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import orjson
 import pytest
 
 from pytest_mooncake.analysis.observed import observe
@@ -20,6 +19,7 @@ from pytest_mooncake.plan.slo import parse_goodput
 from pytest_mooncake.records import Kind, Phase, Round
 from tests.unit.analysis.made import request
 from tests.unit.analysis.test_claims import noisy
+from tests.unit.made_records import as_first_version
 
 
 def record(directory: Path, rounds: tuple[Round, ...]) -> Path:
@@ -74,18 +74,38 @@ def test_rounds_come_one_by_one(tmp_path: Path) -> None:
 
 
 def test_requests_of_a_round_that_was_never_finished_are_left_out(tmp_path: Path) -> None:
-    directory = record(tmp_path / "run", a_run())
-    with (directory / REQUESTS_FILE).open("ab") as file:
-        file.write(orjson.dumps(replace(request(0), round=50)) + b"\n")
-    assert 50 not in {one.round for one in rounds_in_columns(directory)}
+    with Journal(tmp_path / "run", resolve(Options(stack="simulated"), tmp_path)) as journal:
+        journal.request(replace(request(0), round=50))
+    assert list(rounds_in_columns(tmp_path / "run")) == []
 
 
 def test_a_round_whose_requests_do_not_stand_together_is_refused(tmp_path: Path) -> None:
-    directory = record(tmp_path / "run", a_run())
-    with (directory / REQUESTS_FILE).open("ab") as file:
-        file.write(orjson.dumps(replace(request(0), round=2)) + b"\n")
+    with Journal(tmp_path / "run", resolve(Options(stack="simulated"), tmp_path)) as journal:
+        for number in (2, 3, 2):
+            journal.request(replace(request(0), round=number))
     with pytest.raises(JournalError, match="requests of round 2 do not stand together"):
-        list(rounds_in_columns(directory))
+        list(rounds_in_columns(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("name", [EVENTS_FILE, REQUESTS_FILE])
+@pytest.mark.parametrize("change", [lambda line: line.replace(b"0", b"1", 1), lambda _: b"", lambda line: line + line])
+def test_a_record_that_is_not_as_it_was_written_gives_no_columns(
+    tmp_path: Path, name: str, change: Callable[[bytes], bytes]
+) -> None:
+    path = record(tmp_path / "run", a_run()) / name
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join((*lines[:3], change(lines[3]), *lines[4:])))
+    with pytest.raises(JournalError, match=f"the record is damaged: {name}:"):
+        list(rounds_in_columns(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("line", [b"3", b"{}", b'{"round":0}', b'{"round":0,"kind":', b'{"round":"x"}'])
+def test_a_line_of_the_first_version_that_is_no_request_is_refused_in_one_line(tmp_path: Path, line: bytes) -> None:
+    path = as_first_version(record(tmp_path / "run", a_run())) / REQUESTS_FILE
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    with pytest.raises(JournalError) as refused:
+        list(rounds_in_columns(tmp_path / "run"))
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("missing", [EVENTS_FILE, REQUESTS_FILE])

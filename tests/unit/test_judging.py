@@ -10,19 +10,22 @@ import orjson
 import pytest
 
 from pytest_mooncake import judging
-from pytest_mooncake.journal import TIME_LIMIT
+from pytest_mooncake.journal import CRASHED, DECIDED, FAILED, INTERRUPTED, KILLED, TIME_LIMIT
 from pytest_mooncake.judging import is_decided, is_within_reach, judge, repeats_allowed, rounds_of_valid_trials
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.machine import Machine
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import (
+    CORRECTNESS,
     Aftermath,
     Claim,
     ClientHealth,
     Engine,
     Evidence,
     Fault,
+    Gate,
+    GateStatus,
     Judgement,
     Kind,
     Phase,
@@ -359,7 +362,7 @@ def test_one_failed_request_of_any_round_fails_the_run_even_beside_invalid_trial
 
 def test_one_warm_round_that_was_not_served_fails_the_run(plan: Plan, script: Script) -> None:
     rounds = list(chain(3))
-    rounds[4] = replace(rounds[4], requests=(replace(rounds[4].requests[0], cached_tokens=253),))
+    rounds[4] = replace(rounds[4], requests=(replace(rounds[4].requests[0], cached_tokens=505),))
     judgement = judge(plan, VIEW, rounds)
     assert judgement.verdict is Verdict.FAIL
     assert "worst warm round served 98.83 % of the expected tokens; at least 99 % asked" in judgement.reasons[0]
@@ -368,7 +371,7 @@ def test_one_warm_round_that_was_not_served_fails_the_run(plan: Plan, script: Sc
 
 def test_the_share_of_hits_that_is_asked_for_is_the_targets(plan: Plan, script: Script) -> None:
     rounds = list(chain(3))
-    rounds[4] = replace(rounds[4], requests=(replace(rounds[4].requests[0], cached_tokens=253),))
+    rounds[4] = replace(rounds[4], requests=(replace(rounds[4].requests[0], cached_tokens=505),))
     lenient = plan.model_copy(update={"targets": plan.targets.model_copy(update={"warm_hit_share": 0.98})})
     assert judge(lenient, VIEW, rounds).verdict is Verdict.PASS
 
@@ -539,3 +542,74 @@ def test_a_run_is_audited_against_the_machines_it_names(plan: Plan, evidence_onl
     assert judgement.verdict is Verdict.INVALID
     assert any(reason.startswith("audit: compute:") for reason in judgement.reasons)
     assert {a.law: a.status for a in judge(plan, VIEW, noisy_chain(3, 30)).audit}["compute"] == "not_applicable"
+
+
+def with_gate() -> Aftermath:
+    answer = ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1)
+    return Aftermath(probes=(answer,), gates=(Gate(id=CORRECTNESS, status=GateStatus.MADE),))
+
+
+@pytest.fixture
+def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "probe_evidence", lambda _answers: ())
+
+
+def test_a_run_that_ended_by_itself_with_its_gate_is_a_pass(plan: Plan, script: Script, no_checks: None) -> None:
+    judgement = judge(plan, VIEW, chain(3), ended=DECIDED, aftermath=with_gate())
+    assert judgement.verdict is Verdict.PASS
+    assert [gate.status for gate in judgement.gates] == [GateStatus.MADE]
+
+
+@pytest.mark.parametrize("ended", [DECIDED, TIME_LIMIT, INTERRUPTED, FAILED, CRASHED, KILLED])
+@pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.FAIL])
+def test_a_run_without_its_gate_is_invalid_however_it_ended(
+    plan: Plan, script: Script, ended: str, verdict: Verdict
+) -> None:
+    script.claims = (claim(verdict),)
+    judgement = judge(plan, VIEW, chain(3), ended=ended)
+    assert judgement.verdict is Verdict.INVALID
+    assert judgement.reasons[0].startswith("the correctness gate was planned and not made")
+
+
+@pytest.mark.parametrize("ended", [TIME_LIMIT, INTERRUPTED, FAILED, CRASHED, KILLED])
+def test_a_run_that_has_its_gate_but_no_end_is_no_pass(plan: Plan, script: Script, no_checks: None, ended: str) -> None:
+    judgement = judge(plan, VIEW, chain(3), ended=ended, aftermath=with_gate())
+    assert judgement.verdict is Verdict.INVALID
+    assert "before it was decided" in judgement.reasons[0]
+    assert len(judgement.reasons) == len(set(judgement.reasons))
+
+
+def test_a_run_that_was_undecided_anyway_stays_so_and_says_that_its_gate_is_missing(plan: Plan, script: Script) -> None:
+    script.claims = (claim(Verdict.INCONCLUSIVE),)
+    judgement = judge(plan, VIEW, chain(2), ended=KILLED)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert any("correctness gate was planned and not made" in reason for reason in judgement.reasons)
+
+
+def test_a_product_fault_stays_a_fail_without_gate_and_without_end(plan: Plan, script: Script) -> None:
+    script.faults = {2: Fault.PRODUCT}
+    judgement = judge(plan, VIEW, chain(3)[:3], ended=KILLED)
+    assert judgement.verdict is Verdict.FAIL
+    assert judgement.gates[0].status is GateStatus.NOT_APPLICABLE
+
+
+def test_text_prompts_pass_without_the_gate_and_say_why(plan: Plan, script: Script) -> None:
+    text = Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason="prompts were sent as text")
+    judgement = judge(plan, VIEW, chain(3), ended=DECIDED, aftermath=Aftermath(gates=(text,)))
+    assert (judgement.verdict, judgement.gates) == (Verdict.PASS, (text,))
+
+
+def test_while_a_run_goes_on_its_gate_is_not_missing_yet(plan: Plan, script: Script) -> None:
+    judgement = judge(plan, VIEW, chain(3))
+    assert (judgement.verdict, judgement.gates) == (Verdict.PASS, ())
+
+
+def test_what_broke_down_is_said_first_unless_the_product_is_at_fault(plan: Plan, script: Script) -> None:
+    broke = Aftermath(failure="the stack did not start again for further trials: vllm died")
+    script.claims = (claim(Verdict.INCONCLUSIVE),)
+    judgement = judge(plan, VIEW, chain(2), ended=FAILED, aftermath=broke)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.reasons[0] == f"the run ended before it was decided: {broke.failure}"
+    assert judgement.details["unfinished"] == "failed"
+    script.faults = {1: Fault.PRODUCT}
+    assert "scripted" in judge(plan, VIEW, chain(2), ended=FAILED, aftermath=broke).reasons[0]

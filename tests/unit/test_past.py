@@ -65,6 +65,37 @@ def test_no_run_a_broken_one_and_one_without_a_stack_tell_nothing(plan: Plan, tm
     assert past_of(plan, tmp_path / "broken") is None
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("events.jsonl", '"kind":"cold"', '"kind":"lukewarm"'),
+        ("events.jsonl", '"engines":', '"replicas":'),
+        ("events.jsonl", '{"event":"round"', '[{"event":"round"'),
+        ("requests.jsonl", '"chunk_ns":[', '"chunk_ns":null,"gone":['),
+        ("plan.json", '"version": 1', '"version": 2'),
+        ("plan.json", "journal/2", "journal/9"),
+    ],
+)
+def test_a_record_that_another_version_wrote_is_passed_over_with_a_note(
+    plan: Plan, tmp_path: Path, file: str, old: str, new: str
+) -> None:
+    record(plan, tmp_path)
+    path = tmp_path / LATEST / file
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    notes: list[str] = []
+    assert past_of(plan, tmp_path, notes.append) is None
+    (note,) = notes
+    assert note.startswith("no forecast from mooncake-report/latest, a record that this version cannot read (")
+
+
+def test_a_directory_without_a_record_is_nothing_to_speak_of(plan: Plan, tmp_path: Path) -> None:
+    notes: list[str] = []
+    assert past_of(plan, tmp_path, notes.append) is None
+    assert notes == []
+
+
 def test_a_record_too_large_to_read_in_a_moment_is_left_alone(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ async def measured(
     slower: float = 2.0,
     wobble: float = 0.01,
     error_at: int | None = None,
+    ended: list[str | None] | None = None,
     **changes: object,
 ) -> list[Round]:
     @asynccontextmanager
@@ -89,7 +90,9 @@ async def measured(
     monkeypatch.setattr(room, "instruments_for", opened)
     told = Told()
     plan = runs.plan(versus=OLD_STACK, **{"looks": (2, 3), **changes})
-    await room.measure_visits(plan, runs.view(), runs.view(), {}, told, first=9)  # type: ignore[arg-type] # what is used
+    why = await room.measure_visits(plan, runs.view(), runs.view(), {}, told, first=9)  # type: ignore[arg-type] # what is used
+    if ended is not None:
+        ended.append(why)
     return told.rounds
 
 
@@ -110,9 +113,21 @@ async def test_what_stays_undecided_ends_after_the_last_look(monkeypatch: pytest
     assert max(r.position for r in rounds) == 7
 
 
-async def test_a_failed_request_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    rounds = await measured(monkeypatch, error_at=2)
-    assert max(r.position for r in rounds) == 2
+@pytest.mark.parametrize(("at", "whose"), [(0, "old"), (1, "old"), (2, "new")])
+async def test_a_failed_request_ends_it_and_says_whose_it_was(
+    monkeypatch: pytest.MonkeyPatch, at: int, whose: str
+) -> None:
+    ended: list[str | None] = []
+    rounds = await measured(monkeypatch, error_at=at, ended=ended)
+    assert max(r.position for r in rounds) == at
+    assert ended == [f"2 of the requests of visit {at}, to the {whose} endpoint, failed (refused)"]
+
+
+async def test_visits_that_went_on_to_their_end_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str | None] = []
+    await measured(monkeypatch, ended=ended)
+    await measured(monkeypatch, slower=1.05, wobble=0.3, ended=ended)
+    assert ended == [None, None]
 
 
 async def test_a_quick_run_visits_the_new_endpoint_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,6 +138,30 @@ async def test_a_quick_run_visits_the_new_endpoint_once(monkeypatch: pytest.Monk
 def test_without_an_old_endpoint_there_is_no_plan_for_it() -> None:
     with pytest.raises(StackError, match="give --mooncake-versus URL"):
         room.plan_of_old(runs.plan())
+
+
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        ((), "the run was ended before them"),
+        ((("versus", {"view": None}),), "the run was ended in them"),
+        ((("versus", {"view": None}), ("versus_end", {"error": None})), None),
+        ((("versus", {"view": None}), ("versus_end", {"error": "it is gone"})), "it is gone"),
+    ],
+)
+def test_a_record_tells_why_its_turns_ended(
+    tmp_path: Path, events: tuple[tuple[str, dict[str, object]], ...], why: str | None
+) -> None:
+    with Journal(tmp_path / "run", runs.plan(versus=OLD_STACK)) as journal:
+        for name, values in events:
+            journal.event(name, **values)
+    assert read(tmp_path / "run").versus_end == why
+
+
+def test_a_run_without_an_old_endpoint_has_no_turns_to_end(tmp_path: Path) -> None:
+    with Journal(tmp_path / "run", runs.plan()):
+        pass
+    assert read(tmp_path / "run").versus_end is None
 
 
 def test_visits_are_read_back_beside_the_run_without_the_first(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from pytest_mooncake.cache.preflight.subject import EngineConfig, parse_vllm_args
 from pytest_mooncake.errors import PlanError
+from pytest_mooncake.plan.yaml_text import parse
 
 __all__ = ["engine_of_command", "flags_of", "mapping_of", "split_command"]
 
@@ -96,21 +97,10 @@ def mapping_of(text: str, source: str) -> dict[str, object]:
     if source.endswith(".json"):
         try:
             value = json.loads(text)
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             raise PlanError(f"{source}: not JSON ({problem})") from None
     else:
-        value = _yaml(text, source)
+        value = parse(text, source).data
     if not isinstance(value, dict):
         raise PlanError(f"{source}: expected settings (key: value), found {type(value).__name__}")
     return {str(key): setting for key, setting in value.items()}
-
-
-def _yaml(text: str, source: str) -> object:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise PlanError(f"{source}{line}: not YAML ({getattr(problem, 'problem', None) or problem})") from None

@@ -37,6 +37,7 @@ from pytest_mooncake.stack.local.readiness import (
     prove_served,
     prove_store,
 )
+from pytest_mooncake.stack.log_dir import own_log_dir
 from pytest_mooncake.stack.namespace import inside
 from pytest_mooncake.stack.process import Command, Supervisor
 
@@ -87,16 +88,13 @@ def assemble(plan: StackPlan, supervisor: Supervisor, *, log_dir: Path, progress
         MissingPartError: Something is not installed.
         StackError: A component died or did not get ready in `plan.ready_timeout_s`; `details` holds its last words.
     """
-    deadline = Deadline(limit_s=plan.ready_timeout_s)
+    deadline, log_dir = Deadline(limit_s=plan.ready_timeout_s), own_log_dir(log_dir)
     watch = Watch(
         exits=lambda: _component_exits(supervisor),
         log_of=lambda name: log_dir / f"{name}.log",
         progress=progress,
         deadline=deadline,
     )
-    log_dir.mkdir(parents=True, exist_ok=True)
-    for old in log_dir.glob("*.log"):
-        old.unlink()
     with inside(supervisor.netns):
         heads, site = _prepare(plan, supervisor, watch, log_dir.resolve())
         work = _Work(plan=plan, site=site, supervisor=supervisor, watch=watch)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_mooncake.environment import inherited
 from pytest_mooncake.errors import MissingPartError
 
 __all__ = ["Parts", "find_parts"]
@@ -82,7 +83,7 @@ def missing_libraries(binaries: Iterable[Path]) -> tuple[str, ...]:
     found: set[str] = set()
     for binary in binaries:
         result = subprocess.run(  # noqa: S603 - a fixed program on files of an installed package
-            [ldd, str(binary)], capture_output=True, text=True, timeout=30, check=False
+            [ldd, str(binary)], capture_output=True, text=True, timeout=30, check=False, env=inherited()
         )
         found.update(_NOT_FOUND.findall(result.stdout))
     return tuple(sorted(found))

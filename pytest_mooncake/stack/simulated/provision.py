@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_mooncake.environment import inherited
 from pytest_mooncake.errors import StackError
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
+from pytest_mooncake.stack.log_dir import own_log_dir
 
 if TYPE_CHECKING:
     from pytest_mooncake.plan.models import StackPlan
@@ -40,11 +42,10 @@ def provision_simulated(plan: StackPlan, *, log_dir: Path, progress: Callable[[s
     Raises:
         StackError: the process did not become ready within `plan.ready_timeout_s`; holds its last log lines.
     """
-    log_dir.mkdir(parents=True, exist_ok=True)
-    log = log_dir / "simulated.log"
+    log = own_log_dir(log_dir) / "simulated.log"
     progress("starting the SIMULATED stack")
     started = time.monotonic()
-    with log.open("wb") as errors:
+    with log.open("xb") as errors:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
             [sys.executable, "-m", "pytest_mooncake.stack.simulated", *_arguments(plan)],
             stdin=subprocess.PIPE,
@@ -69,8 +70,8 @@ _PASSED_ON = {"name", "kind", "model", "model_name", "store", "connector", "engi
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment, with this package importable also where it was not installed (a checkout)."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    """Return what it needs of our environment; this package is importable also where it was not installed."""
+    environment = {**inherited(), "PYTHONUNBUFFERED": "1"}
     root = Path(__file__).resolve().parents[3]
     if str(root) != sysconfig.get_path("purelib"):
         paths = [path for path in (environment.get("PYTHONPATH"), str(root)) if path]

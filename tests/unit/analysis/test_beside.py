@@ -63,11 +63,14 @@ def test_what_settles_a_run_is_the_claim_that_needs_most() -> None:
     found = settlement_of([undecided("a", 12), undecided("b", 30), undecided("c", 99, gating=False)], 60.0)
     assert found is not None
     assert (found["trials"], found["minutes"], found["binding"]) == (30, 30, "b")
-    assert found["text"] == "about 30 trials (30 min) would settle it (--mooncake-trials 30): B needs the most of them"
-    assert "约需 30 次试验（30 分钟）" in found["text_zh"]
+    planned = "about 30 trials (30 min) in one run planned for them would settle it: B needs the most; a run repeated"
+    assert found["text"].startswith(planned)
+    assert found["text"].endswith("with three reruns it is 12 to 17 %")
+    assert "--mooncake-trials" not in found["text"] + found["text_zh"]  # no invitation to rerun until it passes
+    assert "约 30 次试验（30 分钟）" in found["text_zh"]
     untimed = settlement_of([undecided("a", 12)], None)
     assert untimed is not None
-    assert "about 12 trials would settle it" in untimed["text"]
+    assert "about 12 trials in one run planned for them would settle it" in untimed["text"]
 
 
 def test_an_estimate_on_its_target_is_promised_nothing() -> None:

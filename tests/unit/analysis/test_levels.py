@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pytest_mooncake.analysis.levels import RATIOS, TABLE, nominal_level, simulated_level, smallest_p
+from pytest_mooncake.analysis.levels import (
+    CONTINUED,
+    RATIOS,
+    TABLE,
+    nominal_level,
+    planned_levels,
+    simulated_continuation,
+    simulated_level,
+    smallest_p,
+)
 
 DEFAULT = (3, 4, 5, 6, 8, 10)
 
@@ -53,3 +62,15 @@ def test_another_confidence_has_a_level_of_its_own() -> None:
 
 def test_no_level_exceeds_the_rate_of_false_pass_that_is_allowed() -> None:
     assert simulated_level((60,), runs=4_000) <= 0.05
+
+
+def test_a_run_that_may_be_taken_up_again_keeps_to_five_percent_with_its_continuation() -> None:
+    levels = planned_levels(DEFAULT)
+    assert levels == {**dict.fromkeys(DEFAULT, 0.01), **dict.fromkeys(CONTINUED, 0.0062)}
+    allowed = simulated_continuation(DEFAULT, level=0.01, runs=60_000, seed=3)
+    assert 0.0062 < allowed < 0.0072
+    assert simulated_continuation(DEFAULT, level=nominal_level(DEFAULT), runs=20_000) < 0.002
+
+
+def test_what_was_not_planned_has_no_levels_to_go_on() -> None:
+    assert planned_levels((3, 5, 10)) is planned_levels(DEFAULT, 0.1) is None

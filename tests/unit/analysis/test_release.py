@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -97,6 +99,18 @@ def test_a_pipeline_acts_on_the_worst_of_the_run_its_release_and_the_turns(
 ) -> None:
     told = turns(versus) if versus else None
     assert gated(verdict, found(slower, told), told) is expected
+
+
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_a_failed_request_of_the_new_endpoint_fails_whatever_else_was_found(verdict: Verdict) -> None:
+    told = replace(turns("not slower"), failed_new=1)
+    assert gated(verdict, found(1.0, told), told) is Verdict.FAIL
+
+
+@pytest.mark.parametrize("changes", [{"failed_old": 1}, {"ended": "killed"}, {"metrics": ()}])
+def test_turns_that_could_not_be_compared_to_the_end_are_no_pass(changes: dict[str, Any]) -> None:
+    told = replace(turns("not slower"), **changes)
+    assert gated(Verdict.PASS, None, told) is Verdict.INCONCLUSIVE
 
 
 def test_a_release_that_could_not_be_compared_changes_nothing() -> None:

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special
 
 from pytest_mooncake.analysis.contrast import Contrast, Point, contrast
 from pytest_mooncake.analysis.drift import Remark, control, drift_remark, skew_remark, skewness, stated_confidence
 from pytest_mooncake.analysis.remarks import remarks
-from pytest_mooncake.analysis.tail import paired_ratios, percentile_bound, rate_bound, warm_tail
+from pytest_mooncake.analysis.tail import paired_ratios, rate_bound, warm_tail
 from pytest_mooncake.records import Kind
 from tests.unit.analysis.made import a_round, chain, request
 from tests.unit.analysis.spec import SPEC
@@ -132,28 +131,6 @@ def test_the_bound_of_a_rate_agrees_with_the_closed_form_and_the_binomial_sum() 
     tail = sum(math.comb(50, k) * bound**k * (1 - bound) ** (50 - k) for k in range(3))
     assert tail == pytest.approx(0.05)
     assert rate_bound(5, 5) == 1.0
-
-
-@pytest.mark.parametrize(("quantile", "needed"), [(0.99, 299), (0.9, 29)])
-def test_a_bound_of_a_high_percentile_needs_enough_requests(quantile: float, needed: int) -> None:
-    assert percentile_bound(np.arange(needed - 1.0), quantile) is None
-    assert percentile_bound(np.arange(float(needed)), quantile) == needed - 1
-    assert percentile_bound(np.arange(float(needed)), quantile, failures=1) is None
-    assert percentile_bound(np.zeros(0), quantile) is None
-
-
-def test_percentile_bounds_cover_as_often_as_they_say() -> None:
-    generator, covered = np.random.default_rng(4), 0
-    truth = -math.log(0.1)
-    for _ in range(600):
-        bound = percentile_bound(generator.exponential(size=60), 0.9)
-        covered += bound is not None and bound >= truth
-    assert covered / 600 >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 600)
-
-
-def test_the_binomial_distribution_agrees_with_its_sum() -> None:
-    expected = sum(math.comb(30, k) * 0.9**k * 0.1 ** (30 - k) for k in range(28))
-    assert special.bdtr(27, 30, 0.9) == pytest.approx(expected)
 
 
 def test_prompts_are_compared_with_themselves() -> None:

@@ -161,7 +161,7 @@ def test_columns_agree_with_the_requests_one_by_one(shapes: list[tuple[list[tupl
     ]
     assert columns.gap_ms.tolist() == pytest.approx(gaps)
 
-    itl = sorted(v for m, r in zip(each, records, strict=True) if not r.error for v in m.itl_ms)
+    itl = sorted(v for m, r in zip(each, records, strict=True) if not r.error for v in m.itl_ms or ())
     owed = sum(r.output_tokens_planned - 1 for r in records if r.error)
     pooled = summarise([a_round(records)])
     if itl:

@@ -41,6 +41,7 @@ def judge(
     return claim
 
 
+TWICE = "looked at up to 2 times, nothing is tested"
 MADE = rounds([1000, 1200, 1400], [300, 400, 500])
 
 
@@ -72,8 +73,10 @@ def test_a_figure_keeps_its_threshold_or_crosses_it(metric: str, text: str, verd
 
 def test_the_reason_names_figure_threshold_and_what_the_other_rounds_make_of_it() -> None:
     claim = judge("avg<=0.4*cold", MADE)
-    assert claim.reason == "warm.ttft is 400 ms, avg<=0.4*cold (480 ms) asked: kept"
-    assert claim.details["reason_zh"] == "warm.ttft 为 400 ms，要求 avg<=0.4*cold (480 ms)：满足"
+    assert claim.reason == f"warm.ttft is 400 ms, avg<=0.4*cold (480 ms) asked: kept; {TWICE}"
+    assert claim.details["reason_zh"].startswith(
+        "warm.ttft 为 400 ms，要求 avg<=0.4*cold (480 ms)：满足；最多查看 2 次"
+    )
     assert (claim.id, claim.gating, claim.details["warm"]) == ("warm.ttft: avg<=0.4*cold", True, 400)
 
 
@@ -97,8 +100,14 @@ def test_failed_requests_rank_behind_all_others_and_count() -> None:
     assert (claim.verdict, claim.details["warm"]) == (Verdict.FAIL, None)
     assert "is a failed request" in claim.reason
     assert judge("med<=400", made).verdict is Verdict.PASS
-    assert judge("rate<=25%", made, "warm.failed").reason == "warm.failed is 25.00 %, rate<=25% asked: kept"
-    assert judge("count<1", made, "warm.failed").reason == "warm.failed is 1, count<1 asked: crossed"
+    assert judge("rate<=25%", made, "warm.failed").reason == f"warm.failed is 25.00 %, rate<=25% asked: kept; {TWICE}"
+    assert judge("count<1", made, "warm.failed").reason == f"warm.failed is 1, count<1 asked: crossed; {TWICE}"
+
+
+def test_a_threshold_of_a_single_look_needs_no_word_on_looks() -> None:
+    one = Threshold(metric="warm.ttft", threshold="avg<=0.4*cold")
+    (claim,) = judge_thresholds((one,), MADE, looks=(3,), trials=3, quick=False)
+    assert claim.reason.endswith("asked: kept")
 
 
 def test_before_the_first_look_and_in_a_quick_run_nothing_is_judged() -> None:

@@ -91,3 +91,21 @@ def test_figures_of_both_claims_are_told_in_both_languages() -> None:
     assert share.details["reason_zh"] == "最差的有缓存轮次命中 98.77 %；要求每轮不低于 99 %"
     assert failed.details["reason_zh"] == "30 个请求中失败 1 个；要求为 0"
     assert (share.trials, failed.trials, hit_share_claim([1.0], 0.99).trials) == (4, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "product", "expected"),
+    [
+        (Verdict.PASS, (), Verdict.INVALID),
+        (Verdict.FAIL, (), Verdict.INVALID),
+        (Verdict.INCONCLUSIVE, (), Verdict.INCONCLUSIVE),
+        (Verdict.PASS, ("warm miss",), Verdict.FAIL),
+    ],
+)
+def test_what_is_missing_takes_away_a_decision_but_never_a_product_fault(
+    verdict: Verdict, product: tuple[str, ...], expected: Verdict
+) -> None:
+    one = Claim(id="ttft_mean", title="t", gating=True, verdict=verdict, reason="what the claim says")
+    found, reasons = combine((one,), product_faults=product, missing=("the gate was not made",))
+    assert found is expected
+    assert (reasons[0] == "the gate was not made") is (expected is Verdict.INVALID)

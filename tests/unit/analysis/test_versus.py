@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pytest_mooncake.analysis.versus import NEW, OLD, Versus, compare_visits
-from pytest_mooncake.records import Kind, Phase, Round
+from pytest_mooncake.records import Kind, Phase, Round, Verdict
 from tests.unit.analysis.made import a_round, request
 
 LOOKS = (3, 5, 10)
@@ -117,8 +117,78 @@ def test_a_visit_that_was_cut_short_does_not_count() -> None:
     assert compare_visits((), LOOKS) is None
 
 
+def failing(rounds: tuple[Round, ...], position: int, requests: int = 1) -> tuple[Round, ...]:
+    """The same visits, with failed requests in both rounds of one of them, after which nothing was sent."""
+    return tuple(
+        replace(
+            one,
+            requests=tuple(
+                replace(r, error="HTTP 500: boom") if one.position == position and r.index < requests else r
+                for r in one.requests
+            ),
+        )
+        for one in rounds
+        if one.position <= position
+    )
+
+
+@pytest.mark.parametrize("position", [2, 4, 6])
+def test_a_failed_request_of_the_new_endpoint_is_a_fail_and_said(position: int) -> None:
+    told = found(*failing(visits(3), position))
+    assert (told.failed_new, told.failed_old, told.verdict) == (2, 0, Verdict.FAIL)
+    assert not told.is_decided, "the visit with the failure enters no metric"
+    assert "2 requests of the new endpoint failed: FAIL (HTTP 500: boom)" in told.text
+    assert "新端点有 2 个请求失败：未通过（HTTP 500: boom）" in told.text_zh
+
+
+def test_it_is_a_fail_even_where_every_metric_had_been_decided() -> None:
+    told = found(*failing(visits(4), 8))
+    assert (told.visits, {one.standing for one in told.metrics}) == (3, {"not slower"})
+    assert told.verdict is Verdict.FAIL
+
+
+@pytest.mark.parametrize("position", [1, 3, 7])
+def test_a_failed_request_of_the_old_endpoint_leaves_all_undecided(position: int) -> None:
+    told = found(*failing(visits(3, slower=1.3), position))
+    assert (told.failed_new, told.failed_old) == (0, 2)
+    assert (told.slower, told.is_decided, told.verdict) == ((), False, Verdict.INCONCLUSIVE)
+    assert "2 requests of the old endpoint failed: undecided (HTTP 500: boom)" in told.text
+    assert "旧端点有 2 个请求失败：未决" in told.text_zh
+
+
+def test_both_are_said_and_the_new_ones_count() -> None:
+    rounds = failing(visits(3), 6)
+    told = found(*failing(rounds, 5), *(one for one in rounds if one.position == 6))
+    assert told.verdict is Verdict.FAIL
+    assert "of the new endpoint failed: FAIL" in told.text
+    assert "of the old endpoint failed: undecided" in told.text
+
+
+def test_what_was_not_measured_to_the_end_is_undecided_and_said() -> None:
+    told = compare_visits(visits(2), LOOKS, "run time limit reached")
+    assert told is not None
+    assert (told.is_decided, told.verdict) == (False, Verdict.INCONCLUSIVE)
+    assert "not measured to the end: run time limit reached: undecided" in told.text
+    assert "未测量到最后" in told.text_zh
+    nothing = compare_visits((), LOOKS, "the run was ended before them")
+    assert nothing is not None
+    assert (nothing.metrics, nothing.is_decided, nothing.verdict) == ((), False, Verdict.INCONCLUSIVE)
+    assert "not measured to the end" in nothing.text
+
+
+def test_what_had_decided_or_reached_the_last_look_was_measured_to_the_end() -> None:
+    decided = compare_visits(visits(3), LOOKS, "killed")
+    assert decided is not None
+    assert (decided.ended, decided.verdict) == (None, Verdict.PASS)
+    last = compare_visits(visits(3, slower=1.05, sigma=0.3), (2, 3), "killed")
+    assert last is not None
+    assert (last.ended, last.verdict) == (None, Verdict.INCONCLUSIVE)
+
+
 def test_it_goes_into_json_and_both_languages() -> None:
     told = found(*visits(3, slower=1.3))
-    assert json.loads(json.dumps(told.to_json()))["slower"][0] == "warm.ttft_mean_ms"
+    as_json = json.loads(json.dumps(told.to_json()))
+    assert as_json["slower"][0] == "warm.ttft_mean_ms"
+    assert (as_json["failed_new"], as_json["decided"], as_json["verdict"]) == (0, True, "INCONCLUSIVE")
     assert told.text.startswith("new against old, 3 visits in turns: warm mean TTFT +")
     assert "确认变慢" in told.text_zh

@@ -12,11 +12,11 @@ from pytest_mooncake.cache.attribution import Attribution, attribute
 from pytest_mooncake.cache.counters import deltas
 from pytest_mooncake.cache.evidence import attribution_table
 from pytest_mooncake.records import Kind, KVGeometry, Round
-from tests.unit.cache.world import CHUNKS, EXTERNAL, KV, PROMPTS, Tier, World, play, view
+from tests.unit.cache.world import EXTERNAL, KV, PROMPTS, Tier, World, play, view
 
 
-def table(measured: Round, kv: KVGeometry | None = KV, expected_keys: int | None = None) -> Attribution:
-    return attribute(deltas(measured.before, measured.after), kv, expected_keys=expected_keys)
+def table(measured: Round, kv: KVGeometry | None = KV) -> Attribution:
+    return attribute(deltas(measured.before, measured.after), kv)
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,11 @@ def test_without_store_counters_external_tokens_are_not_split() -> None:
     assert found.unexplained_tokens == 0
 
 
-def test_without_chunk_size_the_share_of_keys_splits_external_tokens() -> None:
-    measured = play(World(), Kind.WARM)
-
-    assert table(measured, kv=None, expected_keys=CHUNKS).mooncake_tokens == EXTERNAL
-    assert table(measured, kv=None, expected_keys=2 * CHUNKS).lmcache_cpu_tokens == EXTERNAL // 2
-    assert table(measured, kv=None).mooncake_tokens is None
+def test_without_the_geometry_keys_are_no_tokens_and_nothing_is_split_by_proportion() -> None:
+    found = table(play(World(), Kind.WARM), kv=None)
+    assert (found.external_tokens, found.mooncake_tokens, found.lmcache_cpu_tokens) == (EXTERNAL, None, None)
+    nearer = table(play(World(), Kind.WARM, tier="lmcache_cpu"), kv=None)
+    assert (nearer.mooncake_tokens, nearer.lmcache_cpu_tokens) == (0, EXTERNAL), "no key at all is no token at all"
 
 
 def test_without_any_counters_nothing_is_known() -> None:

@@ -178,10 +178,11 @@ def test_a_warm_round_after_a_cold_one_that_stored_nothing_says_so() -> None:
 
 def test_without_a_connector_the_replies_say_that_nothing_was_cached() -> None:
     world = World(hidden={"master"})
-    cold = play(world, Kind.COLD)
-    found = broken(play(world, Kind.WARM, number=1, tier="none"), cold, view(store=False, kv=None))
+    long = (9000, 5000)
+    cold = play(world, Kind.COLD, prompts=long)
+    found = broken(play(world, Kind.WARM, number=1, tier="none", prompts=long), cold, view(store=False, kv=None))
 
-    assert found["warm_cached_tokens"].observed == "0 tokens; 4 of 4 replies had none"
+    assert found["warm_cached_tokens"].observed == "0 tokens; 2 of 2 replies had none"
     assert "without a connector nothing is ever found" in found["warm_cached_tokens"].detail
 
 
@@ -274,7 +275,7 @@ def test_a_pool_that_changed_is_the_products_fault_only_where_it_is_ours() -> No
     changed = replace(cold, after=world.scrapes())
 
     assert broken(changed)["segments_unchanged"].fault is Fault.PRODUCT
-    assert broken(changed, seen=view(provisioned=False))["segments_unchanged"].fault is Fault.INSTRUMENT
+    assert "segments_unchanged" not in broken(changed, seen=view(provisioned=False)), "nodes of others come and go"
 
 
 @pytest.mark.parametrize(

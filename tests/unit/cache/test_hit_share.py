@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pytest_mooncake.cache.hit_share import Served, warm_hit_share
-from pytest_mooncake.records import Kind, Round, Rung, StackView
+from pytest_mooncake.cache.hit_share import warm_hit_share
+from pytest_mooncake.records import Kind, Round, StackView
 from tests.unit.cache import world
 from tests.unit.cache.world import EXTERNAL, World, play
 
@@ -52,9 +52,3 @@ def test_a_server_that_tells_nothing_gives_no_share() -> None:
         for one in (play(stack, Kind.COLD), play(stack, Kind.WARM))
     ]
     assert warm_share(mute[1], mute[0]) is None
-
-
-def test_nothing_wanted_is_no_share() -> None:
-    assert Served(tokens=0.0, wanted=0, rung=Rung.ENGINE).share is None
-    assert Served(tokens=None, wanted=5, rung=Rung.USAGE).share is None
-    assert Served(tokens=3.0, wanted=4, rung=Rung.USAGE).share == 0.75

@@ -38,7 +38,12 @@ def test_a_fifth_of_what_is_free_may_be_used_in_a_store_that_is_not_ours(provisi
 
 
 def test_what_is_not_known_is_said_and_the_run_goes_on() -> None:
-    assert "not known" in check_budget(None, free_bytes=None, budget_bytes=1, provisioned=False)
+    unknown = "how many bytes the run will store is not known"
+    how = "give --mooncake-hardware FILE with model.kv_bytes_per_token or model.config"
+    assert check_budget(None, free_bytes=None, budget_bytes=None, provisioned=False) == f"{unknown}: {how}"
+    assert check_budget(None, free_bytes=1e12, budget_bytes=1, provisioned=False) == (
+        f"{unknown}, so --mooncake-store-budget cannot be kept: {how}"
+    )
     assert check_budget(GB, free_bytes=None, budget_bytes=None, provisioned=False) == (
         "the run will store 1 GB; how much is free in the store is not known"
     )

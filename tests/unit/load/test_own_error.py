@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -112,6 +114,49 @@ async def test_a_calibration_that_fails_is_said_and_leaves_no_figure() -> None:
     await own.before(Phase.CHAIN, concurrency=4)
     assert own.seen(sent(), ()).health.bias_ms is None
     assert world.events[0]["error"] == "the calibration server did not start"
+    assert world.events[1]["notes"] == ("the client's own error is unknown: the calibration server did not start",)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (subprocess.TimeoutExpired("server", 10), "TimeoutExpired: Command 'server' timed out after 10 seconds"),
+        (ExceptionGroup("workers", [MooncakeError("a load worker ended"), OSError()]), "a load worker ended"),
+        (
+            OSError(11, "Resource temporarily unavailable"),
+            "BlockingIOError: [Errno 11] Resource temporarily unavailable",
+        ),
+        (KeyError("r0"), "KeyError: 'r0'"),
+        (TimeoutError(), "its calibration did not end within 60 s"),
+    ],
+)
+async def test_however_a_calibration_fails_the_run_goes_on(raised: Exception, told: str) -> None:
+    async def fails(**_: Any) -> Calibration:
+        raise raised
+
+    world = Scripted()
+    own = OwnError(world.note, measure=fails)
+    await own.before(Phase.CHAIN, concurrency=4)
+    await own.after()
+    assert [event["error"] for event in world.events if event["event"] == "calibration"] == [told, told]
+
+
+async def test_an_interruption_is_no_failure_of_the_calibration() -> None:
+    async def interrupted(**_: Any) -> Calibration:
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await OwnError(Scripted().note, measure=interrupted).before(Phase.CHAIN, concurrency=4)
+
+
+async def test_a_calibration_that_fails_after_the_chain_leaves_the_one_before() -> None:
+    world = Scripted()
+    own = OwnError(world.note, measure=world.calibrate)
+    await own.before(Phase.CHAIN, concurrency=4)
+    world.error = "no"
+    await own.after()
+    assert own.seen(sent(), ()).health.bias_ms == 0.4
+    assert world.events[-1]["notes"] == ("the client's own error was measured before the chain of rounds only: no",)
 
 
 async def test_late_stamps_are_told() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_mooncake.border.redaction import Redactor
 from pytest_mooncake.load.reading import StreamReading
 
 NO_TOKENS = {"prompt_tokens": 3, "completion_tokens": 0}
@@ -272,3 +273,18 @@ def test_whatever_is_read_the_journal_can_write_and_columns_can_hold(chunks: lis
     assert all(count is None or 0 <= count < 2**31 for count in (*counts, *reading.chunk_tokens, *reading.token_ids))
     written = orjson.dumps([reading.error, reading.finish_reason, reading.output_sha256, *counts, reading.chunk_ns])
     assert orjson.loads(written)
+
+
+def test_what_a_server_repeats_of_a_secret_is_in_nothing_that_is_read() -> None:
+    secret = "sk-live-9f2aZq7LwXc4"
+    chunks = (
+        {"choices": [{"text": "a", "finish_reason": f"bad {secret}"}]},
+        {"choices": [], "usage": {"completion_tokens": secret}},
+        {"error": {"message": f"no such key: {secret[:9]} {secret[9:]}"}},
+    )
+    reading = StreamReading(chat=False, redactor=Redactor([secret]))
+    for chunk in chunks:
+        reading.take((1, orjson.dumps(chunk)))
+    assert reading.finish_reason == "bad ***"
+    assert reading.error == "the server reported an error in the stream: no such key: ***"
+    assert secret[:8] not in str(vars(reading)["miscount"])

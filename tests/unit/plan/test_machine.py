@@ -50,7 +50,7 @@ def test_a_plan_holds_them_and_reads_back_the_same(here: Path) -> None:
         ("hardwear: {gpus: 1}\n", "machine.yaml:1: unknown key 'hardwear'; did you mean 'hardware'?"),
         ("hardware: {gpu: 1}\n", "machine.yaml:1: unknown key 'hardware.gpu'; did you mean 'gpus'?"),
         ("hardware: {gpus: -1}\n", "value -1 of 'hardware.gpus' does not fit"),
-        ("model: {config: nowhere.json}\n", "nowhere.json cannot be read (No such file or directory)"),
+        ("model: {config: nowhere.json}\n", "nowhere.json: cannot be read (No such file or directory)"),
         ("model: {config: machine.yaml}\n", "machine.yaml cannot be read (not JSON)"),
         ("model: {config: list.json}\n", "list.json has no num_hidden_layers"),
         ("model: {config: small.json}\n", "small.json has no num_attention_heads"),

@@ -209,3 +209,41 @@ def test_a_running_store_is_joined_by_engines_of_a_local_stack(tmp_path: Path) -
     assert plan.evidence is Rung.STORE
     other = planned(tmp_path, url=("mooncakestore://h:50051",), stack="local-mooncakestore").stack
     assert (other.connector.kind, other.store_url) == ("mooncakestore", "mooncakestore://h:50051")
+
+
+def attached_file(tmp_path: Path, text: str) -> str:
+    (tmp_path / "prod.yaml").write_text(f"kind: attached\nurls: [http://prod:8000]\n{text}", encoding="utf-8")
+    return "prod.yaml"
+
+
+def test_the_chunk_size_of_what_runs_is_given_by_option_or_yaml(tmp_path: Path) -> None:
+    assert planned(tmp_path, url=URL).stack.chunk_tokens is None
+    assert planned(tmp_path, url=URL, chunk_tokens="1,024").stack.chunk_tokens == 1024
+    stack = attached_file(tmp_path, "chunk_tokens: 544\n")
+    assert planned(tmp_path, stack=stack).stack.chunk_tokens == 544
+    assert planned(tmp_path, stack=stack, chunk_tokens="512").stack.chunk_tokens == 512
+    stack = attached_file(tmp_path, "connector: {chunk_tokens: 1024}\n")
+    assert planned(tmp_path, stack=stack).stack.chunk_tokens == 1024
+    stack = attached_file(tmp_path, "connector: {kind: mooncakestore}\n")
+    assert planned(tmp_path, stack=stack).stack.chunk_tokens is None, "a default was not written"
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "", "9" * 6000, "1048577", "٢٥٦"])
+def test_a_chunk_size_that_cannot_be_meant_is_one_line(tmp_path: Path, text: str) -> None:
+    message = refusal(tmp_path, url=URL, chunk_tokens=text)
+    assert message.startswith("--mooncake-chunk-tokens")
+    assert len(message) < 200
+
+
+def test_a_stack_that_is_started_here_tells_its_own_chunk_size(tmp_path: Path) -> None:
+    assert "connector.chunk_tokens" in refusal(tmp_path, chunk_tokens="512")
+    assert "describes what already runs" in refusal(tmp_path, url=("mooncakestore://h:50051",), chunk_tokens="512")
+    (tmp_path / "mine.yaml").write_text("kind: local\nchunk_tokens: 512\n", encoding="utf-8")
+    with pytest.raises(PlanError, match=r"connector: \{chunk_tokens: N\}"):
+        planned(tmp_path, stack="mine.yaml")
+
+
+@pytest.mark.parametrize("value", ["0", "many", "true", "1e400", "2097152", "[256]"])
+def test_a_chunk_size_in_yaml_that_cannot_be_meant_is_named_with_its_line(tmp_path: Path, value: str) -> None:
+    with pytest.raises(PlanError, match=r"prod\.yaml:3.*(chunk_tokens|no finite number)"):
+        planned(tmp_path, stack=attached_file(tmp_path, f"chunk_tokens: {value}\n"))

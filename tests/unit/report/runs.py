@@ -6,12 +6,15 @@ from dataclasses import replace
 
 from pytest_mooncake.plan.models import EconomicsPlan, Plan, StackPlan, Target, TargetsPlan, WorkloadPlan
 from pytest_mooncake.records import (
+    CORRECTNESS,
     AuditFinding,
     Claim,
     ClientHealth,
     Engine,
     Evidence,
     Fault,
+    Gate,
+    GateStatus,
     Judgement,
     Kind,
     KVGeometry,
@@ -181,6 +184,7 @@ def judgement(verdict: Verdict = Verdict.PASS, **changes: object) -> Judgement:
             for i in range(3)
         ),
         audit=(AuditFinding(law="little", status="held", left=3.9, right=4.0, detail="in flight <= concurrency"),),
+        gates=(Gate(id=CORRECTNESS, status=GateStatus.MADE),),
     )
     return replace(known, **changes)  # type: ignore[arg-type]  # names are checked by dataclasses.replace
 

@@ -12,9 +12,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pytest_mooncake.plan.models import EconomicsPlan, Target, TraceSpec, WorkloadPlan
-from pytest_mooncake.records import ClientHealth, Rung, Status, Trial, Verdict
+from pytest_mooncake.records import ClientHealth, KVGeometry, Rung, Status, Trial, Verdict
 from pytest_mooncake.report.build import build
 from pytest_mooncake.report.document import as_text
+from pytest_mooncake.report.terminal import summary_lines
 from tests.unit.report import runs
 from tests.unit.report.originals import original_report
 
@@ -48,6 +49,27 @@ def test_report_json_of_hostile_text_obeys_the_schema_and_keeps_the_text_as_it_i
     document = validated(as_text(runs.hostile_report()))
 
     assert document["label"] == runs.HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("changes", "kv", "said"),
+    [
+        ({"store_budget_bytes": 1}, None, True),
+        ({"store_budget_bytes": 1, "machine": {"name": "m", "model": {"parameters": 7.0e10}}}, None, True),
+        ({"store_budget_bytes": 1, "machine": {"name": "m", "model": {"kv_bytes_per_token": 327_680}}}, None, False),
+        ({"store_budget_bytes": 1}, KVGeometry(bytes_per_token=512), False),
+        ({"store_budget_bytes": 1, "steady": True}, None, False),
+        ({}, None, False),
+    ],
+)
+def test_a_budget_that_could_not_be_kept_stands_among_the_first_lines(
+    changes: dict[str, Any], kv: KVGeometry | None, said: bool
+) -> None:
+    view = runs.view(kv=kv)
+    made = build(runs.plan(**changes), view, runs.rounds(), runs.judgement(), runs.ENVIRONMENT, economics=None)
+    assert any(note.startswith("--mooncake-store-budget was not kept") for note in made.notes) is said
+    zh = " ".join(summary_lines(made, lang="zh", columns=1000))
+    assert ("--mooncake-store-budget 未能执行" in zh) is said
 
 
 def test_the_same_record_gives_the_same_bytes() -> None:

@@ -87,14 +87,27 @@ def _template(node: ast.AST) -> str:
 
 PIECES = (
     r"at most 11 12, this|this round's own reuse|tokens from 11|the engine's own prefix|with a step of one token|"
-    r"11 12 cached according|11 12 short, within|this version does not count 11|stores finished \(11\)|"
+    r"11 cached according|11 12 short, within|this version does not count 11|stores finished \(11\)|"
     r"until the engines were idle|11 s by the clock|11 s: 12, the others|^tokens in chunks of 11"
 )
 """Told only as parts of sentences, whole ones of which are in the catalogue."""
 
 
 @pytest.mark.parametrize(
-    "room", ["cold", "warm", "clean", "facts", "causes", "correctness", "probe_text", "near_ties", "probes", "quiesce"]
+    "room",
+    [
+        "cold",
+        "warm",
+        "clean",
+        "facts",
+        "causes",
+        "correctness",
+        "probe_text",
+        "near_ties",
+        "probes",
+        "quiesce",
+        "service",
+    ],
 )
 def test_every_sentence_of_the_checks_is_told_in_chinese(room: str) -> None:
     path = Path(str(files("pytest_mooncake.cache").joinpath(f"{room}.py")))

@@ -105,6 +105,12 @@ def test_counted_words_make_text_of_exactly_the_tokens_asked_for() -> None:
     assert request.prompt_tokens == 100
 
 
+def test_what_of_a_prompt_is_not_ours_to_choose_is_planned_with_it() -> None:
+    counted, uncounted = WordPool(overhead_tokens=31, source="test"), None
+    told = [documents(pool).planned(256).common_tokens for pool in (POOL, counted, uncounted)]
+    assert told == [0, 31, None]
+
+
 def test_text_prompts_differ_from_the_second_word() -> None:
     planned = documents(None, requests=200).requests("n")
     assert len({str(request.prompt).split()[1] for request in planned}) == 200
