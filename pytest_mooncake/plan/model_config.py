@@ -96,7 +96,7 @@ def language_model_of(config: Mapping[str, Any]) -> dict[str, Any]:
     >>> language_model_of({"torch_dtype": "bfloat16", "text_config": {"hidden_size": 8}})
     {'torch_dtype': 'bfloat16', 'hidden_size': 8}
     """
-    held = dict(config)
+    held = {**config}
     for _ in range(len(_PARTS)):
         inner = next((held[part] for part in _PARTS if isinstance(held.get(part), Mapping)), None)
         if inner is None:

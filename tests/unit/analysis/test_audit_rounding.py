@@ -113,6 +113,11 @@ def test_totals_are_requests_times_tokens_unless_requests_may_have_failed() -> N
     assert law("totals_prompt.cold", side, **rest).status == "held"
 
 
+@pytest.mark.parametrize(("total", "status"), [(30 * 128, "held"), (30 * 150, "warning"), (30 * 200, "broken")])
+def test_a_chat_template_may_add_to_each_prompt(total: int, status: str) -> None:
+    assert law("totals_prompt.cold", {"prompt_tokens": total, "requests": 30}, prompt_tokens=128).status == status
+
+
 @pytest.mark.parametrize(
     ("side", "cached", "status"),
     [
