@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pytest_mooncake.analysis.audit import audit
 from pytest_mooncake.analysis.figures import Figures, RoundFigures
-from pytest_mooncake.analysis.laws import e2e_mean_ms
 from pytest_mooncake.analysis.limits import Limits, Reached, limits_reached
 from pytest_mooncake.analysis.metrics import metric_named
+from pytest_mooncake.analysis.side import COLD, WARM, Side
 from pytest_mooncake.analysis.thresholds import judge_thresholds
 from pytest_mooncake.analysis.verdicts import combine, failures_claim
 from pytest_mooncake.analysis.wording import Direction, change, times
@@ -54,14 +54,14 @@ def limits_of_figures(figures: Figures) -> Limits | None:
     """Physical limits of handed-in figures and the share of them reached; `None` without a prompt length."""
     if not figures.prompt_tokens:
         return None
-    cold, warm = (_reached(figures, one) for one in (figures.cold, figures.warm))
+    cold, warm = (_reached(Side(figures, name)) for name in (COLD, WARM))
     return limits_reached(figures.model, figures.hardware, figures.prompt_tokens, cold, warm)
 
 
-def _reached(figures: Figures, one: RoundFigures) -> Reached:
-    e2e_ms, ttft_ms = e2e_mean_ms(figures, one), one.ttft_ms.mean
-    decode = None if e2e_ms is None or ttft_ms is None else e2e_ms - ttft_ms
-    return Reached(ttft_ms=ttft_ms, decode_ms=decode, request_throughput=one.request_throughput)
+def _reached(side: Side) -> Reached:
+    latency, ttft_ms = side.latency_ms, side.one.ttft_ms.mean
+    decode = None if latency is None or ttft_ms is None else latency.value - ttft_ms
+    return Reached(ttft_ms=ttft_ms, decode_ms=decode, request_throughput=side.one.request_throughput)
 
 
 def _warnings(findings: tuple[AuditFinding, ...]) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ def _claim(target: Target, figures: Figures) -> Claim:
     metric = metric_named(target.metric)
     cold, warm = figure_of(figures.cold, target.metric), figure_of(figures.warm, target.metric)
     if not cold or not warm:
-        return _absent(target)
+        return _absent(target, figures)
     ratio = warm / cold
     words = f"{metric.title} {cold:g} → {warm:g} {metric.unit}, {change(ratio)} ({times(ratio)})"
     words_zh = f"{metric.title_zh} {cold:g} → {warm:g} {metric.unit}，{change(ratio)}（{times(ratio)}）"
@@ -115,7 +115,7 @@ def _bound_claim(target: Target, bound: float, figures: Figures) -> Claim:
     metric = metric_named(target.metric)
     found = figure_of(figures.cold if target.rounds == "cold" else figures.warm, target.metric)
     if found is None:
-        return _absent(target)
+        return _absent(target, figures)
     met = _is_met(target.direction, found, bound)
     words, words_zh = f"{metric.title} {found:g} {metric.unit}", f"{metric.title_zh} {found:g} {metric.unit}"
     asked = f"{'at least' if target.direction == 'higher' else 'at most'} {bound:g}"
@@ -124,10 +124,21 @@ def _bound_claim(target: Target, bound: float, figures: Figures) -> Claim:
     return _made(target, Verdict.INCONCLUSIVE, reason, reason_zh, None, met=met)
 
 
-def _absent(target: Target) -> Claim:
+def _absent(target: Target, figures: Figures) -> Claim:
     metric = metric_named(target.metric)
+    if target.metric.startswith(("tpot_", "itl_")) and all(_is_one_token(figures, name) for name in (COLD, WARM)):
+        reason, reason_zh = (
+            f"{metric.title}: a reply of one token has none",
+            f"{metric.title_zh}：单 Token 回复没有该指标",
+        )
+        return _made(target, Verdict.INCONCLUSIVE, reason, reason_zh, None)
     reason, reason_zh = f"{metric.title}: not among the figures", f"{metric.title_zh}：未提供数据"
     return _made(target, Verdict.INVALID, reason, reason_zh, None)
+
+
+def _is_one_token(figures: Figures, name: str) -> bool:
+    each = Side(figures, name).tokens_each
+    return each is not None and each.value == 1
 
 
 def _is_met(direction: Direction, value: float, asked: float) -> bool:

@@ -1,12 +1,15 @@
-"""How a law is written down as a finding, and the quantities several laws share."""
+"""How a law is written down as a finding: both sides as printed, by how much it is broken, what causes that."""
 
 from __future__ import annotations
 
-from pytest_mooncake.analysis.figures import Figures, RoundFigures
 from pytest_mooncake.analysis.percent import percent
+from pytest_mooncake.analysis.printed import Printed
 from pytest_mooncake.records import AuditFinding
 
 HELD, WARNING, BROKEN, NOT_APPLICABLE = "held", "warning", "broken", "not_applicable"
+
+SLACK = 0.02
+"""Share by which sides may differ because the two were not counted over quite the same window."""
 
 
 def finding(law: str, status: str, left: float | None, right: float | None, detail: str) -> AuditFinding:
@@ -20,66 +23,56 @@ def missing(law: str, needs: str) -> AuditFinding:
 
 
 def at_most(
-    law: str, left: float, right: float, detail: str, *, cause: str, slack: float = 0.0, warn_above: float | None = None
+    law: str,
+    left: Printed,
+    right: Printed,
+    detail: str,
+    *,
+    cause: str,
+    slack: float = 0.0,
+    warn_above: float | None = None,
 ) -> AuditFinding:
     """Left ≤ right·(1 + slack), with a warning from `warn_above`·right on."""
-    if left > right * (1 + slack):
-        over = f"{percent(left / right - 1)} too much" if right else "nothing allowed"
-        return finding(law, BROKEN, left, right, f"{detail}: {over}; usual cause: {cause}")
-    if warn_above is not None and left > warn_above * right:
-        return finding(law, WARNING, left, right, f"{detail}: close to the bound")
-    return finding(law, HELD, left, right, detail)
+    if left.low > right.high * (1 + slack):
+        return finding(law, BROKEN, left.value, right.value, f"{detail}: {too_much(left, right)}; usual cause: {cause}")
+    if warn_above is not None and left.value > warn_above * right.value:
+        return finding(law, WARNING, left.value, right.value, f"{detail}: close to the bound")
+    return finding(law, HELD, left.value, right.value, detail)
 
 
-def at_least(law: str, left: float, right: float, detail: str, *, cause: str) -> AuditFinding:
-    """Left ≥ right."""
-    if left < right:
-        return finding(
-            law, BROKEN, left, right, f"{detail}: {percent(1 - left / right)} too little; usual cause: {cause}"
-        )
-    return finding(law, HELD, left, right, detail)
+def too_much(left: Printed, right: Printed) -> str:
+    """By how much left exceeds right."""
+    return f"{percent(left.value / right.value - 1)} too much" if right.value else "nothing allowed"
+
+
+def at_least(law: str, left: Printed, right: Printed, detail: str, *, cause: str) -> AuditFinding:
+    """Left ≥ right, two per cent of slack."""
+    if left.high < right.low * (1 - SLACK):
+        short = percent(1 - left.value / right.value)
+        return finding(law, BROKEN, left.value, right.value, f"{detail}: {short} too little; usual cause: {cause}")
+    return finding(law, HELD, left.value, right.value, detail)
 
 
 def close_to(
-    law: str, left: float, right: float, detail: str, *, cause: str, slack: float, broken: float | None
+    law: str, left: Printed, right: Printed, detail: str, *, cause: str, slack: float, broken: float | None
 ) -> AuditFinding:
     """Left ≈ right within `slack`; beyond it a warning, beyond `broken` (if the law can be broken) broken."""
-    larger = max(abs(left), abs(right))
-    off = abs(left - right) / larger if larger else 0.0
-    if off <= slack:
-        return finding(law, HELD, left, right, detail)
-    status = BROKEN if broken is not None and off > broken else WARNING
-    return finding(law, status, left, right, f"{detail}: {percent(off, 1)} apart; usual cause: {cause}")
+    apart = _apart(left, right)
+    if apart <= slack:
+        return finding(law, HELD, left.value, right.value, detail)
+    status = BROKEN if broken is not None and apart > broken else WARNING
+    exact = _apart(Printed.exactly(left.value), Printed.exactly(right.value))
+    return finding(law, status, left.value, right.value, f"{detail}: {percent(exact, 1)} apart; usual cause: {cause}")
 
 
-def e2e_mean_ms(figures: Figures, one: RoundFigures) -> float | None:
-    """Mean latency: as given, else TTFT + (output tokens - 1) × TPOT."""
-    if one.e2e_ms.mean is not None:
-        return one.e2e_ms.mean
-    if one.ttft_ms.mean is None or one.tpot_ms.mean is None or not figures.output_tokens:
-        return None
-    return one.ttft_ms.mean + (figures.output_tokens - 1) * one.tpot_ms.mean
+def _apart(left: Printed, right: Printed) -> float:
+    """The least share by which the two differ, of the larger."""
+    lower, upper = (left, right) if left.value <= right.value else (right, left)
+    return max(0.0, upper.low - lower.high) / upper.low if upper.low else 0.0
 
 
-def in_flight(figures: Figures, one: RoundFigures) -> float | None:
-    """Mean number of requests in flight by Little's law."""
-    latency_ms = e2e_mean_ms(figures, one)
-    if latency_ms is None or one.request_throughput is None:
-        return None
-    return one.request_throughput * latency_ms / 1e3
-
-
-def flop_of_prompt(figures: Figures) -> tuple[float | None, float | None]:
-    """FLOP of one cold prefill without attention, and those of attention; `None` where unknown.
-
-    Only of the tokens that were computed: a scenario's cold rounds may reuse what they stored themselves.
-    """
-    if not figures.prompt_tokens:
-        return None, None
-    share, model = _computed_share(figures.cold), figures.model
-    flop, attention = model.prefill_flop(figures.prompt_tokens), model.attention_flop(figures.prompt_tokens)
-    return (None if flop is None else flop * share), (None if attention is None else attention * share)
-
-
-def _computed_share(one: RoundFigures) -> float:
-    return 1 - one.cached_tokens / one.prompt_tokens if one.cached_tokens and one.prompt_tokens else 1.0
+def only_warned(found: AuditFinding, why: str) -> AuditFinding:
+    """A law that cannot condemn these figures: broken becomes a warning that says why."""
+    if found.status != BROKEN:
+        return found
+    return finding(found.law, WARNING, found.left, found.right, f"{found.detail}; {why}")

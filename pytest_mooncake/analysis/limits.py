@@ -39,6 +39,7 @@ class Limits:
     """Bounds of one prompt and the share of them that a run reached; seconds, bytes, FLOP, ratios warm/cold."""
 
     kv_bytes_per_token: int | None = None
+    """The mean over the prompt: layers with a sliding window keep only its end."""
     kv_bytes_per_prompt: int | None = None
     flop_per_prompt: float | None = None
     prefill_floor_s: float | None = None
@@ -108,7 +109,9 @@ def limits_reached(geometry: Geometry, hardware: Hardware, prompt_tokens: int, c
     floor_s = load_floor_s(kv_bytes, link_gbps) if kv_bytes is not None and link_gbps else None
     ttft_ratio, throughput_ratio = _best(floor_s, cold, warm)
     return Limits(
-        kv_bytes_per_token=geometry.kv_bytes_per_token,
+        kv_bytes_per_token=round(kv_bytes / prompt_tokens)
+        if kv_bytes and prompt_tokens
+        else geometry.kv_bytes_per_token,
         kv_bytes_per_prompt=kv_bytes,
         flop_per_prompt=flop,
         prefill_floor_s=flop / hardware.peak_flops if flop is not None and hardware.peak_flops else None,

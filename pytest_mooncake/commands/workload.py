@@ -64,8 +64,11 @@ def _kv_bytes(config: Path | None, given: int | None) -> int | None:
     from pytest_mooncake.analysis.geometry import geometry_of
 
     try:
-        return geometry_of(json.loads(config.read_text(encoding="utf-8"))).kv_bytes_per_token
+        shape = geometry_of(json.loads(config.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"--config {config}: cannot be read ({error.strerror})") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise PlanError(f"--config {config}: not a model's config.json ({error}); give Hugging Face's file") from None
+    for doubt in shape.doubts:
+        typer.echo(f"--config {config}: {doubt}; --kv-bytes-per-token tells them without it", err=True)
+    return shape.kv_bytes_per_token

@@ -16,7 +16,7 @@ from pytest_mooncake.plan.base import Model
 from pytest_mooncake.plan.machine import Count, HardwareGiven, ModelGiven, Number
 from pytest_mooncake.plan.machine_source import with_sheets
 from pytest_mooncake.plan.yaml_source import load, validated
-from pytest_mooncake.plan.yaml_text import Location, clipped, read_bounded
+from pytest_mooncake.plan.yaml_text import Location, clipped, parse, read_bounded
 
 __all__ = ["FiguresFile", "read_figures"]
 
@@ -27,6 +27,7 @@ class DistributionGiven(Model):
     mean: Number | None = None
     p50: Number | None = None
     p90: Number | None = None
+    p95: Number | None = None
     p99: Number | None = None
     min: Number | None = None
     max: Number | None = None
@@ -40,6 +41,7 @@ class RoundGiven(Model):
     ttft_ms: DistributionGiven = DistributionGiven()
     tpot_ms: DistributionGiven = DistributionGiven()
     e2e_ms: DistributionGiven = DistributionGiven()
+    step_ms: Number | None = None
     request_throughput: Number | None = None
     output_token_throughput: Number | None = None
     makespan_s: Number | None = None
@@ -59,6 +61,7 @@ class FiguresFile(Model):
     date: str | None = None
     requests: Count | None = None
     concurrency: Count | None = None
+    request_rate: Number | None = None
     prompt_tokens: Count | None = None
     output_tokens: Count | None = None
     network_gbps: Number | None = None
@@ -76,18 +79,22 @@ def read_figures(path: Path, invocation_dir: Path) -> tuple[FiguresFile, dict[st
         invocation_dir: where names of hardware sheets are looked up first.
 
     Returns:
-        The file, and its figures as the mapping of `analysis.figures.figures_from_mapping`, sheet and config read.
+        The file, and its figures as the mapping of `analysis.figures.figures_from_mapping`, sheet and config read;
+        `printed` holds how each number is written, since 14.50 says more than 14.5.
 
     Raises:
         PlanError: the file, its hardware sheet or its `config.json` cannot be read or holds what does not belong.
         UsageError: there is no such hardware sheet.
     """
-    given = _table(path) if path.suffix.lower() == ".csv" else load(path, FiguresFile)
+    printed: dict[str, str] = {}
+    given = _table(path, printed) if path.suffix.lower() == ".csv" else load(path, FiguresFile)
     mapping = given.model_dump(exclude_none=True, exclude={"description", "date"})
+    mapping["printed"] = printed or parse(read_bounded(path), str(path)).texts
     return given, with_sheets(mapping, path, invocation_dir)
 
 
-def _table(path: Path) -> FiguresFile:
+def _table(path: Path, printed: dict[str, str]) -> FiguresFile:
+    """The file that a table is, and in `printed` how its cells are written."""
     data: dict[str, Any] = {}
     lines: dict[Location, int] = {}
     for line, key, value in _cells(path):
@@ -101,7 +108,7 @@ def _table(path: Path) -> FiguresFile:
             if not isinstance(place, dict):
                 raise PlanError(f"{path}:{line}: {clipped(key)}: {clipped(part)} was already given a value of its own")
         lines[location] = line
-        place[location[-1]] = value
+        place[location[-1]] = printed[".".join(location)] = value
     return validated(path, data, lines, FiguresFile)
 
 
@@ -136,4 +143,4 @@ def _key(key: str, side: str | None) -> str:
     return key if whole else f"{side}.{key}"
 
 
-_OF_THE_RUN = {"concurrency", "network_gbps", "model", "hardware", "description", "date"}
+_OF_THE_RUN = {"concurrency", "request_rate", "network_gbps", "model", "hardware", "description", "date"}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pytest_mooncake.plan.base import LEAST, MOST, Model
+from pytest_mooncake.plan.model_config import BITS, no_such_dtype
 
 __all__ = ["Count", "HardwareGiven", "HardwareSheet", "Machine", "MachineFile", "ModelGiven", "Number"]
 
@@ -28,15 +29,36 @@ Number = Annotated[float, BeforeValidator(_no_flag), Field(ge=0, le=MOST, allow_
 Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=0, le=MOST)]
 
 
+def _kv_dtype(value: object) -> object:
+    if isinstance(value, str) and value != "auto" and value not in BITS:
+        raise ValueError(no_such_dtype(value))
+    return value
+
+
+KvDtype = Annotated[str, BeforeValidator(_kv_dtype)]
+
+
 class ModelGiven(Model):
     """A model's shape, or the `config.json` that tells it; what is given here outranks the file."""
 
     config: str | None = None
     """Path of a Hugging Face config.json, from the figures file's directory."""
+    kv_dtype: KvDtype | None = None
+    """Type the engine keeps its cache in (`--kv-cache-dtype`, e.g. fp8), where the config does not tell."""
     kv_bytes_per_token: Count | None = None
+    window_tokens: Count | None = None
+    window_kv_bytes_per_token: Count | None = None
     parameters: Number | None = None
     attention_layers: Count | None = None
+    window_layers: Count | None = None
     attention_width: Count | None = None
+    weight_bytes: Number | None = None
+
+    @model_validator(mode="after")
+    def _type_of_something(self) -> Self:
+        if self.kv_dtype is not None and self.config is None:
+            raise ValueError("kv_dtype needs config, the path of a config.json; or give kv_bytes_per_token")
+        return self
 
 
 class HardwareSheet(Model):

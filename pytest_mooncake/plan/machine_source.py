@@ -9,19 +9,27 @@ from typing import Any
 from pytest_mooncake.errors import PlanError, UsageError
 from pytest_mooncake.plan.files import find
 from pytest_mooncake.plan.machine import HardwareSheet, Machine, MachineFile
+from pytest_mooncake.plan.model_config import (
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    MOST_SIZE,
+    language_model_of,
+    layer_number,
+    relevant,
+    size,
+)
 from pytest_mooncake.plan.yaml_source import load
 from pytest_mooncake.plan.yaml_text import clipped, read_bounded
 
 __all__ = ["read_machine", "with_sheets"]
 
-SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads")
-"""Sizes without which a `config.json` tells nothing (`analysis.geometry`); refused before anything is started."""
 FURTHER_SIZES = (
     "head_dim", "num_key_value_heads", "kv_lora_rank", "qk_rope_head_dim", "num_experts_per_tok", "n_shared_experts",
-    "first_k_dense_replace", "intermediate_size", "moe_intermediate_size",
+    "first_k_dense_replace", "intermediate_size", "sliding_window",
 )  # fmt: skip
-"""What it computes with where they are there."""
-MOST_SIZE = 10**9
+"""Sizes that geometry computes with where they are there."""
+NEEDED = "a whole number is needed to compute limits"
 MOST_CONFIG_BYTES = 4 * 2**20
 
 
@@ -75,22 +83,26 @@ def _config(given_in: Path, given: str) -> dict[str, Any]:
         raise PlanError(f"{given_in}: model.config: {error}; name a config.json") from None
     except (ValueError, RecursionError):
         raise PlanError(f"{where} cannot be read (not JSON); name a config.json") from None
-    held = config.get("text_config") or config if isinstance(config, dict) else {}
-    held = held if isinstance(held, dict) else {}
-    absent = next((key for key in SIZES if held.get(key) is None), None)
-    if absent:
-        raise PlanError(f"{where} has no {absent}; name the config.json of a language model")
-    wrong = next((key for key in (*SIZES, *FURTHER_SIZES) if not _is_size(held.get(key), key in SIZES)), None)
+    _check(where, language_model_of(config) if isinstance(config, dict) else {})
+    return relevant(config)
+
+
+def _check(where: str, held: dict[str, Any]) -> None:
+    """Refuse a configuration that tells no shape, or holds something else where a size belongs."""
+    found = (layer_number(held), size(held, *HIDDEN), size(held, *HEADS))
+    for number, names in zip(found, (LAYERS, HIDDEN, HEADS), strict=True):
+        told = next((name for name in names if held.get(name) is not None), None)
+        if number is None and told is None:
+            raise PlanError(f"{where} has no {names[0]}; name the config.json of a language model")
+        if number is None:
+            raise PlanError(f"{where}: {told} is {clipped(held[str(told)])}; {NEEDED}")
+    wrong = next((key for key in FURTHER_SIZES if not _is_size(held.get(key))), None)
     if wrong:
-        raise PlanError(f"{where}: {wrong} is {clipped(held[wrong])}; a whole number is needed to compute limits")
+        raise PlanError(f"{where}: {wrong} is {clipped(held[wrong])}; {NEEDED}")
     kinds = held.get("layer_types")
     if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
         raise PlanError(f"{where}: layer_types is {clipped(kinds)}; a list of names is needed to compute limits")
-    known = (*SIZES, *FURTHER_SIZES, "layer_types", "torch_dtype", "dtype")
-    return {key: held[key] for key in known if held.get(key) is not None}
 
 
-def _is_size(value: object, needed: bool) -> bool:
-    if value is None:
-        return not needed
-    return type(value) is int and int(needed) <= value <= MOST_SIZE
+def _is_size(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value <= MOST_SIZE)

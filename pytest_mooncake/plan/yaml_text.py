@@ -34,10 +34,11 @@ _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 class YamlText:
-    """A parsed text: its value, and where its keys stand."""
+    """A parsed text: its value, where its keys stand, and how its numbers are written (14.50 is not 14.5)."""
 
     def __init__(self, node: yaml.Node | None, source: str) -> None:
         self.data: Any = None
+        self.texts = dict(_texts(node, ""))
         self._twice: PlanError | None = None
         self._lines: dict[Location, int] = {}
         try:
@@ -220,6 +221,16 @@ def _syntax(text: str, source: str, error: yaml.YAMLError) -> str:
 
 def _code(error: yaml.reader.ReaderError) -> str:
     return f"U+{error.character:04X}" if isinstance(error.character, int) else repr(error.character)
+
+
+def _texts(node: yaml.Node | None, above: str) -> Iterator[tuple[str, str]]:
+    """Scalars of nested mappings by dotted name."""
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        name = f"{above}{key.value}"
+        if isinstance(value, yaml.ScalarNode):
+            yield name, value.value
+        else:
+            yield from _texts(value, f"{name}.")
 
 
 def _lines(source: str, node: yaml.Node | None, at: Location) -> Iterator[tuple[Location, int]]:

@@ -64,14 +64,13 @@ def _setting(figures: Figures, date: str | None) -> Setting:
         prompt_tokens=figures.prompt_tokens,
         output_tokens=figures.output_tokens,
         hardware=rows_of(asdict(figures.hardware)),
-        software=rows_of(asdict(figures.model)),
+        software=rows_of({key: value for key, value in asdict(figures.model).items() if value}),
         started_at=date,
     )
 
 
 def _document_bytes(figures: Figures) -> int | None:
-    each = figures.model.kv_bytes_per_token
-    return int(each * figures.prompt_tokens) if each is not None and figures.prompt_tokens else None
+    return figures.model.kv_bytes(figures.prompt_tokens) if figures.prompt_tokens else None
 
 
 def _limits(figures: Figures) -> dict[str, Any] | None:

@@ -62,15 +62,16 @@ def test_what_is_absent_makes_its_laws_not_applicable() -> None:
 @pytest.mark.parametrize(
     ("figures", "law"),
     [
-        ({"ttft_ms": {"p50": 10, "p90": 9}}, "order.cold"),
-        ({"e2e_ms": {"mean": 10, "min": 11}}, "order.cold"),
-        ({"tpot_ms": {"mean": 10, "max": 9}}, "order.cold"),
-        ({"ttft_ms": {"mean": 10}, "e2e_ms": {"mean": 9}}, "order.cold"),
+        ({"ttft_ms": {"p50": 10.0, "p90": 9.8}}, "order.cold"),
+        ({"ttft_ms": {"p90": 10.0, "p95": 9.8}}, "order.cold"),
+        ({"e2e_ms": {"mean": 10.0, "min": 10.2}}, "order.cold"),
+        ({"tpot_ms": {"mean": 10.0, "max": 9.8}}, "order.cold"),
+        ({"ttft_ms": {"mean": 10.0}, "e2e_ms": {"mean": 9.8}}, "order.cold"),
         ({"makespan_s": 10, "latency_sum_s": 90}, "makespan.cold"),
         ({"prompt_tokens": 1000, "server_prompt_tokens": 900}, "counters_prompt.cold"),
         ({"output_tokens": 1000, "server_output_tokens": 1100}, "counters_output.cold"),
-        ({"request_throughput": 2, "output_token_throughput": 300}, "tokens.cold"),
-        ({"request_throughput": 2, "e2e_ms": {"mean": 4200}}, "little.cold"),
+        ({"request_throughput": 2.0, "output_token_throughput": 300}, "tokens.cold"),
+        ({"request_throughput": 2.0, "e2e_ms": {"mean": 4200}}, "little.cold"),
     ],
 )
 def test_each_law_is_broken_by_figures_that_cannot_be_true(figures: dict[str, Any], law: str) -> None:

@@ -23,9 +23,9 @@ SHEETS = sorted((packed_fixtures() / "hardware").glob("*.yaml"))
     [
         (DistributionGiven, Distribution, set(), set()),
         (RoundGiven, RoundFigures, set(), set()),
-        (ModelGiven, Geometry, {"config"}, set()),
+        (ModelGiven, Geometry, {"config", "kv_dtype"}, {"doubts", "least_weight_bytes"}),
         (HardwareGiven, Hardware, {"sheet"}, set()),
-        (FiguresFile, Figures, {"description", "date", "network_gbps"}, set()),
+        (FiguresFile, Figures, {"description", "date", "network_gbps"}, {"halves", "measured"}),
     ],
 )
 def test_a_file_may_hold_exactly_what_the_analysis_knows(

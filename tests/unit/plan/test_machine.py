@@ -77,3 +77,34 @@ def test_a_models_sizes_may_stand_below_its_text_config(here: Path) -> None:
     (here / "config.json").write_text(json.dumps({"text_config": QWEN_72B}), encoding="utf-8")
     model, _ = machine_from_mapping(read_machine("machine.yaml", here).model_dump(exclude={"name"}))
     assert model.kv_bytes_per_token == 327_680
+
+
+def test_a_plan_keeps_a_hybrid_models_layers_and_the_type_of_its_cache(here: Path) -> None:
+    hybrid = {"text_config": QWEN_72B | {"full_attention_interval": 4, "attention_fold": 2}, "vision_config": {"a": 1}}
+    (here / "config.json").write_text(json.dumps(hybrid), encoding="utf-8")
+    (here / "machine.yaml").write_text("model: {config: config.json, kv_dtype: fp8}\n", encoding="utf-8")
+    plan = resolve(Options(stack="simulated", hardware="machine.yaml"), here)
+    assert plan.machine is not None
+    assert "vision_config" not in plan.machine.model["config"]
+    stored = Plan.model_validate(plan.model_dump(mode="json")).machine
+    assert stored is not None
+    model, _ = machine_from_mapping(stored.model_dump(exclude={"name"}))
+    assert model.kv_bytes_per_token == 327_680 // 4 // 2
+    assert model.doubts == ("keys of config.json that are not understood: attention_fold",)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"num_hidden_layers": "many"}, "num_hidden_layers is 'many'; a whole number is needed"),
+        ({"sliding_window": 2.5}, "sliding_window is 2.5; a whole number is needed"),
+        ({"layer_types": "mamba"}, "layer_types is 'mamba'; a list of names is needed"),
+    ],
+)
+def test_a_configuration_with_something_else_for_a_size_is_refused(
+    here: Path, keys: dict[str, object], message: str
+) -> None:
+    (here / "config.json").write_text(json.dumps(QWEN_72B | keys), encoding="utf-8")
+    with pytest.raises(PlanError) as refused:
+        read_machine("machine.yaml", here)
+    assert message in str(refused.value)
