@@ -108,6 +108,14 @@ def test_a_run_comes_back_as_it_was_written(tmp_path: Path, plan: Plan) -> None:
     assert back.complete
 
 
+def test_an_answer_whose_tokens_nobody_split_over_its_chunks_comes_back(tmp_path: Path, plan: Plan) -> None:
+    one = measured()
+    unsplit = replace(one, requests=tuple(replace(each, chunk_tokens=()) for each in one.requests))
+    found = read(recorded(tmp_path / "run", plan, unsplit))
+    assert found.damage == ()
+    assert found.rounds == (unsplit,)
+
+
 def test_an_engine_of_a_record_from_before_it_could_have_several_processes_is_read() -> None:
     old = asdict(VIEW)
     del old["engines"][0]["metrics_urls"]
