@@ -25,7 +25,7 @@ from pytest_mooncake.cache.preflight import (
 )
 from pytest_mooncake.cache.preflight.sources.commands import Kind, Process, flags_of
 from pytest_mooncake.cache.preflight.sources.documents import facts_of, read_file, settings_of
-from pytest_mooncake.cache.preflight.sources.engines import engine_of
+from pytest_mooncake.cache.preflight.sources.engines import Placement, engine_of
 from pytest_mooncake.cache.preflight.sources.live import Seen, Shown, shown_by, told_by_metrics
 from pytest_mooncake.cache.preflight.sources.shell import Document
 from pytest_mooncake.cache.preflight.subject import Fact, Facts
@@ -182,8 +182,7 @@ def _engine(name: str, words: list[str], env: Mapping[str, str]) -> EngineConfig
         name=name,
         lmcache={} if lmcache is None else lmcache,
         mooncake=_file(env.get("MOONCAKE_CONFIG_PATH")),
-        whole_environment=True,
-        device="cpu",
+        placement=Placement(whole_environment=True, device="cpu"),
     )
 
 

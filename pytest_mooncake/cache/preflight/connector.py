@@ -262,6 +262,13 @@ def tenants(look: Look) -> Iterator[Found]:
 def unknown_connector(look: Look) -> Iterator[Found]:
     """The connector is one that this tool knows."""
     known = {*SINCE, *OTHERS, *GONE}
+    for engine in look.engines(when=lambda e: e.program == "sglang" and e.knows(Part.ARGS)):
+        yield Found(
+            f"{engine.name} is SGLang: the lints for vLLM and LMCache do not apply to it",
+            why="its evidence ends at cached_tokens; what its HiCache is told is not judged here",
+            fix="compare cached_tokens of cold and warm rounds",
+            severity=Severity.NOTE,
+        )
     for engine in look.engines(when=lambda e: bool(e.connectors)):
         for connector in engine.connectors:
             name = connector.name
@@ -280,43 +287,60 @@ def unknown_connector(look: Look) -> Iterator[Found]:
 )
 def roles(look: Look) -> Iterator[Found]:
     """Somebody in the pool stores, somebody loads, and prefill and decode engines are not measured as equals."""
-    engines = list(look.engines(when=lambda e: bool(_roles(e))))
-    every = {role for engine in engines for role in _roles(engine)}
-    if {"kv_producer", "kv_consumer"} <= every:
-        yield _prefill_decode(engines)
-    elif every == {"kv_consumer"}:
+    engines = list(look.engines(when=lambda e: any(c.role in ROLES for c in e.connectors)))
+    prefill = [engine for engine in engines if _has_role(engine, "kv_producer")]
+    decode = [engine for engine in engines if _has_role(engine, "kv_consumer")]
+    if prefill and decode:
+        yield _prefill_decode(prefill, decode)
+    elif decode and _transfers(decode):
         yield Found(
-            f"no engine of the pool may store: kv_role is kv_consumer ({_named(engines)})",
-            why="LMCache never stores with kv_consumer: a cold round on these engines leaves nothing for the warm one",
+            f"{_named(decode)} decodes what another engine has prefilled (kv_consumer)",
+            why="a decode engine is served from outside in cold rounds too: its hits prove no cache",
+            fix="take cold and warm evidence from the prefill engines",
         )
-    elif every == {"kv_producer"}:
-        yield Found(
-            f"no engine of the pool may load: kv_role is kv_producer ({_named(engines)})",
-            why="LMCache asks the store for nothing with kv_producer: a warm round computes everything again",
-        )
+    else:
+        yield from _one_sided(engines)
     for engine in engines:
         if (told := engine.env.get("LMCACHE_FORCE_SKIP_SAVE")) and told.value:
             yield Found(f"{engine.name}: LMCACHE_FORCE_SKIP_SAVE is set (to any text), so it never stores", told)
 
 
-def _roles(engine: EngineConfig) -> set[str]:
-    """Roles of the connectors inside; one that transfers between engines says more than the store's beside it."""
-    told = {c.role for c in engine.connectors if c.role in ROLES}
-    return {role for role in told if role and (role != "kv_both" or told == {"kv_both"})}
+def _has_role(engine: EngineConfig, role: str) -> bool:
+    return any(connector.role == role for connector in engine.connectors)
+
+
+def _transfers(engines: list[EngineConfig]) -> bool:
+    """Whether the role is that of a connector between engines, not of one to a store."""
+    return any(c.role == "kv_consumer" and not c.is_store for engine in engines for c in engine.connectors)
+
+
+def _one_sided(engines: list[EngineConfig]) -> Iterator[Found]:
+    stores = [connector for engine in engines for connector in engine.connectors if connector.is_store]
+    saving = [c for c in stores if c.role != "kv_consumer" or c.extra.get("save_decode_cache") is True]
+    if stores and not saving:
+        yield Found(
+            f"no engine of the pool may store: kv_role is kv_consumer ({_named(engines)})",
+            _told(stores[0]),
+            why="nothing is stored with kv_consumer: a cold round on these engines leaves nothing for the warm one",
+        )
+    elif stores and all(c.role == "kv_producer" and c.is_in_process_lmcache for c in stores):
+        yield Found(
+            f"no engine of the pool may load: kv_role is kv_producer ({_named(engines)})",
+            _told(stores[0]),
+            why="LMCache asks the store for nothing with kv_producer: a warm round computes everything again",
+        )
 
 
 def _named(engines: list[EngineConfig]) -> str:
     return ", ".join(engine.name for engine in engines)
 
 
-def _prefill_decode(engines: list[EngineConfig]) -> Found:
-    prefill = _named([engine for engine in engines if "kv_producer" in _roles(engine)])
-    decode = _named([engine for engine in engines if "kv_consumer" in _roles(engine)])
+def _prefill_decode(prefill: list[EngineConfig], decode: list[EngineConfig]) -> Found:
     return Found(
-        f"prefill and decode engines: {prefill} has kv_producer, {decode} has kv_consumer",
+        f"prefill and decode engines: {_named(prefill)} has kv_producer, {_named(decode)} has kv_consumer",
         why="a decode engine is served from outside in cold rounds too, and never stores with kv_consumer: measured as "
         "equals, they prove nothing",
-        fix=f"take cold and warm evidence from the prefill engine ({prefill}), and give only the front as "
+        fix=f"take cold and warm evidence from the prefill engine ({_named(prefill)}), and give only the front as "
         "--mooncake-url",
     )
 

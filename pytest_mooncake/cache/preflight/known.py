@@ -107,7 +107,16 @@ LMCACHE_VARIABLES = frozenset(
 )
 """Variables of LMCache that are no settings, without `LMCACHE_`; further ones begin with a word of `_FREE`."""
 
-_FREE = ("EC_", "PLUGIN_", "RUNTIME_PLUGIN_", "COORDINATOR_", "CONTROLLER_", "RESP_", "AEROSPIKE_", "REQUEST_")
+_FREE: tuple[str, ...] = (
+    "EC_",
+    "PLUGIN_",
+    "RUNTIME_PLUGIN_",
+    "COORDINATOR_",
+    "CONTROLLER_",
+    "RESP_",
+    "AEROSPIKE_",
+    "REQUEST_",
+)
 _FREE += ("ROCM_", "MUSA_")
 
 
@@ -145,7 +154,18 @@ _LMCACHES_EXTRA = frozenset(
     | {"internal_api_server_access_log", "internal_api_server_log_level", "log_level"}
 )
 _LMCACHES_OWN_MOONCAKE = frozenset({"transfer_timeout", "storage_root_dir", "prefer_local_alloc"})
-_PLUGINS = ("nixl_", "s3_", "valkey_", "fs_", "aws_", "azure_", "hf3fs_", "sagemaker_", "chunk_statistics_", "gds_")
+_PLUGINS: tuple[str, ...] = (
+    "nixl_",
+    "s3_",
+    "valkey_",
+    "fs_",
+    "aws_",
+    "azure_",
+    "hf3fs_",
+    "sagemaker_",
+    "chunk_statistics_",
+    "gds_",
+)
 _PLUGINS += ("full_sync_", "weka_", "maru_", "remote_", "storage_plugin", "external_", "infini", "eic_", "blend")
 
 EXTRA_KEYS = STORE_KEYS | _LMCACHES_EXTRA | {f"mooncake_{key}" for key in SETUP_KEYS | _LMCACHES_OWN_MOONCAKE}

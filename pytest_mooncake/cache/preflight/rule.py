@@ -88,6 +88,18 @@ class Look:
         """The engines with LMCache inside and its settings known."""
         return self.engines(Part.LMCACHE, *parts, when=lambda engine: engine.uses_lmcache)
 
+    def told(self, key: str) -> Iterator[tuple[EngineConfig, Fact | None]]:
+        """The engines with LMCache inside, with a setting that somebody told, or of which it is known that nobody did.
+
+        What a variable or an override says is in force whatever the file says, which may be unknown.
+        """
+        for engine in self.engines(when=lambda engine: engine.uses_lmcache):
+            fact = engine.lmcache.get(key)
+            if fact is not None or engine.knows(Part.LMCACHE):
+                yield engine, fact
+            else:
+                self.give(GIVE[Part.LMCACHE])
+
     def stores(self) -> Iterator[EngineConfig]:
         """The engines that set Mooncake up themselves, with its settings known."""
         return self.engines(Part.STORE, when=lambda engine: engine.uses_lmcache or engine.uses_own_store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_mooncake.cache.preflight.known import SETUP_KEYS, STORE_KEYS
-from pytest_mooncake.cache.preflight.rule import Found, Look, rule
+from pytest_mooncake.cache.preflight.rule import GIVE, Found, Look, rule
 from pytest_mooncake.cache.preflight.subject import EngineConfig, Fact, Part, Severity
 from pytest_mooncake.cache.preflight.values import is_true, number
 
@@ -193,11 +193,10 @@ def _same(one: str, other: str) -> bool:
 )
 def remote_tier(look: Look) -> Iterator[Found]:
     """LMCache has a remote tier, and it is Mooncake."""
-    for engine in look.lmcache():
-        told = engine.lmcache.get("remote_url")
+    for engine, told in look.told("remote_url"):
         url = str(told.value) if told and told.value else ""
         plugins = engine.setting("remote_storage_plugins") or engine.setting("storage_plugins")
-        if not url and not plugins:
+        if not url and not plugins and engine.knows(Part.LMCACHE):
             yield Found(f"{engine.name}: LMCache has neither remote_url nor remote_storage_plugins", told)
         elif url and not plugins and not _is_mooncake(engine, url) and look.subject.intent.claims_mooncake:
             yield Found(
@@ -228,8 +227,7 @@ def _is_mooncake(engine: EngineConfig, url: str) -> bool:
 )
 def external_lookup(look: Look) -> Iterator[Found]:
     """The address of `external_lookup_client` is passed on under the ignored name."""
-    for engine in look.lmcache():
-        told = engine.lmcache.get("external_lookup_client")
+    for engine, told in look.told("external_lookup_client"):
         address = _address(told, "mooncakestore")
         if address and address not in DEFAULT_MASTERS and look.at_least("mooncake", "0.3.9"):
             yield Found(f"{engine.name}: external_lookup_client names {address}", told)
@@ -243,8 +241,7 @@ def external_lookup(look: Look) -> Iterator[Found]:
 )
 def local_cpu(look: Look) -> Iterator[Found]:
     """LMCache's own memory answers before Mooncake is asked."""
-    for engine in look.lmcache():
-        told = engine.lmcache.get("local_cpu")
+    for engine, told in look.told("local_cpu"):
         if look.subject.intent.claims_mooncake and (told is None or told.value is None or is_true(told.value)):
             what = "true" if told is not None and told.value is not None else "not set (default true)"
             yield Found(f"{engine.name}: local_cpu is {what}", told)
@@ -292,8 +289,7 @@ def _prompt_bytes(look: Look) -> int | None:
 )
 def serialisation(look: Look) -> Iterator[Found]:
     """Any serialisation but the naive one changes sizes or values."""
-    for engine in look.lmcache():
-        told = engine.lmcache.get("remote_serde")
+    for engine, told in look.told("remote_serde"):
         if told is not None and told.value not in (None, "naive"):
             yield Found(f"{engine.name}: remote_serde is {told.value}", told)
 
@@ -344,7 +340,9 @@ _FORMULA = {
 )
 def formulae(look: Look) -> Iterator[Found]:
     """Settings that change how many chunks are stored and read."""
-    for engine in look.lmcache():
+    for engine in look.engines(when=lambda engine: engine.uses_lmcache):
+        if not engine.knows(Part.LMCACHE):
+            look.give(GIVE[Part.LMCACHE])
         changed = {k: engine.lmcache[k] for k, default in _FORMULA.items() if _differs(engine.setting(k), default)}
         if changed:
             said = ", ".join(f"{key}: {fact.value}" for key, fact in changed.items())
@@ -367,9 +365,8 @@ def _differs(value: object, default: object) -> bool:
 )
 def layerwise(look: Look) -> Iterator[Found]:
     """Layerwise transfer and blending are not known to work with a Mooncake remote tier."""
-    for engine in look.lmcache():
-        for key in ("use_layerwise", "enable_blending"):
-            told = engine.lmcache.get(key)
+    for key in ("use_layerwise", "enable_blending"):
+        for engine, told in look.told(key):
             if told is not None and is_true(told.value):
                 rest = "with mooncakestore" if key == "use_layerwise" else f"with {engine.connector_name or 'LMCache'}"
                 yield Found(f"{engine.name}: {key} {rest}", told)

@@ -124,13 +124,13 @@ class Stack:
                 give("--lmcache-yaml", f"lmcache{place}.yaml", yaml.safe_dump({**extra, **engine.lmcache}))
             if engine.mooncake is not None:
                 give("--mooncake-json", f"mooncake{place}.json", json.dumps(engine.mooncake))
-        for option, name, text in (
+        for option, name, whole in (
             ("--master-flags", "master.sh", self.master),
             ("--lmcache-server-args", "server.sh", self.server),
             ("--model-config", "config.json", json.dumps(self.model) if self.model else None),
         ):
-            if text is not None:
-                give(option, name, text)
+            if whole is not None:
+                give(option, name, whole)
         for part, number in self.versions.items():
             given += ["--version", f"{part}={number}"]
         return [*given, *self.options]
@@ -264,6 +264,12 @@ FAULTS: list[tuple[str, Stack]] = [
     ("E12", of(lmcache(local_cpu=None))),
     ("E12", of(env(LMCACHE_LOCAL_CPU="True"))),
     ("E12", of(transfer(kv_connector_extra_config={"lmcache.local_cpu": True}))),
+    ("E12", of(env(Engine(lmcache=None), LMCACHE_CONFIG_FILE="/l.yaml", LMCACHE_LOCAL_CPU="True"))),
+    ("E17", of(env(Engine(lmcache=None), LMCACHE_CONFIG_FILE="/l.yaml", LMCACHE_REMOTE_SERDE="cachegen"))),
+    (
+        "E10",
+        of(replace(transfer(kv_connector_extra_config={"lmcache.local_cpu": False}), lmcache=None)),
+    ),
     ("E13", of(lmcache(max_local_cpu_size=0.01))),
     ("E13", of(lmcache(max_local_cpu_size=0))),
     ("E14", of(Engine(), lmcache(chunk_size=512))),
@@ -332,6 +338,10 @@ FAULTS: list[tuple[str, Stack]] = [
     ("W47", of(transfer(kv_role="kv_consumer"))),
     ("W47", of(transfer(kv_role="kv_producer"), transfer(kv_role="kv_consumer"))),
     ("W47", of(Engine(transfer=MULTI))),
+    (
+        "W47",
+        of(replace(own(), transfer={**TRANSFER, "kv_connector": "MooncakeStoreConnector", "kv_role": "kv_consumer"})),
+    ),
     ("W47", of(env(LMCACHE_FORCE_SKIP_SAVE="False"))),
     ("W48", of(lmcache(use_layerwise=True))),
     ("W48", of(lmcache(enable_blending=True))),

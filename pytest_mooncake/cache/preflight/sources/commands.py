@@ -157,12 +157,12 @@ def _put(found: dict[str, object], name: str, value: str) -> None:
     if not dot:
         found[name] = value
         return
-    inside = found.get(head)
-    if not isinstance(inside, dict):
-        inside = found[head] = dict(json_mapping(inside) or {})
+    told = found.get(head)
+    inside: dict[str, object] = told if isinstance(told, dict) else dict(json_mapping(told) or {})
+    found[head] = inside
     # keys of an extra configuration hold dots themselves: lmcache.mp.port
     outer, dot, key = keys.partition(".")
-    holder = inside
+    holder: object = inside
     if dot and outer.rstrip("+") == "kv_connector_extra_config":
         holder, outer = inside.setdefault(outer, {}), key
     if isinstance(holder, dict):

@@ -101,7 +101,7 @@ class _Maker:
         if not isinstance(node, yaml.ScalarNode):
             return None
         try:
-            return self.loader.construct_object(node)  # type: ignore[no-untyped-call]
+            return self.loader.construct_object(node)
         except ValueError:  # a date that is none
             return node.value
 

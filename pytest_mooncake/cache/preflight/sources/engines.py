@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from pytest_mooncake.cache.preflight.known import LMCACHE_KEYS
@@ -12,10 +13,26 @@ from pytest_mooncake.cache.preflight.sources.documents import facts_of
 from pytest_mooncake.cache.preflight.subject import Connector, EngineConfig, Fact, Facts, Part
 from pytest_mooncake.cache.preflight.values import json_mapping, version_key
 
-__all__ = ["engine_of"]
+__all__ = ["Placement", "engine_of"]
 
 _CPU_ONLY = ("VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND")
 _OURS = re.compile(r"LMCACHE_([A-Z0-9_]+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where an engine runs.
+
+    `whole_environment`: its environment is known in full, also where it is empty. `host` is the same for engines on
+    one host; `services` are names that are no machine's own.
+    """
+
+    whole_environment: bool = False
+    device: str | None = None
+    memory_limit_bytes: int | None = None
+    replicas: int = 1
+    host: str | None = None
+    services: frozenset[str] = frozenset()
 
 
 def engine_of(
@@ -25,12 +42,7 @@ def engine_of(
     lmcache: Facts | None,
     mooncake: Facts | None = None,
     versions: Mapping[str, str] | None = None,
-    whole_environment: bool = False,
-    device: str | None = None,
-    memory_limit_bytes: int | None = None,
-    replicas: int = 1,
-    host: str | None = None,
-    services: frozenset[str] = frozenset(),
+    placement: Placement | None = None,
 ) -> EngineConfig:
     """Return what is in force in an engine.
 
@@ -40,30 +52,15 @@ def engine_of(
         lmcache: LMCache's YAML, None where nobody told it.
         mooncake: the file that MOONCAKE_CONFIG_PATH names, None where nobody told it.
         versions: of the parts, where they decide what an option means.
-        whole_environment: the environment is known in full, also where it is empty.
-        device: what it runs on, where that is known otherwise.
-        memory_limit_bytes: what its container may take.
-        replicas: how many of it there are.
-        host: where it runs, as far as engines on one host have the same.
-        services: names that are no machine's own.
+        placement: where it runs.
     """
-    env: Facts = process.env if process else {}
+    known, place = versions or {}, placement or Placement()
     arguments = arguments_of(process.words, process.where) if process else {}
     kind = process.kind if process else Kind.VLLM
-    transfer, connectors = connectors_of(arguments, kind, (versions or {}).get("vllm"))
+    transfer, connectors = connectors_of(arguments, kind, known.get("vllm"))
+    env: Facts = process.env if process else {}
     settings = in_force(lmcache or {}, env, connectors)
-    env_known = whole_environment or bool(env)
-    known = lmcache_is_known(lmcache, env, whole_environment, connectors)
-    store_known = mooncake is not None or (known and "MOONCAKE_CONFIG_PATH" not in env)
-    if any(connector.name == "MooncakeStoreConnector" for connector in connectors):
-        store_known = mooncake is not None
-    unknown = {
-        Part.ARGS: process is None or "config" in arguments,
-        Part.ENV: not env_known,
-        Part.LMCACHE: not known,
-        Part.STORE: not store_known,
-    }
-    return EngineConfig(
+    engine = EngineConfig(
         name=name,
         program=kind.value,
         args=arguments,
@@ -73,13 +70,27 @@ def engine_of(
         mooncake=mooncake,
         connectors=connectors,
         transfer=transfer,
-        device=device or _device(arguments, env, versions or {}),
-        host=host or _host(env),
-        memory_limit_bytes=memory_limit_bytes,
-        replicas=replicas,
-        services=services,
-        unknown=frozenset(part for part, missing in unknown.items() if missing),
+        device=place.device or _device(arguments, env, known),
+        host=place.host or _host(env),
+        memory_limit_bytes=place.memory_limit_bytes,
+        replicas=place.replicas,
+        services=place.services,
     )
+    return replace(engine, unknown=_unknown(engine, process, lmcache, place))
+
+
+def _unknown(engine: EngineConfig, process: Process | None, lmcache: Facts | None, place: Placement) -> frozenset[Part]:
+    known = lmcache_is_known(lmcache, engine.env, place.whole_environment, engine.connectors)
+    store_known = engine.mooncake is not None or (known and "MOONCAKE_CONFIG_PATH" not in engine.env)
+    if any(connector.name == "MooncakeStoreConnector" for connector in engine.connectors):
+        store_known = engine.mooncake is not None
+    missing = {
+        Part.ARGS: process is None or "config" in engine.args,
+        Part.ENV: not (place.whole_environment or engine.env),
+        Part.LMCACHE: not known,
+        Part.STORE: not store_known,
+    }
+    return frozenset(part for part, is_missing in missing.items() if is_missing)
 
 
 def lmcache_is_known(
@@ -90,7 +101,8 @@ def lmcache_is_known(
         return True
     if "LMCACHE_CONFIG_FILE" in env:
         return False
-    if any(variable_of(name) in LMCACHE_KEYS for name in env):
+    overridden = any(c.is_in_process_lmcache and any(k.startswith("lmcache.") for k in c.extra) for c in connectors)
+    if any(variable_of(name) in LMCACHE_KEYS for name in env) or (overridden and env):
         return True
     return whole_environment and any(connector.is_in_process_lmcache for connector in connectors)
 

@@ -17,7 +17,7 @@ from pytest_mooncake.cache.preflight.sources.commands import (
     process_of,
 )
 from pytest_mooncake.cache.preflight.sources.documents import Lined, facts_of, read_file, settings_of
-from pytest_mooncake.cache.preflight.sources.engines import engine_of
+from pytest_mooncake.cache.preflight.sources.engines import Placement, engine_of
 from pytest_mooncake.cache.preflight.sources.manifests import Placed, is_manifest, manifest_of
 from pytest_mooncake.cache.preflight.sources.shell import Command, Document, read_script
 from pytest_mooncake.cache.preflight.subject import EngineConfig, Facts, MPServer
@@ -96,6 +96,10 @@ class Told:
         """LMCache's MP server."""
         return mp_server_of(self.mp_server.process) if self.mp_server else None
 
+    def metadata_flags(self) -> Facts | None:
+        """The flags of a metadata server of its own."""
+        return flags_of(self.metadata.process.words, self.metadata.process.where) if self.metadata else None
+
     def master_flags(self) -> Facts | None:
         """The master's flags."""
         return flags_of(self.master.process.words, self.master.process.where) if self.master else None
@@ -118,18 +122,19 @@ class Told:
         mooncake = self._named(env, "MOONCAKE_CONFIG_PATH", "Mooncake")
         lmcache = lmcache if lmcache is not None else _one_of(self.lmcache, index, "--lmcache-yaml")
         mooncake = mooncake if mooncake is not None else _one_of(self.mooncake, index, "--mooncake-json")
-        pod = placed.pod if placed else ""
         return engine_of(
             process,
             name=f"{placed.name} ({process.where})" if whole and placed and process else f"engine {index}",
             lmcache=lmcache,
             mooncake=mooncake,
             versions=versions,
-            whole_environment=whole,
-            memory_limit_bytes=placed.memory_bytes if placed else None,
-            replicas=placed.replicas if placed else 1,
-            host=pod or None,
-            services=frozenset(self.services),
+            placement=Placement(
+                whole_environment=whole,
+                memory_limit_bytes=placed.memory_bytes if placed else None,
+                replicas=placed.replicas if placed else 1,
+                host=(placed.pod or None) if placed else None,
+                services=frozenset(self.services),
+            ),
         )
 
     def _named(self, env: Facts, variable: str, what: str) -> Facts | None:
@@ -159,7 +164,7 @@ def read_files(files: Files) -> Told:
     told = Told()
     for path in files.manifests:
         if not _as_manifest(read_file(path), path, told):
-            raise PlanError(f"{path}: is no Kubernetes manifest, compose file or systemd unit that starts something")
+            raise PlanError(f"{path}: is no Kubernetes manifest (render a chart: helm template), compose file or unit")
     for path in files.vllm_args:
         _of_script(path, told, ENGINES)
     if files.master_flags:
@@ -221,7 +226,12 @@ def _count(told: Told, kinds: Collection[Kind]) -> int:
     return sum(placed.process.kind in kinds for placed in kept)
 
 
-_OF_VLLM = ("--kv-transfer-config", "--kv-offloading", "--no-enable-prefix-caching", "--enable-prefix-caching")
+_OF_VLLM: tuple[str, ...] = (
+    "--kv-transfer-config",
+    "--kv-offloading",
+    "--no-enable-prefix-caching",
+    "--enable-prefix-caching",
+)
 _OF_VLLM += ("--tensor-parallel-size", "--block-size", "--max-model-len", "--served-model-name")
 _OF_VLLM += ("--gpu-memory-utilization",)
 _TELLING = {

@@ -37,7 +37,16 @@ class Shown:
     """Keys that a master holds."""
 
 
-_PREFIXES = ("vllm:", "ray_vllm_", "lmcache", "sglang:", "master_", "mem_cache_", "file_cache_", "valid_get_")
+_PREFIXES: tuple[str, ...] = (
+    "vllm:",
+    "ray_vllm_",
+    "lmcache",
+    "sglang:",
+    "master_",
+    "mem_cache_",
+    "file_cache_",
+    "valid_get_",
+)
 _PREFIXES += ("total_get_", "segment_")
 _LINE = re.compile(r"([A-Za-z_:][\w:]*(?:\{.*\})?)\s+(\S+)")
 _MOST_SERIES = 100_000

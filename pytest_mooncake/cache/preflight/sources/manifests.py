@@ -169,9 +169,9 @@ def _environment(container: Lined, document: Document, maps: Mapping[str, Lined]
         env |= {f"{prefix}{key}": Fact(str(value), document.where) for key, value in data.items()}
     for one in _mappings(container.get("env")):
         name, value = str(one.get("name", "")), one.get("value")
-        source = one.get("valueFrom")
-        if value is None and isinstance(source, dict):
-            reference = source.get("configMapKeyRef")
+        told = one.get("valueFrom")
+        if value is None and isinstance(told, dict):
+            reference = told.get("configMapKeyRef")
             key = str(reference.get("key", "")) if isinstance(reference, dict) else ""
             value = _data(maps, reference).get(key, f"$({name})")
         known = {key: str(fact.value) for key, fact in env.items()}
@@ -191,7 +191,16 @@ def _data(maps: Mapping[str, Lined], reference: object) -> Mapping[str, object]:
 
 
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|K|M|G|T|m)?")
-_FACTORS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+_FACTORS: dict[str, float] = {
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+    "k": 10**3,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+}
 _FACTORS |= {"T": 10**12, "m": 10**-3}
 
 

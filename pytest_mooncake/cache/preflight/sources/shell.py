@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from pytest_mooncake.cache.preflight.sources.tokens import Token, tokens_of
 from pytest_mooncake.cache.preflight.subject import Fact, Facts
-from pytest_mooncake.errors import PlanError
 
 __all__ = ["Command", "Document", "Script", "expand", "in_container", "read_script"]
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\+?=(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?::?-([^{}]*))?\})")
-_OPERATORS = ("&&", "||", ";;", "<<<", "<<-", "<<", ">>", ">&", "<&", "&>", "<(", ">(", ";", "&", "|", "<", ">", "\n")
-_OPERATORS += ("(", ")")
 _SEPARATORS = frozenset({"&&", "||", ";;", ";", "&", "|", "\n", "(", ")"})
 _KEYWORDS = frozenset({"if", "then", "else", "elif", "do", "while", "until", "!", "{", "}", "time", "fi", "done"})
 _SHELL = re.compile(r"(?:.*/)?(?:ba|da|z|k|a)?sh")
@@ -51,20 +49,6 @@ class Script:
     documents: Mapping[str, Document]
 
 
-@dataclass(slots=True)
-class _Token:
-    """A word (parts, each with whether variables in it are expanded) or an operator."""
-
-    line: int
-    operator: str = ""
-    parts: list[tuple[str, bool]] = field(default_factory=list)
-    here: str = ""
-
-    @property
-    def raw(self) -> str:
-        return "".join(text for text, _ in self.parts)
-
-
 def expand(text: str, values: Mapping[str, str]) -> str:
     """Put known variables, and defaults of unknown ones, into a text; what is not known stays as written.
 
@@ -77,145 +61,6 @@ def expand(text: str, values: Mapping[str, str]) -> str:
         return values.get(name, match[3] if match[3] is not None else match[0])
 
     return _VARIABLE.sub(value, text)
-
-
-class _Reader:
-    """Splits a text into words and operators, as a shell does."""
-
-    def __init__(self, text: str, source: str, first_line: int) -> None:
-        self.text = text
-        self.source = source
-        self.at = 0
-        self.line = first_line
-        self.tokens: list[_Token] = []
-        self.awaited: list[tuple[int, bool]] = []
-
-    def tokens_of(self) -> list[_Token]:
-        while self.at < len(self.text):
-            char = self.text[self.at]
-            if char in " \t\r":
-                self.at += 1
-            elif self.text.startswith(("\\\n", "\\\r\n"), self.at):
-                self.at = self.text.index("\n", self.at) + 1
-                self.line += 1
-            elif char == "#":
-                self.at = self._end_of_line()
-            elif operator := next((op for op in _OPERATORS if self.text.startswith(op, self.at)), ""):
-                self._operator(operator)
-            else:
-                self._word()
-        return self.tokens
-
-    def _end_of_line(self) -> int:
-        end = self.text.find("\n", self.at)
-        return len(self.text) if end < 0 else end
-
-    def _operator(self, operator: str) -> None:
-        token = _Token(self.line, operator)
-        self.tokens.append(token)
-        self.at += len(operator)
-        if operator in {"<<", "<<-"}:
-            self.awaited.append((len(self.tokens) - 1, operator == "<<-"))
-        if operator == "\n":
-            self.line += 1
-            self._here_documents()
-
-    def _here_documents(self) -> None:
-        for place, stripped in self.awaited:
-            token = self.tokens[place]
-            delimiter = self.tokens[place + 1].raw  # a line break at least stands behind it
-            token.line = self.line
-            lines = []
-            while self.at < len(self.text):
-                end = self._end_of_line()
-                line, self.at = self.text[self.at : end], end + 1
-                self.line += 1
-                line = line.lstrip("\t") if stripped else line
-                if line.rstrip("\r") == delimiter:
-                    break
-                lines.append(line)
-            token.here = "\n".join(lines)
-        self.awaited = []
-
-    def _word(self) -> None:
-        token = _Token(self.line)
-        self.tokens.append(token)
-        while self.at < len(self.text):
-            char = self.text[self.at]
-            if char in " \t\r\n;&|<>()":
-                break
-            if char == "'":
-                self._quoted("'", token)
-            elif char == '"':
-                self._double(token)
-            elif char == "\\":
-                self._escaped(token)
-            elif self.text.startswith("$(", self.at):
-                self._substitution(token)
-            else:
-                token.parts.append((char, True))
-                self.at += 1
-        token.parts = _joined(token.parts)
-
-    def _escaped(self, token: _Token) -> None:
-        char = self.text[self.at + 1 : self.at + 2]
-        self.at += 2
-        if char == "\n":
-            self.line += 1
-        else:
-            token.parts.append((char, False))
-
-    def _quoted(self, quote: str, token: _Token) -> None:
-        end = self.text.find(quote, self.at + 1)
-        if end < 0:
-            self._refuse()
-        inside = self.text[self.at + 1 : end]
-        token.parts.append((inside, False))
-        self.line += inside.count("\n")
-        self.at = end + 1
-
-    def _double(self, token: _Token) -> None:
-        start, self.at = self.at, self.at + 1
-        token.parts.append(("", False))
-        while self.at < len(self.text) and self.text[self.at] != '"':
-            char = self.text[self.at]
-            if char == "\\" and self.text[self.at + 1 : self.at + 2] in ('"', "\\", "$", "`", "\n"):
-                self._escaped(token)
-                continue
-            self.line += char == "\n"
-            token.parts.append((char, True))
-            self.at += 1
-        if self.at >= len(self.text):
-            self.at = start
-            self._refuse()
-        self.at += 1
-
-    def _substitution(self, token: _Token) -> None:
-        depth, start = 0, self.at
-        while self.at < len(self.text):
-            depth += {"(": 1, ")": -1}.get(self.text[self.at], 0)
-            self.at += 1
-            if depth == 0 and self.at > start + 1:
-                break
-        inside = self.text[start : self.at]
-        self.line += inside.count("\n")
-        token.parts.append((inside, False))
-
-    def _refuse(self) -> None:
-        raise PlanError(
-            f"{self.source}:{self.line}: not a command line (No closing quotation); write it as in a shell: "
-            "vllm serve MODEL …"
-        )
-
-
-def _joined(parts: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
-    joined: list[tuple[str, bool]] = []
-    for text, expanded in parts:
-        if joined and joined[-1][1] == expanded:
-            joined[-1] = (joined[-1][0] + text, expanded)
-        else:
-            joined.append((text, expanded))
-    return joined
 
 
 def read_script(text: str, source: str, *, first_line: int = 1, env: Facts | None = None, depth: int = 0) -> Script:
@@ -235,15 +80,14 @@ def read_script(text: str, source: str, *, first_line: int = 1, env: Facts | Non
     >>> [(c.words, {k: f.value for k, f in c.env.items()}) for c in script.commands]
     [(('vllm', 'serve', 'm', '--port', '1'), {'A': '1', 'B': '2'})]
     """
-    tokens = _Reader(text, source, first_line).tokens_of()
     state = _State(source, dict(env or {}), depth)
-    for group in _groups(tokens):
+    for group in _groups(tokens_of(text, source, first_line)):
         state.take(group)
     return Script(commands=tuple(state.commands), documents=state.documents)
 
 
-def _groups(tokens: list[_Token]) -> Iterator[list[_Token]]:
-    group: list[_Token] = []
+def _groups(tokens: list[Token]) -> Iterator[list[Token]]:
+    group: list[Token] = []
     for token in tokens:
         if token.operator in _SEPARATORS:
             if group:
@@ -267,7 +111,7 @@ class _State:
         self.commands: list[Command] = []
         self.documents: dict[str, Document] = {}
 
-    def take(self, group: list[_Token]) -> None:
+    def take(self, group: list[Token]) -> None:
         words, target, here = self._split(group)
         where = f"{self.source}:{group[0].line}"
         while words and words[0] in _KEYWORDS:
@@ -284,7 +128,7 @@ class _State:
         elif not self._built_in(words, where):
             self._run(words, {**self.exported, **set_in_front}, where, here)
 
-    def _split(self, group: list[_Token]) -> tuple[list[str], str, _Token | None]:
+    def _split(self, group: list[Token]) -> tuple[list[str], str, Token | None]:
         """Words without redirections, the file that the output goes to, the here-document."""
         words: list[str] = []
         target, here, skip = "", None, ""
@@ -334,7 +178,7 @@ class _State:
             if name in self.known:
                 self.exported[name] = Fact(self.known[name], where)
 
-    def _run(self, words: list[str], env: dict[str, Fact], where: str, here: _Token | None) -> None:
+    def _run(self, words: list[str], env: dict[str, Fact], where: str, here: Token | None) -> None:
         inner, line = _inner_script(words), int(where.rpartition(":")[2])
         if inner is None and here and _SHELL.fullmatch(words[0]):
             inner, line = here.here, here.line

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_mooncake.analysis.geometry import geometry_of
-from pytest_mooncake.cache.preflight.sources.commands import arguments_of
 from pytest_mooncake.cache.preflight.sources.files import Told
 from pytest_mooncake.cache.preflight.subject import EngineConfig, HostFacts, Intent, Subject, WorkloadShape
 from pytest_mooncake.cache.preflight.values import is_true, whole_number
@@ -39,7 +38,7 @@ def subject_of_files(
         engines=engines,
         versions=versions,
         master_flags=told.master_flags(),
-        metadata_flags=told.metadata and arguments_of(told.metadata.process.words, told.metadata.process.where),
+        metadata_flags=told.metadata_flags(),
         node_segment_bytes=told.node_bytes(),
         mp_server=told.mp(),
         model_config=model_config,
