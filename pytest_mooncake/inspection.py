@@ -30,7 +30,7 @@ from pytest_mooncake.cache.preflight.sources.live import Seen, Shown, shown_by, 
 from pytest_mooncake.cache.preflight.sources.shell import Document
 from pytest_mooncake.cache.preflight.subject import Fact, Facts
 from pytest_mooncake.cache.preflight.values import size_bytes
-from pytest_mooncake.errors import MooncakeError, PlanError
+from pytest_mooncake.errors import EndpointError, MooncakeError, PlanError
 from pytest_mooncake.records import Engine, StackView
 from pytest_mooncake.workload.registry import CHUNK_TOKENS, layout_of
 from pytest_mooncake.workload.reuse import planned_reuse
@@ -241,9 +241,14 @@ async def shown_by_engines(plan: Plan, view: StackView, environ: Mapping[str, st
         found = []
         for index, engine in enumerate(view.engines):
             url = engine.metrics_url or f"{engine.url}/metrics"
-            answer = await prober.try_get(url, most_bytes=METRICS_BYTES)
-            text = answer.raw if answer is not None and answer.status == 200 else ""
-            found.append(shown_by(engine.url, text, view.versions.get(f"engine-{index}")))
+            try:
+                answer = await prober.get(url, most_bytes=METRICS_BYTES)
+                answer.require_ok()
+            except EndpointError as problem:  # refused, too long, without end: the run would know usage alone
+                line = f"{problem}; no counters, so evidence ends at usage there"
+                found.append(Shown(seen=Seen.UNKNOWN, lines=(line,)))
+                continue
+            found.append(shown_by(engine.url, answer.raw, view.versions.get(f"engine-{index}")))
     return tuple(found)
 
 

@@ -305,6 +305,14 @@ def test_other_series_are_told_apart_and_values_that_are_none_are_unknown(metric
         assert said in doctor("--url", url)
 
 
+def test_counters_that_are_too_long_are_said_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "METRICS_BYTES", 1000)
+    with showing(recorded("50")) as url:
+        said = doctor("--url", url)
+    assert re.search(r"/metrics .*; no counters, so evidence ends at usage there", said)
+    assert "0 errors" in said
+
+
 def test_what_runs_and_the_files_of_it_are_looked_at_together(tmp_path: Path) -> None:
     (tmp_path / "lmcache.yaml").write_text("local_cpu: true\nremote_url: mooncakestore://m:50051/\n", encoding="utf-8")
     with showing(recorded("55")) as url:

@@ -41,7 +41,7 @@ OTHERS = frozenset(
 )
 """Connectors that vLLM has or had in V1 and this project has no formulae for."""
 
-GONE = frozenset({"LMCacheConnector", "PyNcclConnector", "MooncakeConnectorV0", "SimpleConnector"})
+GONE = frozenset({"LMCacheConnector", "PyNcclConnector"})
 """Connectors of vLLM's V0 engine."""
 
 HASHES = frozenset({"builtin", "sha256", "sha256_cbor", "sha256_cbor_64bit", "xxhash", "xxhash_cbor"})

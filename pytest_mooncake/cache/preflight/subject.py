@@ -178,10 +178,11 @@ class EngineConfig:
 
     @cached_property
     def uses_lmcache(self) -> bool:
-        """LMCache runs in the engine; also where its YAML was given and nobody told the connector."""
+        """LMCache runs in the engine; also where its files were given and nobody told the connector."""
         if self.connectors:
             return any(connector.is_in_process_lmcache for connector in self.connectors)
-        return not self.knows(Part.ARGS) and bool(self.lmcache or self.extra) and not self.uses_own_store
+        files = bool(self.lmcache or self.extra) or self.mooncake is not None
+        return not self.knows(Part.ARGS) and files and not self.uses_own_store
 
     @cached_property
     def uses_own_store(self) -> bool:

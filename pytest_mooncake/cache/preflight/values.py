@@ -26,7 +26,7 @@ def size_bytes(value: object) -> int | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return int(value) if math.isfinite(value) else None
+        return int(value) if math.isfinite(value) and value >= 0 else None
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     return None if match is None else int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
 

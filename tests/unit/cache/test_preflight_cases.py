@@ -90,6 +90,9 @@ FOUND = [
             "mooncake_rdma_devices (nearest: device_name)",
         ),
     ),
+    Case(
+        "--mooncake-json 06-healthy-rdma.json --version lmcache=0.5.6 --version mooncake=0.3.13.post1",
+    ),
     Case("--vllm-args 14-store-no-config-path.sh", "E50", ("MOONCAKE_CONFIG_PATH is not set",)),
     Case("--vllm-args 15-multi-connector.sh --lmcache-yaml 15-multi-connector.yaml", "E10 E12 E17 W27"),
     Case("--vllm-args 17-offloading-flag.sh", "E01- W35", ("depends on vLLM's version",)),

@@ -217,6 +217,88 @@ def test_what_is_no_configuration_is_one_line_with_what_and_where(what: str, opt
     assert "\n" not in str(error)
 
 
+STRANGE = {
+    "deployment.yaml": """\
+kind: Deployment
+apiVersion: apps/v1
+metadata: {name: a}
+spec:
+  replicas: x
+  template:
+    spec:
+      containers:
+      - name: 1
+        image: vllm/vllm-openai
+        args: [--model, m, --port, 80a, -tp, two, --kv-transfer-config, '{"kv_connector": 5, "kv_role": [1]}']
+        env: [{name: LMCACHE_EXTRA_CONFIG, value: "[1]"}, {name: LMCACHE_CHUNK_SIZE, value: ""}, 5]
+        resources: {limits: {memory: lots}}
+""",
+    "lmcache.yaml": """\
+chunk_size: [1,2]
+local_cpu: {a: 1}
+max_local_cpu_size: .inf
+remote_url: 5
+pre_caching_hash_algorithm: [x]
+remote_serde: {}
+extra_config:
+  local_hostname: [1]
+  metadata_server: {a: b}
+  protocol: 7
+  master_server_address: [1, 2]
+  global_segment_size: -5
+  local_buffer_size: .nan
+  transfer_timeout: .inf
+  save_chunk_meta: maybe
+  mooncake_master_server_addr: 5
+external_lookup_client: 7
+remote_storage_plugins: 5
+internal_api_server_host: [1]
+internal_api_server_enabled: true
+min_retrieve_tokens: x
+1: 2
+null: 3
+""",
+    "master.sh": """\
+mooncake_master --rpc_port=abc --metrics_port= --eviction_high_watermark_ratio=high --default_kv_lease_ttl --enable_http_metadata_server=maybe --http_metadata_server_port=99999999999999999999
+""",
+    "mooncake.json": """\
+{"mode": 5, "metadata_server": 5, "master_server_address": ["a"], "protocol": null, "global_segment_size": "x", "local_buffer_size": [1]}
+""",
+    "server.sh": """\
+lmcache server --port x --l2-adapter '{"type":"mooncake_store","protocol":5,"metadata_server":["x"]}' --l2-adapter
+""",
+    "config.json": """\
+{"model_type": 5, "num_hidden_layers": "x", "hidden_size": -1, "num_attention_heads": 0, "head_dim": [1]}
+""",
+    "engine.sh": """\
+MOONCAKE_CONFIG_PATH= vllm serve --tensor-parallel-size=-3 --kv-transfer-config.kv_connector MultiConnector \\
+  --kv-transfer-config.kv_connector_extra_config '{"connectors":[5,{"kv_connector":"LMCacheMPConnector",
+  "kv_role":"kv_both","kv_connector_extra_config":{"lmcache.mp.server_urls":[5,"tcp://a:x"],"lmcache.mp.port":"a"}}]}'
+""",
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--manifest deployment.yaml",
+        "--vllm-args engine.sh --lmcache-server-args server.sh --model-config config.json --workload long-document",
+        "--lmcache-yaml lmcache.yaml --master-flags master.sh --version lmcache=0.5.6 --version mooncake=0.3.13",
+        "--mooncake-json mooncake.json --planned clear --planned reset-external",
+        "--vllm-args engine.sh --lmcache-yaml lmcache.yaml --mooncake-json mooncake.json --here",
+    ],
+)
+def test_values_of_every_wrong_kind_are_findings_and_never_a_traceback(
+    options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, text in STRANGE.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    result = CliRunner().invoke(cli.app, ["doctor", *options.split()])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "could not be applied" in result.output.splitlines()[-1]
+
+
 def test_a_file_that_is_not_there_is_refused() -> None:
     with pytest.raises(PlanError, match=r"absent\.sh: cannot be read \(No such file"):
         read_file(Path("absent.sh"))

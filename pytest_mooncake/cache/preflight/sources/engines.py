@@ -35,14 +35,18 @@ class Placement:
     services: frozenset[str] = frozenset()
 
 
+_ANYWHERE = Placement()
+_UNTOLD: Mapping[str, str] = {}
+
+
 def engine_of(
     process: Process | None,
     *,
     name: str,
     lmcache: Facts | None,
     mooncake: Facts | None = None,
-    versions: Mapping[str, str] | None = None,
-    placement: Placement | None = None,
+    versions: Mapping[str, str] = _UNTOLD,
+    placement: Placement = _ANYWHERE,
 ) -> EngineConfig:
     """Return what is in force in an engine.
 
@@ -54,11 +58,9 @@ def engine_of(
         versions: of the parts, where they decide what an option means.
         placement: where it runs.
     """
-    known, place = versions or {}, placement or Placement()
     arguments = arguments_of(process.words, process.where) if process else {}
-    kind = process.kind if process else Kind.VLLM
-    transfer, connectors = connectors_of(arguments, kind, known.get("vllm"))
-    env: Facts = process.env if process else {}
+    kind, env = (process.kind, process.env) if process else (Kind.VLLM, {})
+    transfer, connectors = connectors_of(arguments, kind, versions.get("vllm"))
     settings = in_force(lmcache or {}, env, connectors)
     engine = EngineConfig(
         name=name,
@@ -70,13 +72,13 @@ def engine_of(
         mooncake=mooncake,
         connectors=connectors,
         transfer=transfer,
-        device=place.device or _device(arguments, env, known),
-        host=place.host or _host(env),
-        memory_limit_bytes=place.memory_limit_bytes,
-        replicas=place.replicas,
-        services=place.services,
+        device=placement.device or _device(arguments, env, versions),
+        host=placement.host or _host(env),
+        memory_limit_bytes=placement.memory_limit_bytes,
+        replicas=placement.replicas,
+        services=placement.services,
     )
-    return replace(engine, unknown=_unknown(engine, process, lmcache, place))
+    return replace(engine, unknown=_unknown(engine, process, lmcache, placement))
 
 
 def _unknown(engine: EngineConfig, process: Process | None, lmcache: Facts | None, place: Placement) -> frozenset[Part]:
