@@ -259,10 +259,12 @@ min_retrieve_tokens: x
 null: 3
 """,
     "master.sh": """\
-mooncake_master --rpc_port=abc --metrics_port= --eviction_high_watermark_ratio=high --default_kv_lease_ttl --enable_http_metadata_server=maybe --http_metadata_server_port=99999999999999999999
+mooncake_master --rpc_port=abc --metrics_port= --eviction_high_watermark_ratio=high --default_kv_lease_ttl \\
+  --enable_http_metadata_server=maybe --http_metadata_server_port=99999999999999999999
 """,
     "mooncake.json": """\
-{"mode": 5, "metadata_server": 5, "master_server_address": ["a"], "protocol": null, "global_segment_size": "x", "local_buffer_size": [1]}
+{"mode": 5, "metadata_server": 5, "master_server_address": ["a"], "protocol": null,
+ "global_segment_size": "x", "local_buffer_size": [1]}
 """,
     "server.sh": """\
 lmcache server --port x --l2-adapter '{"type":"mooncake_store","protocol":5,"metadata_server":["x"]}' --l2-adapter
