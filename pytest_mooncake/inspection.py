@@ -6,16 +6,15 @@ Nothing is sent but GETs. What nobody tells stays unknown and is held against no
 from __future__ import annotations
 
 import contextlib
-import re
 import resource
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pytest_mooncake.analysis.chunks import chunk_tokens_of
 from pytest_mooncake.cache.care import ends_with_the_run
-from pytest_mooncake.cache.counters import split_series
 from pytest_mooncake.cache.preflight import (
     EngineConfig,
     Finding,
@@ -25,9 +24,14 @@ from pytest_mooncake.cache.preflight import (
     WorkloadShape,
     lint,
 )
-from pytest_mooncake.cache.preflight.reading import engine_of_command, flags_of, mapping_of
-from pytest_mooncake.cache.preflight.subject import size_bytes
-from pytest_mooncake.errors import MooncakeError
+from pytest_mooncake.cache.preflight.sources.commands import Kind, Process, flags_of
+from pytest_mooncake.cache.preflight.sources.documents import facts_of, read_file, settings_of
+from pytest_mooncake.cache.preflight.sources.engines import Placement, engine_of
+from pytest_mooncake.cache.preflight.sources.live import Seen, Shown, shown_by, told_by_metrics
+from pytest_mooncake.cache.preflight.sources.shell import Document
+from pytest_mooncake.cache.preflight.subject import Fact, Facts
+from pytest_mooncake.cache.preflight.values import size_bytes
+from pytest_mooncake.errors import EndpointError, MooncakeError, PlanError
 from pytest_mooncake.records import Engine, StackView
 from pytest_mooncake.workload.registry import CHUNK_TOKENS, layout_of
 from pytest_mooncake.workload.reuse import planned_reuse
@@ -36,9 +40,20 @@ if TYPE_CHECKING:
     from pytest_mooncake.plan.models import Plan, WorkloadPlan
     from pytest_mooncake.stack.probe import Prober
 
-__all__ = ["findings", "inspect", "subject_of", "told_by_metrics"]
+__all__ = [
+    "findings",
+    "inspect",
+    "shape_of",
+    "shape_with",
+    "shown_by_engines",
+    "shown_by_master",
+    "subject_of",
+    "this_host",
+]
 
 PROBE_S = 5.0
+METRICS_BYTES = 16 * 2**20
+"""As much as is read whenever counters are scraped."""
 LMCACHE_PORTS = (7000, 6999)
 """Where LMCache's internal API listens on its own machine, if it is on: first worker, then scheduler."""
 
@@ -81,9 +96,13 @@ async def subject_of(plan: Plan, view: StackView, environ: Mapping[str, str]) ->
 
 def shape_of(work: WorkloadPlan, view: StackView) -> WorkloadShape | None:
     """What will be sent; None for a workload that cannot be made, which says so itself when it is."""
-    chunk_tokens = chunk_tokens_of(view) or CHUNK_TOKENS
+    return shape_with(work, chunk_tokens_of(view) or CHUNK_TOKENS, view.max_model_len)
+
+
+def shape_with(work: WorkloadPlan, chunk_tokens: int, max_model_len: int | None = None) -> WorkloadShape | None:
+    """What will be sent to engines whose cache works in such chunks; None for a workload that cannot be made."""
     try:
-        layout = layout_of(work, max_model_len=view.max_model_len, chunk_tokens=chunk_tokens)
+        layout = layout_of(work, max_model_len=max_model_len, chunk_tokens=chunk_tokens)
     except MooncakeError:
         return None
     return WorkloadShape(
@@ -119,15 +138,28 @@ def _of_processes(view: StackView, pids: Mapping[str, int]) -> dict[str, Any]:
     commands = {name: found for name, pid in pids.items() if (found := _command(pid)) is not None}
     engines = [_engine(name, *commands[name]) for name in commands if name.startswith("vllm-")]
     nodes = [flags_of(words) for name, (words, _) in commands.items() if name.startswith("node-")]
-    master = flags_of(commands["master"][0]) if "master" in commands else None
+    master = flags_of(commands["master"][0], "the master's command line") if "master" in commands else None
+    given = [size_bytes(flags["global_segment_size"].value) for flags in nodes if "global_segment_size" in flags]
     return {
         "engines": tuple(engines),
         "master_flags": master,
         "master_address": view.store.rpc_address if view.store else None,
         "metadata_reachable": True,
-        "node_segment_bytes": sum(size_bytes(flags.get("global_segment_size")) or 0 for flags in nodes),
-        "host": _this_host(),
+        "node_segment_bytes": sum(size or 0 for size in given) if given else None,
+        "pool_runs": True,
+        "model_config": _model_config(engines),
+        "host": this_host(),
     }
+
+
+def _model_config(engines: list[EngineConfig]) -> Mapping[str, object] | None:
+    """The model's config.json, where an engine serves a directory of this machine."""
+    model = engines[0].arg("model") if engines else None
+    if not model:
+        return None
+    with contextlib.suppress(PlanError):
+        return settings_of(read_file(Path(model) / "config.json"), "a model")
+    return None
 
 
 def _command(pid: int) -> tuple[list[str], dict[str, str]] | None:
@@ -141,26 +173,30 @@ def _command(pid: int) -> tuple[list[str], dict[str, str]] | None:
 
 
 def _engine(name: str, words: list[str], env: Mapping[str, str]) -> EngineConfig:
+    where = f"the environment of {name}"
+    facts = {variable: Fact(value, where) for variable, value in env.items()}
+    arguments = words[words.index("serve") + 1 :] if "serve" in words else words
+    process = Process(kind=Kind.VLLM, words=tuple(arguments), env=facts, where=f"the command line of {name}")
     lmcache = _file(env.get("LMCACHE_CONFIG_FILE"))
-    return engine_of_command(
-        words,
-        env,
+    return engine_of(
+        process,
         name=name,
         lmcache={} if lmcache is None else lmcache,
         mooncake=_file(env.get("MOONCAKE_CONFIG_PATH")),
-        device="cpu",
+        placement=Placement(whole_environment=True, device="cpu"),
     )
 
 
-def _file(path: str | None) -> dict[str, object] | None:
+def _file(path: str | None) -> Facts | None:
     if not path:
         return None
-    with contextlib.suppress(OSError):
-        return mapping_of(Path(path).read_text(encoding="utf-8"), path)
+    with contextlib.suppress(PlanError):
+        return facts_of(settings_of(read_file(Path(path)), "the engine"), path)
     return None
 
 
-def _this_host() -> HostFacts:
+def this_host() -> HostFacts:
+    """What this machine has."""
     import psutil
 
     soft = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
@@ -168,7 +204,14 @@ def _this_host() -> HostFacts:
         ram_bytes=psutil.virtual_memory().total,
         memory_limit_bytes=_cgroup_limit(),
         memlock_bytes=-1 if soft == resource.RLIM_INFINITY else soft,
+        rdma_devices=_rdma_devices(),
     )
+
+
+def _rdma_devices() -> tuple[str, ...]:
+    with contextlib.suppress(OSError):
+        return tuple(sorted(path.name for path in Path("/sys/class/infiniband").iterdir()))
+    return ()
 
 
 def _cgroup_limit() -> int | None:
@@ -187,35 +230,61 @@ async def _of_servers(plan: Plan, view: StackView, environ: Mapping[str, str]) -
         return {}
     async with Prober(credentials_of(plan.stack, environ), PROBE_S) as prober:
         engines = [await _ask_engine(prober, i, engine) for i, engine in enumerate(view.engines)]
-    return {"engines": tuple(engines)}
+    return {"engines": tuple(engines), "pool_runs": True}
+
+
+async def shown_by_engines(plan: Plan, view: StackView, environ: Mapping[str, str]) -> tuple[Shown, ...]:
+    """Say of every engine's counters whose they are and what they show."""
+    from pytest_mooncake.plan.credentials import credentials_of
+    from pytest_mooncake.stack.probe import Prober
+
+    async with Prober(credentials_of(plan.stack, environ), PROBE_S) as prober:
+        found = []
+        for index, engine in enumerate(view.engines):
+            url = engine.metrics_url or f"{engine.url}/metrics"
+            try:
+                answer = await prober.get(url, most_bytes=METRICS_BYTES)
+                answer.require_ok()
+            except EndpointError as problem:  # refused, too long, without end: the run would know usage alone
+                line = f"{problem}; no counters, so evidence ends at usage there"
+                found.append(Shown(seen=Seen.UNKNOWN, lines=(line,)))
+                continue
+            found.append(shown_by(engine.url, answer.raw, view.versions.get(f"engine-{index}")))
+    return tuple(found)
+
+
+async def shown_by_master(url: str) -> Shown:
+    """Say what the admin port of a master shows.
+
+    Raises:
+        EndpointError: nothing answers there, or it is no master.
+    """
+    from pytest_mooncake.plan.credentials import Credentials
+    from pytest_mooncake.stack.addresses import admin_url
+    from pytest_mooncake.stack.probe import Prober
+
+    base = admin_url(url)
+    async with Prober(Credentials(), PROBE_S) as prober:
+        answer = await prober.get(f"{base}/metrics", most_bytes=METRICS_BYTES)
+        answer.require_ok(hint="--master wants the master's admin port (--metrics_port, 9003 by default)")
+        shown = shown_by(base, answer.raw)
+        if shown.seen is not Seen.MASTER:
+            raise answer.error(f"shows the counters of {shown.seen}, not of a Mooncake master: is the port right?")
+        health = await prober.try_get(f"{base}/health")
+    waits = health is not None and '"service_ready":false' in health.raw.replace(" ", "")
+    line = "    role: a standby, which serves nobody (/health: service_ready false); name the leader"
+    return replace(shown, lines=(*shown.lines, line)) if waits else shown
 
 
 async def _ask_engine(prober: Prober, index: int, engine: Engine) -> EngineConfig:
-    answer = await prober.try_get(engine.metrics_url) if engine.metrics_url else None
-    text = answer.text if answer is not None and answer.status == 200 else ""
+    url = engine.metrics_url or f"{engine.url}/metrics"
+    answer = await prober.try_get(url, most_bytes=METRICS_BYTES)
+    text = answer.raw if answer is not None and answer.status == 200 else ""
     conf = await _ask_lmcache(prober, engine)
-    return told_by_metrics(f"engine {index}", text, lmcache=conf)
+    return told_by_metrics(f"engine {index}", text, where=url, lmcache=conf)
 
 
-def told_by_metrics(name: str, text: str, *, lmcache: Mapping[str, object] | None = None) -> EngineConfig:
-    """What an engine's `/metrics` tell of its configuration; everything else stays unknown.
-
-    `lmcache:` series mean that LMCache runs in the engine, which vLLM has under one name only.
-    """
-    args: dict[str, str] = {}
-    line = next((line for line in text.splitlines() if line.startswith("vllm:cache_config_info{")), "")
-    labels = dict(split_series(line.rpartition("}")[0])[1])
-    if labels.get("enable_prefix_caching") in {"True", "False"}:
-        args["enable-prefix-caching"] = labels["enable_prefix_caching"].lower()
-    if labels.get("block_size", "").isdigit():
-        args["block-size"] = labels["block_size"]
-    if re.search(r"^lmcache:", text, re.MULTILINE):
-        args["kv-transfer-config"] = '{"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}'
-    unknown = {"args", "env"} | ({"lmcache"} if lmcache is None else set())
-    return EngineConfig(name=name, args=args, lmcache=lmcache or {}, unknown=frozenset(unknown))
-
-
-async def _ask_lmcache(prober: Prober, engine: Engine) -> dict[str, object] | None:
+async def _ask_lmcache(prober: Prober, engine: Engine) -> Facts | None:
     """LMCache's effective settings by its internal API, which listens on its own machine's loopback only."""
     host = urlsplit(engine.url).hostname or ""
     if host != "localhost" and not host.startswith("127."):
@@ -223,6 +292,6 @@ async def _ask_lmcache(prober: Prober, engine: Engine) -> dict[str, object] | No
     for port in LMCACHE_PORTS:
         answer = await prober.try_get(f"http://{host}:{port}/conf")
         if answer is not None and answer.status == 200:
-            with contextlib.suppress(Exception):  # whatever listens there, it is not LMCache
-                return mapping_of(answer.text, f"{answer.url}.json")
+            with contextlib.suppress(PlanError):  # whatever listens there, it is not LMCache
+                return facts_of(settings_of(Document(answer.text, answer.url), "LMCache"), answer.url)
     return None

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import http.server
+import json
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from typer.testing import CliRunner
 
-from pytest_mooncake import inspection
+from pytest_mooncake import cli, inspection
 from pytest_mooncake.cache.preflight import lint
+from pytest_mooncake.cache.preflight.subject import Fact, Part
 from pytest_mooncake.inspection import findings, inspect, subject_of
 from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan
@@ -100,9 +106,9 @@ async def test_what_is_learnt_of_processes_stands_in_the_subject(held: ExitStack
     )
     master = component(held, "-rpc_port=50051")
     subject = await subject_of(plan, view(details={"pids": {"vllm-0": engine, "master": master}}), {})
-    assert subject.engines[0].args["block-size"] == "128"
-    assert subject.engines[0].env["PYTHONHASHSEED"] == "0"
-    assert (subject.master_flags or {})["rpc_port"] == "50051"
+    assert subject.engines[0].arg("block-size") == "128"
+    assert subject.engines[0].env["PYTHONHASHSEED"] == Fact("0", "the environment of vllm-0")
+    assert subject.master_port == 50051
     assert subject.versions == {"vllm": "0.32.0", "lmcache": "0.5.6", "mooncake": "0.3.13", "mooncake-master": "0.3.13"}
     assert subject.ports["master (RPC)"] == "127.0.0.1:50051"
     assert subject.host.ram_bytes
@@ -156,12 +162,160 @@ async def test_whatever_else_listens_there_is_not_taken_for_lmcache(
         monkeypatch.setattr(inspection, "LMCACHE_PORTS", (port,))
         there = view(provisioned=False, engines=(Engine(url=f"http://127.0.0.1:{port}"),), kv=None, versions={})
         subject = await subject_of(plan, there, {})
-    assert not subject.engines[0].knows("lmcache")
+    assert not subject.engines[0].knows(Part.LMCACHE)
     assert lint(subject) == ()
 
 
 async def test_lmcaches_own_port_is_not_looked_for_on_other_machines(plan: Plan) -> None:
     there = view(provisioned=False, engines=(Engine(url="http://vllm.invalid:8000"),), store=None, kv=None, versions={})
     subject = await subject_of(plan, there, {})
-    assert not subject.engines[0].knows("lmcache")
+    assert not subject.engines[0].knows(Part.LMCACHE)
     assert subject.ports == {"engine 0": "vllm.invalid:8000"}
+
+
+CASES = Path(__file__).parents[1] / "data" / "configs"
+MODELS = json.dumps({"object": "list", "data": [{"id": "m", "object": "model", "max_model_len": 32768}]})
+
+
+@contextmanager
+def showing(metrics: str, **paths: str) -> Iterator[str]:
+    """A server whose `/metrics` are these; for commands, which have an event loop of their own."""
+    answers = {"/metrics": metrics, "/v1/models": MODELS, "/version": '{"version": "0.32.0"}'}
+    answers |= {f"/{path}": text for path, text in paths.items()}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = answers.get(self.path.partition("?")[0])
+            self.send_response(404 if body is None else 200)
+            data = (body or "").encode()
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{running.server_port}"
+        finally:
+            running.shutdown()
+            thread.join()
+
+
+def doctor(*arguments: str) -> str:
+    result = CliRunner().invoke(cli.app, ["doctor", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.output
+
+
+def recorded(name: str) -> str:
+    return next(CASES.glob(f"{name}-*.prom")).read_text(encoding="utf-8")
+
+
+def test_a_live_engine_is_recognised_and_its_values_are_told_by_engine_and_rank() -> None:
+    with showing(recorded("50")) as url:
+        said = doctor("--url", url)
+    assert f"{url}: vLLM 0.32.0\n" in said
+    for line in (
+        "prompt tokens: 4000",
+        "tokens from outside (external): 768",
+        "requests ended: 9",
+        "requests running: 3",
+        "KV cache usage: 0.25/0.5 of each engine, no sum",
+        "LMCache's hit tokens: 768 on each of 2 ranks (1536 = 2 × 768)",
+    ):
+        assert f"    {line}" in said, said
+
+
+def test_a_router_is_not_taken_for_an_engine() -> None:
+    with showing(recorded("51")) as url:
+        said = doctor("--url", url)
+    assert "a router in front of engines" in said
+    assert "not taken for an engine" in said
+    assert "tokens" not in said.partition("could not be applied")[0]
+    assert not re.search(r"^[EW]\d\d ", said, re.MULTILINE)
+
+
+def test_sglang_is_named_and_gets_no_advice_for_vllm() -> None:
+    with showing(recorded("52")) as url:
+        said = doctor("--url", url)
+    assert f"{url}: SGLang\n" in said
+    assert "cached tokens (storage_mooncake): 3000" in said
+    assert "evidence: ends at cached_tokens" in said
+    assert "vllm-args" not in said
+    assert not re.search(r"^[EW]\d\d ", said, re.MULTILINE)
+
+
+def test_a_master_that_counts_no_hits_is_said_to_be_too_old() -> None:
+    with showing(recorded("53")) as url:
+        said = doctor("--master", url)
+    assert f"{url}: a Mooncake master\n" in said
+    assert "keys hit: unknown: not counted by masters before 0.3.12" in said
+    assert "put items started: unknown (batched items are not shown" in said
+    assert "the store rung is out of reach" in said
+
+
+def test_a_masters_single_and_batched_puts_are_added_up() -> None:
+    with showing(recorded("55")) as url:
+        said = doctor("--master", url)
+    for line in ("put items started: 12", "put items ended: 12", "keys hit: 10", "bytes hit: 10,000", "gets: 11"):
+        assert f"    {line}\n" in said
+
+
+def test_keys_of_others_are_counted_before_a_store_is_cleared() -> None:
+    with showing(recorded("55")) as url:
+        assert "E30 error: the store is to be cleared and holds 12 keys" in doctor(
+            "--master", url, "--planned", "clear"
+        )
+        assert "E30" not in doctor("--master", url)
+
+
+def test_a_standby_master_is_said_to_serve_nobody() -> None:
+    with showing(recorded("55"), health='{"status":"ok","service_ready": false}') as url:
+        assert "a standby, which serves nobody" in doctor("--master", url)
+
+
+def test_what_is_no_master_is_refused() -> None:
+    with showing(recorded("50")) as url:
+        error = CliRunner().invoke(cli.app, ["doctor", "--master", url]).exception
+    assert "shows the counters of vLLM, not of a Mooncake master" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ('ray_vllm_prompt_tokens_total{model_name="m"} 7\n', "vLLM 0.32.0 (series of Ray: ray_vllm_…)"),
+        ("lmcache_mp_lookup_hit_l2_tokens_total 5\n", "tokens hit in L2: 5"),
+        ("go_threads 3\n", "nothing that is known here"),
+        (
+            'vllm:prompt_tokens_total{model_name="m"} NaN\nvllm:cache_config_info{block_size="16"} 1\n',
+            "unknown (not shown)",
+        ),
+        (
+            'vllm:request_success_total{model_name="m"} +Inf\nvllm:prompt_tokens_total{model_name="m"} 1\n',
+            "requests ended: unknown",
+        ),
+    ],
+)
+def test_other_series_are_told_apart_and_values_that_are_none_are_unknown(metrics: str, said: str) -> None:
+    with showing(metrics) as url:
+        assert said in doctor("--url", url)
+
+
+def test_counters_that_are_too_long_are_said_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "METRICS_BYTES", 1000)
+    with showing(recorded("50")) as url:
+        said = doctor("--url", url)
+    assert re.search(r"/metrics .*; no counters, so evidence ends at usage there", said)
+    assert "0 errors" in said
+
+
+def test_what_runs_and_the_files_of_it_are_looked_at_together(tmp_path: Path) -> None:
+    (tmp_path / "lmcache.yaml").write_text("local_cpu: true\nremote_url: mooncakestore://m:50051/\n", encoding="utf-8")
+    with showing(recorded("55")) as url:
+        said = doctor("--master", url, "--lmcache-yaml", str(tmp_path / "lmcache.yaml"))
+    assert "a Mooncake master" in said
+    assert "E12 error" in said

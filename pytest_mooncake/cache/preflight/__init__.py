@@ -1,8 +1,11 @@
-"""Lints of a stack's configuration, before anything is sent: pure functions from configuration to findings."""
+"""Lints of a stack's configuration, before anything is sent: pure functions from facts to findings."""
 
 from __future__ import annotations
 
-from pytest_mooncake.cache.preflight import connector, pool, settings, sharing
+from dataclasses import dataclass
+
+from pytest_mooncake.cache.preflight import connector, keys, pool, services, settings, sharing
+from pytest_mooncake.cache.preflight.rule import Ending, Outcome, Rule, rules_of
 from pytest_mooncake.cache.preflight.subject import (
     EngineConfig,
     Finding,
@@ -11,27 +14,57 @@ from pytest_mooncake.cache.preflight.subject import (
     Severity,
     Subject,
     WorkloadShape,
-    parse_vllm_args,
 )
 
 __all__ = [
     "RULES",
+    "Ending",
     "EngineConfig",
+    "Examination",
     "Finding",
     "HostFacts",
     "Intent",
+    "Outcome",
+    "Rule",
     "Severity",
     "Subject",
     "WorkloadShape",
+    "examine",
     "lint",
-    "parse_vllm_args",
 ]
 
-RULES = {rule.__name__.upper(): rule for rule in (*connector.RULES, *settings.RULES, *sharing.RULES, *pool.RULES)}
-"""Every rule by its id; the docstring of a rule is its title."""
+RULES: dict[str, Rule] = {
+    rule.id: rule
+    for module in (connector, settings, keys, sharing, services, pool)
+    for rule in sorted(rules_of(module.__name__), key=lambda rule: rule.id[1:])
+}
+"""Every rule by its id."""
+
+_ORDER = {severity: place for place, severity in enumerate(Severity)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """What all rules said of a stack."""
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings: errors first, notes last, then by number."""
+        found = [finding for outcome in self.outcomes for finding in outcome.findings]
+        return tuple(sorted(found, key=lambda f: (_ORDER[f.severity], f.id[1:], f.what)))
+
+    def count(self, ending: Ending) -> int:
+        """How many rules ended like this."""
+        return sum(outcome.ending is ending for outcome in self.outcomes)
+
+
+def examine(subject: Subject) -> Examination:
+    """Apply all rules. What is not known is not held against a stack; the outcomes say what it would take."""
+    return Examination(outcomes=tuple(rule.apply(subject) for rule in RULES.values()))
 
 
 def lint(subject: Subject) -> tuple[Finding, ...]:
-    """Apply all rules; errors first, then by number. What is not known is not held against a stack."""
-    findings = [finding for rule in RULES.values() for finding in rule(subject)]
-    return tuple(sorted(findings, key=lambda f: (f.severity is not Severity.ERROR, f.id[1:], f.what)))
+    """Return the findings of all rules; errors first, notes last, then by number."""
+    return examine(subject).findings

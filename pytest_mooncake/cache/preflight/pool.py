@@ -5,71 +5,99 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_mooncake.cache.expect import object_bytes, prompt_bytes
-from pytest_mooncake.cache.preflight.subject import (
-    EngineConfig,
-    Finding,
-    Severity,
-    Subject,
-    WorkloadShape,
-    is_true,
-    size_bytes,
-)
+from pytest_mooncake.cache.preflight.rule import Found, Look, rule
+from pytest_mooncake.cache.preflight.subject import EngineConfig, Part, Subject, WorkloadShape
+from pytest_mooncake.cache.preflight.values import is_true, number, seconds, version_key
 from pytest_mooncake.records import KVGeometry
 
-__all__ = ["RULES"]
 
-DEFAULT_SEGMENT = 3_355_443_200
-DEFAULT_BUFFER = 2**30
-DEFAULT_WATERMARK = 0.9
+def _has_store(engine: EngineConfig) -> bool:
+    return engine.knows(Part.STORE) and (engine.uses_lmcache or engine.uses_own_store)
 
 
-def _finding(rule: str, what: str, why: str, fix: str) -> Finding:
-    severity = Severity.ERROR if rule.startswith("E") else Severity.WARNING
-    return Finding(id=rule, severity=severity, what=what, why=why, fix=fix)
-
-
-def _segment_bytes(engine: EngineConfig) -> int:
-    size = size_bytes(engine.store_settings.get("global_segment_size"))
-    return DEFAULT_SEGMENT if size is None else size
-
-
-def _lease_s(subject: Subject) -> float:
-    text = (subject.master_flags or {}).get("default_kv_lease_ttl")
-    if text is None:
-        return 10.0 if subject.at_least("mooncake-master", "0.3.12") else 5.0
-    seconds = text.removesuffix("s") if text.endswith("s") and not text.endswith("ms") else None
-    return float(seconds) if seconds is not None else float(text.removesuffix("ms")) / 1000
-
-
-def w20(subject: Subject) -> Iterator[Finding]:
+@rule(
+    "W20",
+    why="an object may be evicted while it is read: error -707 and a recomputed prompt",
+    fix="a longer --default_kv_lease_ttl",
+    versions="default 5 s in Mooncake 0.3.5 to 0.3.11, 10 s since 0.3.12",
+    facts="Mooncake `types.h`; Mooncake#778, #3076",
+)
+def lease(look: Look) -> Iterator[Found]:
     """A lease outlives the read that it protects."""
-    if subject.master_flags is None or subject.read_seconds is None:
+    subject = look.subject
+    if subject.master_flags is None:
+        if any(map(_has_store, subject.engines)):
+            look.give("--master-flags FILE")
         return
-    lease = _lease_s(subject)
-    if lease < 2 * subject.read_seconds:
-        yield _finding(
-            "W20",
-            f"default_kv_lease_ttl is {lease:g} s, the slowest read of a prompt takes {subject.read_seconds:.3g} s",
-            "an object may be evicted while it is read: error -707 and a recomputed prompt",
-            f"--default_kv_lease_ttl={int(2000 * subject.read_seconds) + 1000}",
+    look.see()
+    told = subject.master_flags.get("default_kv_lease_ttl")
+    if told is not None and seconds(told.value) is None:
+        yield Found(
+            f"default_kv_lease_ttl is {told.value!r}, which is no duration",
+            told,
+            why="the master ends while starting",
+            fix="--default_kv_lease_ttl=10s (ms, s, m or h; milliseconds without a unit)",
+        )
+        return
+    if subject.read_seconds is None:
+        _give_shape(look)
+        return
+    length = seconds(told.value) if told is not None else _default_lease(subject)
+    if length is not None and length < 2 * subject.read_seconds:
+        yield Found(
+            f"default_kv_lease_ttl is {length:g} s, the slowest read of a prompt takes {subject.read_seconds:.3g} s",
+            told,
+            fix=f"--default_kv_lease_ttl={int(2000 * subject.read_seconds) + 1000}",
         )
 
 
-def e21(subject: Subject) -> Iterator[Finding]:
+def _default_lease(subject: Subject) -> float:
+    known = version_key(subject.versions.get("mooncake-master", ""))
+    return 5.0 if known is not None and known < (0, 3, 12, 0) else 10.0
+
+
+def _give_shape(look: Look) -> None:
+    if look.subject.workload is None:
+        look.give("--workload NAME")
+    if look.subject.kv is None:
+        look.give("--model-config FILE, the model's config.json")
+
+
+@rule(
+    "E21",
+    why="chunks are evicted before the warm round asks for them",
+    fix="larger segments, or fewer or shorter prompts",
+    versions="watermark 0.9 since Mooncake 0.3.12, 0.95 in 0.3.8 to 0.3.11, 1.0 before and where it is not known",
+    facts="Mooncake `types.h` by release",
+)
+def pool_size(look: Look) -> Iterator[Found]:
     """The pool holds the working set of a round below the watermark at which it evicts."""
-    if subject.kv is None or subject.workload is None or not subject.engines:
+    subject = look.subject
+    engines = [engine for engine in look.stores() if engine.segment_bytes is not None]
+    if not engines:
         return
-    pool = subject.node_segment_bytes + sum(e.ranks * _segment_bytes(e) for e in subject.engines if _has_store(e))
-    watermark = float((subject.master_flags or {}).get("eviction_high_watermark_ratio", DEFAULT_WATERMARK))
+    if subject.kv is None or subject.workload is None:
+        _give_shape(look)
+        return
+    pool = (subject.node_segment_bytes or 0) + sum(e.replicas * e.ranks * (e.segment_bytes or 0) for e in engines)
+    watermark = _watermark(subject)
     need = _round_bytes(subject.workload, subject.kv)
     if pool and pool * watermark < need * 1.1:  # a pool of 0 is one whose nodes nobody told
-        yield _finding(
-            "E21",
+        yield Found(
             f"the pool holds {pool * watermark / 2**30:.3g} GiB below its watermark, a round stores "
             f"{need / 2**30:.3g} GiB",
-            "chunks are evicted before the warm round asks for them",
-            f"segments of {need * 1.1 / watermark / 2**30:.3g} GiB together or more, or fewer or shorter prompts",
+            fix=f"segments of {need * 1.1 / watermark / 2**30:.3g} GiB together or more, or fewer or shorter prompts",
         )
+
+
+def _watermark(subject: Subject) -> float:
+    told = number(subject.flag("eviction_high_watermark_ratio"))
+    if told:
+        return told
+    known = version_key(subject.versions.get("mooncake-master", ""))
+    if known is None or known < (0, 3, 8, 0):
+        return 1.0
+    return 0.95 if known < (0, 3, 12, 0) else 0.9
 
 
 def _round_bytes(workload: WorkloadShape, kv: KVGeometry) -> int:
@@ -78,201 +106,242 @@ def _round_bytes(workload: WorkloadShape, kv: KVGeometry) -> int:
     return workload.distinct_chunks * kv.ranks * object_bytes(kv)
 
 
-def _has_store(engine: EngineConfig) -> bool:
-    return engine.knows("lmcache") and (engine.uses_lmcache or engine.connector == "MooncakeStoreConnector")
-
-
-def e22(subject: Subject) -> Iterator[Finding]:
+@rule(
+    "E22",
+    why="the kernel kills an engine or the master in the middle of a round, or RDMA cannot lock its segments",
+    fix="smaller global_segment_size, local_buffer_size or max_local_cpu_size; ulimit -l unlimited for RDMA",
+    facts="the machine, or the memory limit of a manifest; Mooncake#848, #875",
+)
+def memory(look: Look) -> Iterator[Found]:
     """Memory for segments, staging and buffers, and the right to lock it."""
+    subject = look.subject
+    engines = list(look.stores())
     limits = [b for b in (subject.host.ram_bytes, subject.host.memory_limit_bytes) if b is not None]
-    need = subject.node_segment_bytes + sum(e.ranks * _rank_bytes(e) for e in subject.engines if _has_store(e))
+    need = (subject.node_segment_bytes or 0) + sum(_engine_bytes(engine) for engine in engines)
     if limits and need > min(limits):
-        yield _finding(
-            "E22",
-            f"segments, buffers and staging take {need / 2**30:.3g} GiB of {min(limits) / 2**30:.3g} GiB memory",
-            "the kernel kills an engine or the master in the middle of a round",
-            "smaller global_segment_size, local_buffer_size or max_local_cpu_size",
+        yield Found(
+            f"segments, buffers and staging take {need / 2**30:.3g} GiB of {min(limits) / 2**30:.3g} GiB memory"
         )
+    for engine in engines:
+        limit = engine.memory_limit_bytes
+        if limit is not None and _engine_bytes(engine) > limit:
+            yield Found(
+                f"{engine.name}: segments, buffers and staging take {_engine_bytes(engine) / 2**30:.3g} GiB, the "
+                f"container's memory limit is {limit / 2**30:.3g} GiB"
+            )
+    if engines and not limits and all(engine.memory_limit_bytes is None for engine in engines):
+        look.give("--here where the engines run on this machine, or a manifest with resources.limits.memory")
+    yield from _memlock(subject, engines)
+
+
+def _memlock(subject: Subject, engines: list[EngineConfig]) -> Iterator[Found]:
     memlock = subject.host.memlock_bytes
-    rdma = [e for e in subject.engines if e.store_settings.get("protocol") == "rdma"]
-    if rdma and memlock is not None and 0 <= memlock < max(_segment_bytes(e) for e in rdma):
-        yield _finding(
-            "E22",
+    segments = [engine.segment_bytes or 0 for engine in engines if engine.protocol == "rdma"]
+    if segments and memlock is not None and 0 <= memlock < max(segments):
+        yield Found(
             f"protocol rdma with a memory-lock limit of {memlock / 2**20:.0f} MiB",
-            "RDMA has to lock its segments; registering them fails",
-            "ulimit -l unlimited (containers: --ulimit memlock=-1, capability IPC_LOCK)",
+            why="RDMA has to lock its segments; registering them fails",
+            fix="ulimit -l unlimited (containers: --ulimit memlock=-1, capability IPC_LOCK)",
         )
 
 
-def _rank_bytes(engine: EngineConfig) -> int:
-    buffer = size_bytes(engine.store_settings.get("local_buffer_size"))
-    staging = float(str(engine.setting("max_local_cpu_size") or 5.0)) if engine.uses_lmcache else 0.0
-    return _segment_bytes(engine) + (DEFAULT_BUFFER if buffer is None else buffer) + int(staging * 2**30)
+def _engine_bytes(engine: EngineConfig) -> int:
+    staging = number(engine.setting("max_local_cpu_size") or 5.0) if engine.uses_lmcache else 0.0
+    return engine.ranks * (
+        (engine.segment_bytes or 0) + (engine.buffer_bytes or 0) + int((staging if staging else 0.0) * 2**30)
+    )
 
 
-def e24(subject: Subject) -> Iterator[Finding]:
-    """One metadata service that is there."""
-    servers = {str(server) for e in subject.engines if (server := e.store_settings.get("metadata_server"))}
-    over_http = {server for server in servers if server.startswith("http")}
-    if len(servers) > 1 and "P2PHANDSHAKE" in servers:
-        yield _finding(
-            "E24",
-            f"metadata_server differs ({', '.join(sorted(servers))})",
-            "clients with P2PHANDSHAKE and clients with a server cannot find each other's segments",
-            "the same metadata_server for all clients",
-        )
-    started = is_true((subject.master_flags or {}).get("enable_http_metadata_server"))
-    missing = subject.master_flags is not None and not started and subject.metadata_reachable is not True
-    if over_http and (missing or subject.metadata_reachable is False):
-        yield _finding(
-            "E24",
-            f"metadata_server is {min(over_http)}, and nobody serves it",
-            "clients cannot register their segments: Mooncake's set-up fails, LMCache says it succeeded",
-            "mooncake_master --enable_http_metadata_server=true, or metadata_server: P2PHANDSHAKE everywhere",
-        )
-
-
-def w26(subject: Subject) -> Iterator[Finding]:
+@rule(
+    "W26",
+    why="without a usable device Mooncake goes over TCP without a word",
+    fix="MC_FORCE_HCA=1 makes it fail instead; compare protocol in the master's /get_segments_detail",
+    facts="Mooncake#1259, #3121; /sys/class/infiniband of this machine",
+)
+def no_device(look: Look) -> Iterator[Found]:
     """RDMA falls back to TCP without a word."""
-    for engine in subject.engines:
-        if engine.store_settings.get("protocol") != "rdma":
-            continue
-        if subject.host.rdma_devices == () or "MC_FORCE_HCA" not in engine.env:
-            devices = "no RDMA device exists" if subject.host.rdma_devices == () else "MC_FORCE_HCA is not set"
-            yield _finding(
-                "W26",
-                f"{engine.name}: protocol rdma and {devices}",
-                "without a usable device Mooncake goes over TCP without a word",
-                "MC_FORCE_HCA=1, and compare protocol in the master's /get_segments_detail",
-            )
+    rdma = [engine for engine in look.stores() if engine.protocol == "rdma"]
+    if rdma and look.subject.host.rdma_devices is None:
+        look.give("--here where the engines run on this machine")
+    if rdma and look.subject.host.rdma_devices == ():
+        yield Found(f"{rdma[0].name}: protocol rdma and no RDMA device exists")
 
 
-def w27(subject: Subject) -> Iterator[Finding]:
+@rule(
+    "W27",
+    why="replies do not tell cached tokens, or lmcache: series are missing from /metrics: weaker evidence",
+    fix="vllm serve --enable-prompt-tokens-details; export PROMETHEUS_MULTIPROC_DIR=<empty directory>",
+    facts="vLLM `chat_completion/serving.py`, LMCache `observability.py`",
+)
+def switched_on(look: Look) -> Iterator[Found]:
     """What evidence needs is switched on."""
-    for engine in subject.engines:
-        shows = "enable-prompt-tokens-details" in engine.args or not engine.knows("args")
-        missing = [] if shows else ["--enable-prompt-tokens-details"]
-        if engine.uses_lmcache and engine.knows("env") and "PROMETHEUS_MULTIPROC_DIR" not in engine.env:
+    for engine in look.engines(Part.ARGS, when=lambda e: any(c.is_store for c in e.connectors)):
+        dynamo = engine.program == "dynamo"  # its front end tells cached tokens by itself
+        missing = [] if dynamo or "enable-prompt-tokens-details" in engine.args else ["--enable-prompt-tokens-details"]
+        if engine.uses_lmcache and engine.knows(Part.ENV) and "PROMETHEUS_MULTIPROC_DIR" not in engine.env:
             missing.append("PROMETHEUS_MULTIPROC_DIR")
-        if missing and engine.args:
-            yield _finding(
-                "W27",
-                f"{engine.name}: {' and '.join(missing)} not set",
-                "replies do not tell cached tokens, or lmcache: series are missing from /metrics: weaker evidence",
-                "vllm serve --enable-prompt-tokens-details; export PROMETHEUS_MULTIPROC_DIR=<empty directory>",
-            )
+        if missing:
+            yield Found(f"{engine.name}: {' and '.join(missing)} not set")
 
 
-def w28(subject: Subject) -> Iterator[Finding]:
+@rule(
+    "W28",
+    why="/reset_prefix_cache takes orders from anybody who reaches it; so does LMCache's /run_script where it is on "
+    "(off by default in 0.5.6)",
+    fix="bind to 127.0.0.1, or switch it off outside of acceptance",
+    facts="vLLM `serve/dev/`, LMCache `internal_api_server/`",
+)
+def open_endpoints(look: Look) -> Iterator[Found]:
     """Endpoints that clear caches and run code, open to the network."""
-    for engine in subject.engines:
-        listens = engine.args.get("host", "0.0.0.0")  # noqa: S104 - vLLM's default is what is looked for
-        dev = engine.env.get("VLLM_SERVER_DEV_MODE") == "1" and not _is_loopback(listens)
-        api = is_true(engine.setting("internal_api_server_enabled")) and not _is_loopback(
-            str(engine.setting("internal_api_server_host") or "127.0.0.1")
-        )
-        if subject.intent.production and (dev or api):
-            yield _finding(
-                "W28",
-                f"{engine.name}: {'VLLM_SERVER_DEV_MODE=1' if dev else 'the internal API of LMCache'} on {listens}",
-                "/reset_prefix_cache and /run_script take orders from anybody who reaches them",
-                "bind to 127.0.0.1, or switch it off outside of acceptance",
-            )
+    if not look.subject.intent.production:
+        return
+    for engine in look.engines():
+        listens = engine.arg("host", "0.0.0.0") or ""  # noqa: S104 - vLLM's default is what is looked for
+        if engine.variable("VLLM_SERVER_DEV_MODE") == "1" and not _is_loopback(listens):
+            yield Found(f"{engine.name}: VLLM_SERVER_DEV_MODE=1 on {listens}", engine.env["VLLM_SERVER_DEV_MODE"])
+        host = str(engine.setting("internal_api_server_host") or "127.0.0.1")
+        if is_true(engine.setting("internal_api_server_enabled")) and not _is_loopback(host):
+            told = engine.lmcache["internal_api_server_enabled"]
+            yield Found(f"{engine.name}: the internal API of LMCache on {host}", told)
 
 
 def _is_loopback(host: str) -> bool:
     return host == "localhost" or host.startswith("127.") or host == "::1"
 
 
-def e29(subject: Subject) -> Iterator[Finding]:
+@rule(
+    "E29",
+    why="it removes all keys of all models and tenants from the master",
+    fix="cold by construction (the default), or cache_salt",
+    facts="vLLM `mooncake/store/worker.py` reset_cache",
+)
+def reset_external(look: Look) -> Iterator[Found]:
     """`reset_external` wipes everybody behind vLLM's own store connector."""
-    stores = any(e.connector == "MooncakeStoreConnector" for e in subject.engines)
-    if subject.intent.resets_external and stores and subject.intent.shared_store:
-        yield _finding(
-            "E29",
-            "reset_external=true on MooncakeStoreConnector with a shared master",
-            "it removes all keys of all models and tenants from the master",
-            "cold by construction (the default), or cache_salt",
-        )
+    if look.subject.intent.resets_external and look.subject.intent.shared_store:
+        for engine in look.engines(when=lambda e: e.uses_own_store):
+            yield Found(f"{engine.name}: reset_external=true on MooncakeStoreConnector with a shared master")
+            return
 
 
-def e30(subject: Subject) -> Iterator[Finding]:
+@rule(
+    "E30",
+    why="remove_all takes everything, of all tenants",
+    fix="cold by construction (the default), or remove this run's keys only",
+    facts="Mooncake `master_service.cpp` RemoveAll",
+)
+def foreign_keys(look: Look) -> Iterator[Found]:
     """`remove_all` in a store that holds other people's keys."""
-    if subject.intent.removes_all and subject.intent.foreign_keys:
-        yield _finding(
-            "E30",
-            f"the store is to be cleared and holds {subject.intent.foreign_keys:,} keys that this run did not make",
-            "remove_all takes everything, of all tenants",
-            "cold by construction (the default), or remove this run's keys only",
+    if not look.subject.intent.removes_all:
+        return
+    if look.subject.intent.foreign_keys is None:
+        look.give("--master URL, to count the keys that are there")
+        return
+    look.see()
+    if look.subject.intent.foreign_keys:
+        yield Found(
+            f"the store is to be cleared and holds {look.subject.intent.foreign_keys:,} keys that this run did not make"
         )
 
 
-def e31(subject: Subject) -> Iterator[Finding]:
-    """Two services on one address."""
-    taken: dict[str, list[str]] = {}
-    for service, address in subject.ports.items():
-        taken.setdefault(address, []).append(service)
-    for address, services in taken.items():
-        if len(services) > 1:
-            yield _finding(
-                "E31",
-                f"{' and '.join(sorted(services))} both claim {address}",
-                "one of them ends, or answers the other's probes (metadata server, LMCache MP and store service all "
-                "default to 8080)",
-                "give one of them another port",
-            )
-
-
-def w34(subject: Subject) -> Iterator[Finding]:
+@rule(
+    "W34",
+    why="nothing is stored, so nothing can be warm",
+    fix="longer prompts (--mooncake-prompt-tokens)",
+    facts="LMCache `cache_engine.py` (save_unfull_chunk false)",
+)
+def short_prompts(look: Look) -> Iterator[Found]:
     """Prompts that are shorter than a chunk."""
-    chunk = subject.kv.chunk_tokens if subject.kv else None
-    if chunk and subject.workload and subject.workload.prompt_tokens < chunk:
-        yield _finding(
-            "W34",
-            f"prompts of {subject.workload.prompt_tokens} tokens, chunks of {chunk}",
-            "nothing is stored, so nothing can be warm",
-            f"--mooncake-prompt-tokens {4 * chunk} or more",
+    sizes = {number(engine.setting("chunk_size") or 256) for engine in look.lmcache()}
+    if look.subject.workload is None:
+        if look.looked:
+            look.give("--workload NAME")
+        return
+    prompt = look.subject.workload.prompt_tokens
+    if look.subject.kv is not None:
+        look.see()
+        sizes.add(look.subject.kv.chunk_tokens)
+    chunk = int(max((size for size in sizes if size), default=0))
+    if prompt < chunk:
+        yield Found(
+            f"prompts of {prompt} tokens, chunks of {chunk}", fix=f"--mooncake-prompt-tokens {4 * chunk} or more"
         )
 
 
-def w38(subject: Subject) -> Iterator[Finding]:
+@rule(
+    "W38",
+    why="what the master knows lives in its memory: a restart loses every key, as designed",
+    fix="expect clean misses after it, or run the master with --enable_ha=true",
+    facts="Mooncake#864, #1336, #1871",
+)
+def one_master(look: Look) -> Iterator[Found]:
     """A master without a second one forgets everything when it ends."""
-    flags = subject.master_flags
-    if subject.intent.injects_faults and flags is not None and not is_true(flags.get("enable_ha")):
-        yield _finding(
-            "W38",
-            "faults will be injected and the master runs without enable_ha",
-            "what the master knows lives in its memory: a restart loses every key, as designed",
-            "expect clean misses after it, or run the master with --enable_ha=true",
-        )
+    if not look.subject.intent.injects_faults:
+        return
+    if look.subject.master_flags is None:
+        look.give("--master-flags FILE")
+        return
+    look.see()
+    if not is_true(look.subject.flag("enable_ha")):
+        yield Found("faults will be injected and the master runs without enable_ha")
 
 
-def e39(subject: Subject) -> Iterator[Finding]:
+@rule(
+    "E39",
+    why="the master does not know the call",
+    fix="a newer mooncake_master",
+    versions="POST /api/v1/remove_all since Mooncake 0.3.12.post1, lease-free /batch_query_keys since 0.3.12",
+    facts="Mooncake `master_admin_service.cpp` by tag",
+)
+def calls(look: Look) -> Iterator[Found]:
     """The master knows the calls that the plan needs."""
     needs = [
-        (subject.intent.removes_all, "0.3.12.post1", "POST /api/v1/remove_all"),
-        (subject.intent.polls_keys, "0.3.12", "GET /batch_query_keys without granting leases"),
+        (look.subject.intent.removes_all, "0.3.12.post1", "POST /api/v1/remove_all"),
+        (look.subject.intent.polls_keys, "0.3.12", "GET /batch_query_keys without granting leases"),
     ]
     for wanted, since, call in needs:
-        if wanted and subject.below("mooncake-master", since):
-            yield _finding(
-                "E39",
-                f"mooncake_master {subject.versions['mooncake-master']} has no {call}",
-                f"it came with {since}",
-                f"mooncake_master {since} or newer",
+        if not wanted:
+            continue
+        if look.below("mooncake-master", since):
+            yield Found(
+                f"mooncake_master {look.subject.versions['mooncake-master']} has no {call}",
+                why=f"it came with {since}",
+                fix=f"mooncake_master {since} or newer",
             )
+        look.see()
 
 
-def w40(subject: Subject) -> Iterator[Finding]:
-    """Client and master of one version."""
-    client, master = subject.versions.get("mooncake"), subject.versions.get("mooncake-master")
-    if client and master and client != master:
-        yield _finding(
-            "W40",
-            f"Mooncake client {client}, master {master}",
-            "their messages change between versions ('invalid rpc arg', LMCache#1518)",
-            "the same version on both sides",
+@rule(
+    "W43",
+    why="every put fails for want of space (-200), and nothing says so",
+    fix="global_segment_size > 0 on the engines, or storage nodes of their own (mooncake_client "
+    "--global_segment_size=…) that are told here too",
+    facts="Mooncake `types.h`; LMCache#1957",
+)
+def memory_of_the_pool(look: Look) -> Iterator[Found]:
+    """Somebody gives memory to the pool."""
+    engines = list(look.stores())
+    if not engines or look.subject.node_segment_bytes or look.subject.pool_runs:
+        return
+    nobody = all(engine.segment_bytes == 0 for engine in engines)
+    external = any(engine.uses_own_store and engine.store_setting("mode") == "standalone-store" for engine in engines)
+    if nobody and not external:
+        yield Found(
+            "global_segment_size is 0 on every engine, and no storage node was told: nobody gives memory",
+            engines[0].store_settings.get("global_segment_size"),
         )
 
 
-RULES = (w20, e21, e22, e24, w26, w27, w28, e29, e30, e31, w34, w38, e39, w40)
+@rule(
+    "W54",
+    why="masters before 0.3.12 count neither hits nor the items of batched puts: the store rung is out of reach",
+    fix="mooncake_master 0.3.12 or newer, or accept less (--mooncake-evidence engine)",
+    versions="Mooncake masters before 0.3.12",
+    facts="masters 0.3.7.post1 to 0.3.13.post1 were run; Mooncake#1152",
+)
+def old_master(look: Look) -> Iterator[Found]:
+    """The master counts what evidence reads."""
+    if look.subject.master_flags is None and "mooncake-master" not in look.subject.versions:
+        return
+    if look.below("mooncake-master", "0.3.12"):
+        yield Found(f"mooncake_master {look.subject.versions['mooncake-master']} has no hit counters")
+    look.see()

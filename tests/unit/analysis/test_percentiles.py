@@ -80,7 +80,10 @@ def test_a_percentile_well_below_its_bound_is_met() -> None:
 
 @settings(max_examples=25)
 @given(st.integers(0, 10**6), st.sampled_from([0.5, 0.9, 0.99]), st.floats(0, 0.3), st.floats(-0.3, 0.9))
-def test_the_simulated_test_is_the_one_that_judges(seed: int, quantile: float, between: float, edge: float) -> None:
+def test_what_is_judged_to_be_met_is_met_in_the_simulation(
+    seed: int, quantile: float, between: float, edge: float
+) -> None:
+    """So the simulated rate of false PASSes is no lower than that of the test that judges."""
     generator = np.random.default_rng(seed)
     logs = 0.3 * generator.standard_normal((5, 40)) + between * generator.standard_normal((5, 1)) - edge
     found = percentile_limits([sample(list(np.exp(one))) for one in logs], quantile, LEVEL)
@@ -89,7 +92,18 @@ def test_the_simulated_test_is_the_one_that_judges(seed: int, quantile: float, b
         assert met[0]
     if found.low is not None and found.low > 1:
         assert missed[0]
-    assert met[0] == (found.high is not None and found.high <= 1) or between > 0
+
+
+def test_without_differences_between_rounds_the_simulation_judges_alike() -> None:
+    """Nearly always: the design effect at the limit itself, which only the real test looks at, can be the worse one."""
+    alike = 0
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        logs = 0.3 * generator.standard_normal((5, 40)) - generator.uniform(-0.3, 0.9)
+        found = percentile_limits([sample(list(np.exp(one))) for one in logs], 0.9, LEVEL)
+        met, _ = share_verdicts(logs[None], 0.9, LEVEL)
+        alike += bool(met[0] == (found.high is not None and found.high <= 1))
+    assert alike >= 190
 
 
 def test_alike_rounds_give_the_exact_order_statistic() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_mooncake.cache.preflight.reading import mapping_of
+from pytest_mooncake.cache.preflight.sources.documents import read_file, settings_of
 from pytest_mooncake.errors import PlanError
 from pytest_mooncake.plan.figures_file import FiguresFile, read_figures
 from pytest_mooncake.plan.models import EconomicsPlan, StackPlan, TargetsPlan, WorkloadPlan
@@ -165,23 +165,30 @@ def test_a_table_is_held_to_the_same(tmp_path: Path, row: str, said: str) -> Non
     assert max(map(len, str(refused.value).splitlines())) < len(str(path)) + 500
 
 
-@pytest.mark.parametrize("text", [text for text, _ in REFUSED.values() if "given twice" not in text])
-def test_a_connectors_own_file_is_read_by_the_same_rules(text: str) -> None:
+@pytest.mark.parametrize("text", [text for text, _ in REFUSED.values()])
+def test_a_connectors_own_file_is_read_or_refused_in_a_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "l.yaml"
+    path.write_text(text, encoding="utf-8")
     try:
-        assert isinstance(mapping_of(text, "l.yaml"), dict)
+        assert isinstance(settings_of(read_file(path), "LMCache's settings"), dict)
     except PlanError as refused:
-        assert str(refused).startswith("l.yaml")  # noqa: PT017 - either is right, a traceback is not
+        assert str(refused).startswith(str(path))  # noqa: PT017 - either is right, a traceback is not
 
 
-def test_a_connectors_file_of_10_mb_is_a_line() -> None:
-    with pytest.raises(PlanError, match="larger than 256 KiB"):
-        mapping_of("a: 1\n" * 2_000_000, "l.yaml")
+def test_a_connectors_file_of_10_mb_is_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "l.yaml"
+    path.write_text("a: 1\n" * 2_000_000, encoding="utf-8")
+    with pytest.raises(PlanError, match="larger than 1 MiB"):
+        read_file(path)
 
 
 @pytest.mark.parametrize("text", ["[" * 200_000, '{"a": ' * 100_000, '{"a": ' + "1" * 6000 + "}"])
-def test_a_connectors_json_that_nobody_can_mean_is_a_line(text: str) -> None:
-    with pytest.raises(PlanError, match="not JSON"):
-        mapping_of(text, "m.json")
+def test_a_connectors_json_that_nobody_can_mean_is_a_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(PlanError) as refused:
+        settings_of(read_file(path), "Mooncake's settings")
+    assert len(str(refused.value).splitlines()) == 1
 
 
 WORDS = [

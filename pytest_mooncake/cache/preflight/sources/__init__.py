@@ -1,0 +1,1 @@
+"""Where facts are told: scripts, settings, manifests, unit files, and what a live endpoint shows."""
