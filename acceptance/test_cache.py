@@ -7,8 +7,8 @@ from typing import NoReturn
 
 import pytest
 
-from pytest_mooncake.conduct import Outcome
 from pytest_mooncake.records import Evidence, Fault, Kind, Status
+from pytest_mooncake.run.runner import Outcome
 
 
 def _broken(run: Outcome, kind: Kind) -> list[Evidence]:

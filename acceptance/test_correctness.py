@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import pytest
 
-from pytest_mooncake.conduct import Outcome, RoundsOf
 from pytest_mooncake.records import CORRECTNESS, Evidence, GateStatus, Status
+from pytest_mooncake.run.runner import Outcome, RoundsOf
 
 
 def test_no_request_failed(run: Outcome) -> None:

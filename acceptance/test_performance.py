@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from pytest_mooncake.records import Claim, Verdict
-from pytest_mooncake.report.ci import facts_line
+from pytest_mooncake.report.formats.ci import facts_line
 
 
 def test_claim(claim: Claim, fail_unless_quick: Callable[[str], NoReturn]) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_mooncake.beforehand import misfit
-from pytest_mooncake.cache.preflight import Severity
-from pytest_mooncake.inspection import inspect
 from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.plugin.session import MooncakeSession
 from pytest_mooncake.records import Rung, StackView
-from pytest_mooncake.session import MooncakeSession
+from pytest_mooncake.run.plan_check import misfit
+from pytest_mooncake.run.preflight import inspect
+from pytest_mooncake.stack.preflight import Severity
 
 
 def test_the_stack_serves_a_model(stack: StackView) -> None:

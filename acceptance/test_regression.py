@@ -12,9 +12,9 @@ from typing import NoReturn
 
 import pytest
 
-from pytest_mooncake.analysis.release import ReleaseFinding
-from pytest_mooncake.conduct import Outcome
+from pytest_mooncake.analysis.regression.release import ReleaseFinding
 from pytest_mooncake.records import Verdict
+from pytest_mooncake.run.runner import Outcome
 
 
 def test_release_is_not_slower_than_its_past(

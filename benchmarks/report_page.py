@@ -16,10 +16,10 @@ from statistics import median
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from pytest_mooncake.report.build import build  # noqa: E402 - after the path is known
-from pytest_mooncake.report.document import Report  # noqa: E402
-from pytest_mooncake.report.html import render  # noqa: E402
-from tests.unit.report import runs  # noqa: E402
+from pytest_mooncake.report.content.build import build  # noqa: E402 - after the path is known
+from pytest_mooncake.report.content.document import Report  # noqa: E402
+from pytest_mooncake.report.formats.html import render  # noqa: E402
+from tests.support import runs  # noqa: E402
 
 SIZES = (1_000, 100_000)
 OPENINGS = 5

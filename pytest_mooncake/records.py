@@ -20,6 +20,16 @@ JOURNAL_SCHEMA = "pytest-mooncake/journal/2"
 REPORT_SCHEMA = "pytest-mooncake/report/1"
 
 
+DECIDED = "decided"
+TIME_LIMIT = "run time limit reached"
+INTERRUPTED = "interrupted"
+FAILED = "failed"
+CRASHED = "internal error"
+KILLED = "killed"
+"""How a run ended: by itself, when its time was over, by the user, by an error of its stack or of this package itself;
+and what is said of a record that has no end."""
+
+
 class Kind(StrEnum):
     """What a round is: nothing of its prompts is cached, or all that can be is."""
 
@@ -249,7 +259,7 @@ class PlannedReuse:
     """Chunks that the store holds, fewer than `distinct_chunks`: the rounds are a steady state, the store evicts."""
     steady_cold_chunks: int = 0
     steady_warm_chunks: int = 0
-    """The least of a steady state's chunks that are served, by exact LRU (`workload.steady`)."""
+    """The least of a steady state's chunks that are served, by exact LRU (`workload.reuse.steady_state`)."""
     common_tokens: int | None = None
     """Tokens of every prompt that are not ours to choose (template, BOS, opener); None where that is not known."""
 

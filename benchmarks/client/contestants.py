@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from pytest_mooncake.load.calibration import scripted_spec
-from pytest_mooncake.load.loop import new_event_loop
+from pytest_mooncake.load.calibration.calibrate import scripted_spec
+from pytest_mooncake.load.event_loop import new_event_loop
 from pytest_mooncake.load.round import run_round
 from pytest_mooncake.records import RequestRecord
 

@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 from benchmarks.client.in_process import FASTEST_ITL_P99_MS
 from benchmarks.client.side_by_side import Figures
-from pytest_mooncake.load.calibration import Calibration
+from pytest_mooncake.load.calibration.calibrate import Calibration
 
 __all__ = ["PROMISES", "Goal", "Promise", "alone_goals", "goals", "table_of_goals"]
 

@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from benchmarks.client.contestants import CONTESTANTS, Contestant, Job, Seen, Work
 from benchmarks.client.truth import Load, compiled, serving
-from pytest_mooncake.load.calibration import Calibration, compare
+from pytest_mooncake.load.calibration.calibrate import Calibration, compare
 from pytest_mooncake.records import ClientHealth, Kind, Phase, RequestRecord
 
 __all__ = ["FASTEST_ITL_P99_MS", "HEADERS", "excess", "fastest", "measure", "table"]

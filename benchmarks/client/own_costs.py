@@ -11,10 +11,10 @@ import tracemalloc
 from dataclasses import replace
 
 from benchmarks.client.truth import Load, compiled, serving
-from pytest_mooncake.load.calibration import scripted_spec
-from pytest_mooncake.load.children import child_environment
-from pytest_mooncake.load.loop import new_event_loop
+from pytest_mooncake.load.calibration.calibrate import scripted_spec
+from pytest_mooncake.load.event_loop import new_event_loop
 from pytest_mooncake.load.round import run_round
+from pytest_mooncake.load.workers.child_environment import child_environment
 from pytest_mooncake.records import PlannedRequest, RequestRecord
 
 __all__ = ["PROMPT_TOKENS", "bytes_per_stream", "import_s", "prompt_us"]

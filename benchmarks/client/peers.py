@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.client.contestants import Job
-from pytest_mooncake.stack.local.paths import cache_dir
+from pytest_mooncake.stack.local.host.paths import cache_dir
 
 __all__ = ["PEERS", "Peer", "Told", "python_of", "tokenizer"]
 

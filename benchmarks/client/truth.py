@@ -15,7 +15,7 @@ from tempfile import mkdtemp
 
 import orjson
 
-from pytest_mooncake.load.children import child_environment
+from pytest_mooncake.load.workers.child_environment import child_environment
 
 __all__ = ["Load", "Server", "compiled", "each", "serving"]
 
@@ -83,7 +83,7 @@ def compiled(name: str) -> Path | None:
 @contextmanager
 def serving(load: Load, program: Path | None) -> Iterator[Server]:
     """Run `program` (the compiled server), for `None` the scripted one; its truth is there when the context ends."""
-    command = [str(program)] if program else [sys.executable, "-m", "pytest_mooncake.load.scripted"]
+    command = [str(program)] if program else [sys.executable, "-m", "pytest_mooncake.load.calibration.reference_server"]
     sizes = [str(load.ttft_ms), str(load.gap_ms), str(load.tokens)]
     pipe = subprocess.PIPE
     with subprocess.Popen([*command, *sizes], stdin=pipe, stdout=pipe, env=child_environment()) as process:

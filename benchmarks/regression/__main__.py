@@ -22,8 +22,8 @@ from benchmarks.regression.simulate import (
     confirm_rate,
     normal,
 )
-from pytest_mooncake.analysis.prediction import Noise, smallest_caught
-from pytest_mooncake.analysis.regression import ALPHA, ANCHORED_PART
+from pytest_mooncake.analysis.regression.alarm import ALPHA, ANCHORED_PART
+from pytest_mooncake.analysis.statistics.prediction import Noise, smallest_caught
 
 METRICS = 5
 SIGMAS = (0.01, 0.02, 0.03, 0.05, 0.10)

@@ -1,4 +1,4 @@
-"""Many simulated histories at once: the alarm of `analysis.regression`, vectorised, and its confirmation by a chain.
+"""Many simulated histories at once: `analysis.regression.alarm`, vectorised, and its confirmation by a chain.
 
 Arrays of noise are (histories, runs, metrics) in units of σ. The same rule, run by run, is `compare_release`;
 `tests/unit/analysis/test_regression_benchmark.py` holds one against the other.
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from benchmarks.verdicts.noises import normal as normal_rounds
 from benchmarks.verdicts.operate import operate
-from pytest_mooncake.analysis.contrast import t_quantile
-from pytest_mooncake.analysis.levels import nominal_level
-from pytest_mooncake.analysis.power import Design
-from pytest_mooncake.analysis.regression import ALPHA, LEAST_EFFECT, MOST_RUNS
+from pytest_mooncake.analysis.regression.alarm import ALPHA, LEAST_EFFECT, MOST_RUNS
+from pytest_mooncake.analysis.statistics.contrast import t_quantile
+from pytest_mooncake.analysis.statistics.levels import nominal_level
+from pytest_mooncake.analysis.statistics.power import Design
 
 Noise = Callable[[np.random.Generator, tuple[int, int, int]], NDArray[Any]]
 LOOKS = (3, 4, 5, 6, 8, 10)

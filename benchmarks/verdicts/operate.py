@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.verdicts.noises import Noise
-from pytest_mooncake.analysis.chains import batches
-from pytest_mooncake.analysis.power import Design, interval_of
+from pytest_mooncake.analysis.statistics.chain_simulation import batches
+from pytest_mooncake.analysis.statistics.power import Design, interval_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

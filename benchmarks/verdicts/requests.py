@@ -1,8 +1,9 @@
 """Simulated requests: how often claims on percentiles, stalls and thresholds pass falsely, before and after.
 
-Before: the t test of the rounds' own percentiles, the exact interval of pooled stalls. After: `analysis.percentiles`
-and `analysis.shares`, written out for many runs at once (`tests/unit/analysis/test_percentiles.py` holds them
-together). A request's log latency is s·(sqrt(ρ)·round + sqrt(1 - ρ)·own): ρ of its variance belongs to the round.
+Before: the t test of the rounds' own percentiles, the exact interval of pooled stalls. After:
+`analysis.statistics.percentiles.order_statistics` and `analysis.statistics.percentiles.shares`, written out for many
+runs at once (`tests/unit/analysis/test_percentiles.py` holds them together). A request's log latency is
+s·(sqrt(ρ)·round + sqrt(1 - ρ)·own): ρ of its variance belongs to the round.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtri, stdtrit
 
-from pytest_mooncake.analysis.chains import batches
-from pytest_mooncake.analysis.clustered import (
+from pytest_mooncake.analysis.figures.summary import rank_of
+from pytest_mooncake.analysis.statistics.chain_simulation import batches
+from pytest_mooncake.analysis.statistics.levels import ALPHA, one_sample_level
+from pytest_mooncake.analysis.statistics.percentiles.clustered import (
     design_effect,
     effective_requests,
     highest_rate_of_rounds,
     rate_limits,
 )
-from pytest_mooncake.analysis.levels import ALPHA, one_sample_level
-from pytest_mooncake.analysis.summary import rank_of
-from pytest_mooncake.plan.sample_sizes import percentile_level, stall_level
+from pytest_mooncake.plan.targets.sample_sizes import percentile_level, stall_level
 
 LOOKS = (3, 4, 5, 6, 8, 10)
 SCATTER = 0.3

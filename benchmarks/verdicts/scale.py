@@ -22,15 +22,15 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from pytest_mooncake.analysis.audit import audit
-from pytest_mooncake.analysis.claims import judge_observed
-from pytest_mooncake.analysis.columns import Columns, pooled
-from pytest_mooncake.analysis.figures import Figures, round_figures
-from pytest_mooncake.analysis.observed import observe_columns
-from pytest_mooncake.analysis.summary import summarise_columns
+from pytest_mooncake.analysis.audit.external_figures import Figures, round_figures
+from pytest_mooncake.analysis.audit.run_audit import audit
+from pytest_mooncake.analysis.claims.judge_claims import judge_observed
+from pytest_mooncake.analysis.figures.columns import Columns, pooled
+from pytest_mooncake.analysis.figures.summary import summarise_columns
+from pytest_mooncake.analysis.statistics.observed import observe_columns
 from pytest_mooncake.journal import EVENTS_FILE, REQUESTS_FILE
-from pytest_mooncake.journal_columns import observed
-from pytest_mooncake.journal_lines import line_of, seed_of
+from pytest_mooncake.journal.columns import observed
+from pytest_mooncake.journal.lines import line_of, seed_of
 from pytest_mooncake.plan.models import Target, TargetsPlan
 from pytest_mooncake.records import Kind, Phase, RequestRecord, Round
 

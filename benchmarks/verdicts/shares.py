@@ -25,9 +25,16 @@ from benchmarks.verdicts.requests import (
     stalls_pass,
     thresholds_kept,
 )
-from pytest_mooncake.analysis.levels import CONTINUED, RATIOS, RESERVED, nominal_level, planned_levels, smallest_p_of
-from pytest_mooncake.analysis.power import Design
-from pytest_mooncake.plan.sample_sizes import stall_level
+from pytest_mooncake.analysis.statistics.levels import (
+    CONTINUED,
+    RATIOS,
+    RESERVED,
+    nominal_level,
+    planned_levels,
+    smallest_p_of,
+)
+from pytest_mooncake.analysis.statistics.power import Design
+from pytest_mooncake.plan.targets.sample_sizes import stall_level
 
 RHOS = (0.0, 0.02, 0.1, 0.3, 0.5)
 SIZES = ((0.5, (30, 100)), (0.9, (30, 100, 300, 1000)), (0.99, (100, 300, 1000)))

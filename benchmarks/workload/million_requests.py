@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 
 from pytest_mooncake.plan.models import TraceSpec, WorkloadPlan
-from pytest_mooncake.workload.long_document import LongDocument
-from pytest_mooncake.workload.registry import layout_of
-from pytest_mooncake.workload.reuse import planned_reuse
-from pytest_mooncake.workload.tokens import pool_of_ids
+from pytest_mooncake.workload.build import layout_of
+from pytest_mooncake.workload.layouts.long_document import LongDocument
+from pytest_mooncake.workload.reuse.planned_reuse import planned_reuse
+from pytest_mooncake.workload.tokens.pools import pool_of_ids
 
 SOURCE = Path(__file__).parents[2] / "tests" / "data" / "traces" / "conversation_trace.jsonl.gz"
 LIMIT_S = 10.0

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pytest_mooncake.analysis.contrast import t_quantile
-from pytest_mooncake.analysis.summary import Summary, summarise
+from pytest_mooncake.analysis.figures.summary import Summary, summarise
+from pytest_mooncake.analysis.statistics.contrast import t_quantile
 from pytest_mooncake.records import Round
 
 LEAST_ROUNDS = 2

@@ -5,7 +5,7 @@ letter and no digit, escaped for JSON, HTML, URLs or a shell (also several times
 at any offset), base32, hexadecimal and as a list of numbers. Digests and ciphers of it are no repetition.
 
 Secrets of fewer than eight characters are found as words of their own only, and fewer than four cannot be told from
-ordinary text: who names one is told so (`plan.credentials`).
+ordinary text: who names one is told so (`plan.secrets.credentials`).
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from pytest_mooncake.cache.counters import CounterDeltas, deltas
-from pytest_mooncake.cache.counters import read as value_of
+from pytest_mooncake.analysis.evidence.counters.deltas import CounterDeltas, deltas
+from pytest_mooncake.analysis.evidence.counters.deltas import read as value_of
 from pytest_mooncake.records import Scrape, Settle
 
 __all__ = ["quiesce"]

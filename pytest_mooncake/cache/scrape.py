@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.analysis.exposition import MAX_SERIES, exposition_of, parse_samples, series_name
-from pytest_mooncake.analysis.processes import Change, change_of, processes_seen
+from pytest_mooncake.analysis.evidence.counters.exposition import MAX_SERIES, exposition_of, parse_samples, series_name
+from pytest_mooncake.analysis.evidence.counters.processes import Change, change_of, processes_seen
+from pytest_mooncake.analysis.evidence.counters.sources import MASTER, TIMED_OUT
 from pytest_mooncake.border.http import NoReply, send
 from pytest_mooncake.records import Scrape, StackView
 
@@ -23,12 +24,9 @@ if TYPE_CHECKING:
     import aiohttp
 
 __all__ = [
-    "MASTER",
     "MAX_SERIES",
-    "TIMED_OUT",
     "Reader",
     "Source",
-    "is_gone",
     "parse_samples",
     "scrape",
     "series_name",
@@ -42,20 +40,6 @@ LOOKS = 6
 """How often a source is looked at again where another process seems to answer than before."""
 LONGEST_S = 60.0
 MAX_BYTES = 16 * 2**20
-
-MASTER = "master"
-TIMED_OUT = "no answer within"
-"""How the error of a scrape starts whose source was too slow: slow is not dead, evidence tells the two apart."""
-_GONE = ("refuses the connection", "connection refused", "connect call failed")
-
-
-def is_gone(error: str) -> bool:
-    """Whether the error of a scrape says that nothing listens there any more; whatever answers, wrongly too, is alive.
-
-    >>> is_gone("http://e/metrics: HTTP 503 instead of metrics"), is_gone("http://e/metrics: connection refused")
-    (False, True)
-    """
-    return any(words in error.lower() for words in _GONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from pytest_mooncake.analysis.regression import LEAST_EFFECT, WATCHED
+from pytest_mooncake.analysis.regression.alarm import LEAST_EFFECT, WATCHED
 from pytest_mooncake.errors import UsageError
-from pytest_mooncake.history.comparing import changes
-from pytest_mooncake.history.kept import Anchor, Finding, StoredRun
+from pytest_mooncake.history.compare import changes
 from pytest_mooncake.history.store import History
+from pytest_mooncake.history.stored_run import Anchor, Finding, StoredRun
 
 __all__ = ["NEW_LEVEL", "Act", "accept", "anchored_runs", "level_since"]
 

@@ -11,17 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from pytest_mooncake.errors import HistoryError, UsageError
-from pytest_mooncake.history import schema
-from pytest_mooncake.history.database import Database
-from pytest_mooncake.history.kept import Anchor, Finding, StoredRun
-from pytest_mooncake.history.rows import (
-    anchor_of,
-    finding_of,
-    insert_run,
-    row_of_anchor,
-    row_of_finding,
-    runs_of,
-)
+from pytest_mooncake.history.sql import schema
+from pytest_mooncake.history.sql.database import Database
+from pytest_mooncake.history.sql.rows import anchor_of, finding_of, insert_run, row_of_anchor, row_of_finding, runs_of
+from pytest_mooncake.history.stored_run import Anchor, Finding, StoredRun
 
 __all__ = ["DEFAULT_URL", "History", "open_history"]
 

@@ -17,21 +17,13 @@ from pytest_mooncake.load.spec import LagSample
 from pytest_mooncake.records import ClientHealth, RequestRecord
 
 __all__ = [
-    "SATURATED_CPU_SHARE",
-    "SATURATED_DELAY_SHARE",
     "TAINT_NS",
     "HealthSampler",
     "rank_percentile",
-    "saturation",
     "send_delay_ns",
     "tainted_requests",
 ]
 
-SATURATED_CPU_SHARE = 0.85
-"""Share of one core in any second of a round above which the client was the limit."""
-
-SATURATED_DELAY_SHARE = 0.05
-"""Mean send delay, as a share of mean TTFT, above which the client was the limit."""
 
 TAINT_NS = 2_000_000
 """A token that arrived while the loop was later than this is marked: its stamp may be that much too late."""
@@ -148,22 +140,6 @@ def send_delay_ns(record: RequestRecord) -> int | None:
     if record.sent_ns is None:
         return None
     return record.sent_ns - (record.intended_ns if record.ready_ns is None else record.ready_ns)
-
-
-def saturation(health: ClientHealth, *, ttft_mean_ms: float | None) -> str | None:
-    """Say in one line why the client was the limit of this round and what to change; `None` when it was not."""
-    if health.cpu_peak_share is not None and health.cpu_peak_share > SATURATED_CPU_SHARE:
-        return (
-            f"the client was the limit: it used {health.cpu_peak_share:.0%} of a core in one second "
-            f"(at most {SATURATED_CPU_SHARE:.0%}); use --mooncake-workers or a lower rate"
-        )
-    delay = health.send_delay_mean_ms
-    if delay is not None and ttft_mean_ms and delay > SATURATED_DELAY_SHARE * ttft_mean_ms:
-        return (
-            f"the client was the limit: requests left {delay:.2f} ms late on average, {delay / ttft_mean_ms:.1%} of "
-            f"mean TTFT (at most {SATURATED_DELAY_SHARE:.0%}); use --mooncake-workers or a lower rate"
-        )
-    return None
 
 
 def tainted_requests(records: Iterable[RequestRecord], lags: Sequence[LagSample]) -> tuple[int, ...]:

@@ -9,13 +9,13 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
-from pytest_mooncake.load.bodies import Bodies, Prepared
-from pytest_mooncake.load.exchange import Exchange, endpoint_of
 from pytest_mooncake.load.health import HealthSampler, tainted_requests
-from pytest_mooncake.load.pacing import Opening, Outcome, closed_loop, open_loop
+from pytest_mooncake.load.http.bodies import Bodies, Prepared
+from pytest_mooncake.load.http.exchange import Exchange, endpoint_of
+from pytest_mooncake.load.http.transport import Clock, Transport
+from pytest_mooncake.load.schedule.pacing import Opening, Outcome, closed_loop, open_loop
+from pytest_mooncake.load.schedule.turns import Answers, Turns
 from pytest_mooncake.load.spec import RoundResult, RoundSpec
-from pytest_mooncake.load.transport import Clock, Transport
-from pytest_mooncake.load.turns import Answers, Turns
 from pytest_mooncake.records import RequestRecord
 
 __all__ = ["RoundResult", "RoundSpec", "first_of_group", "run_round", "run_share"]

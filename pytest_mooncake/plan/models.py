@@ -1,8 +1,8 @@
 """The plan: everything a run will do, validated and frozen. YAML and options become these models and nothing else.
 
 The plan is a value: it is printed by `--mooncake-dry-run`, hashed into the fingerprint, written to `plan.json` and can
-be run again. Unknown keys are refused (`extra="forbid"`); `plan.yaml_source` turns that into a line that names file,
-line and the nearest known key.
+be run again. Unknown keys are refused (`extra="forbid"`); `plan.sources.yaml_loader` turns that into a line that names
+file, line and the nearest known key.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_serializer, field_validator, model_validator
 
-from pytest_mooncake.plan.arrivals import Arrivals
 from pytest_mooncake.plan.base import Model
-from pytest_mooncake.plan.machine import Machine
-from pytest_mooncake.plan.quiet import without_secrets, without_values
-from pytest_mooncake.plan.targets import Target as Target
-from pytest_mooncake.plan.targets import TargetsPlan as TargetsPlan
+from pytest_mooncake.plan.hardware import Machine
+from pytest_mooncake.plan.parsing.arrivals import Arrivals
+from pytest_mooncake.plan.secrets.masking import without_secrets, without_values
+from pytest_mooncake.plan.targets.models import Target as Target
+from pytest_mooncake.plan.targets.models import TargetsPlan as TargetsPlan
 from pytest_mooncake.records import Rung
 
 Loopback = Literal["127.0.0.1"]

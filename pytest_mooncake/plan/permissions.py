@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.plan.models import Plan, StackPlan
-from pytest_mooncake.plan.versus_source import check_store_url, check_url
+from pytest_mooncake.plan.sources.endpoints import check_store_url, check_url
 
 __all__ = ["check_permissions", "checked_stack", "has_own_store"]
 

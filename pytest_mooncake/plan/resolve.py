@@ -9,28 +9,21 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from pytest_mooncake.errors import UsageError
-from pytest_mooncake.options import Options
-from pytest_mooncake.plan.arrivals import parse_rate
-from pytest_mooncake.plan.chunk_source import with_chunk_tokens
-from pytest_mooncake.plan.files import find
 from pytest_mooncake.plan.gates import planned_gates
-from pytest_mooncake.plan.machine_source import read_machine
-from pytest_mooncake.plan.metrics_source import FLAG, NONE, metrics_places
-from pytest_mooncake.plan.models import (
-    EconomicsPlan,
-    Plan,
-    StackPlan,
-    TargetsPlan,
-    Timeouts,
-    WorkloadPlan,
-)
+from pytest_mooncake.plan.models import EconomicsPlan, Plan, StackPlan, TargetsPlan, Timeouts, WorkloadPlan
+from pytest_mooncake.plan.options import Options
+from pytest_mooncake.plan.parsing.arrivals import parse_rate
+from pytest_mooncake.plan.parsing.quantities import parse_bytes, parse_settle
 from pytest_mooncake.plan.permissions import check_permissions, checked_stack
-from pytest_mooncake.plan.quantities import parse_bytes, parse_settle
-from pytest_mooncake.plan.sample_sizes import refuse_hopeless_claims
-from pytest_mooncake.plan.slo import parse_goodput
-from pytest_mooncake.plan.versus_source import STORE_SCHEME, check_store_url, check_url, versus_of
-from pytest_mooncake.plan.workload_source import workload_of
-from pytest_mooncake.plan.yaml_source import load
+from pytest_mooncake.plan.sources.chunk_tokens import with_chunk_tokens
+from pytest_mooncake.plan.sources.counters import FLAG, NONE, metrics_places
+from pytest_mooncake.plan.sources.endpoints import STORE_SCHEME, check_store_url, check_url, versus_of
+from pytest_mooncake.plan.sources.hardware import read_machine
+from pytest_mooncake.plan.sources.lookup import find
+from pytest_mooncake.plan.sources.workload import workload_of
+from pytest_mooncake.plan.sources.yaml_loader import load
+from pytest_mooncake.plan.targets.sample_sizes import refuse_hopeless_claims
+from pytest_mooncake.plan.targets.slo import parse_goodput
 from pytest_mooncake.records import Rung
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pytest_mooncake.records import Verdict
-from pytest_mooncake.report.document import Report
+from pytest_mooncake.report.content.document import Report
 
 __all__ = ["CODES", "NO_VERDICT", "of_command", "of_pytest"]
 

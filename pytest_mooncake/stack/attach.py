@@ -2,7 +2,7 @@
 
 Nothing is generated and nothing is cleared here: only `GET`s, and one empty `POST` (which every server refuses) where
 an endpoint lists no models. Redirects are not followed and proxies not used, so that what is measured is the address
-that was given, and secrets never reach another host (`plan.credentials`).
+that was given, and secrets never reach another host (`plan.secrets.credentials`).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_mooncake.analysis.chunks import GIVEN_CHUNK
+from pytest_mooncake.analysis.evidence.expected.told_chunks import GIVEN_CHUNK
 from pytest_mooncake.border.pinning import at_address
 from pytest_mooncake.border.redaction import MASK, Redactor
 from pytest_mooncake.border.values import MOST_COUNT, text_of, whole_number_of
 from pytest_mooncake.errors import EndpointError, UsageError
-from pytest_mooncake.plan.credentials import credentials_of
-from pytest_mooncake.plan.metrics_source import NONE, metrics_places
+from pytest_mooncake.plan.secrets.credentials import credentials_of
+from pytest_mooncake.plan.sources.counters import NONE, metrics_places
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
 from pytest_mooncake.stack.addresses import admin_url, engine_url, metrics_url
 from pytest_mooncake.stack.probe import Answer, Prober, printable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pytest_mooncake.plan.models import StackPlan
 
 SIMULATED_OWNER = "pytest-mooncake-simulated"
-"""`owned_by` of a simulated engine's model card (`stack.simulated.api.OWNER`)."""
+"""`owned_by` of a simulated engine's model card (`stack.simulated.engine.api.OWNER`)."""
 _SHOWN_MODELS = 8
 _ABSENT = (404, 405, 501)
 Progress = Callable[[str], None]

@@ -12,7 +12,7 @@ from pytest_mooncake.border.http import MOST_BYTES, Reply, open_session, reason_
 from pytest_mooncake.border.pinning import PinnedResolver
 from pytest_mooncake.border.values import NotJson, parse_json, printable
 from pytest_mooncake.errors import BorderError, EndpointError
-from pytest_mooncake.plan.credentials import Credentials
+from pytest_mooncake.plan.secrets.credentials import Credentials
 
 if TYPE_CHECKING:
     import aiohttp

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_mooncake.environment import inherited
+from pytest_mooncake.border.child_environment import inherited
 from pytest_mooncake.errors import StackError
 
 __all__ = ["Command", "Supervisor", "birth", "supervised"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pytest_mooncake.analysis.exposition import exposition_of
-from pytest_mooncake.analysis.processes import processes_seen, same_process
+from pytest_mooncake.analysis.evidence.counters.exposition import exposition_of
+from pytest_mooncake.analysis.evidence.counters.processes import processes_seen, same_process
 from pytest_mooncake.border.pinning import addresses_of, at_address
 from pytest_mooncake.records import Scrape
 

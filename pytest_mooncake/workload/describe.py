@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_mooncake.plan.models import WorkloadPlan
-from pytest_mooncake.workload.registry import CHUNK_TOKENS
-from pytest_mooncake.workload.reuse import Reuse, planned_reuse, segment_hits
-from pytest_mooncake.workload.stackdist import SizeCurve, size_curve
+from pytest_mooncake.workload.build import CHUNK_TOKENS
+from pytest_mooncake.workload.reuse.planned_reuse import Reuse, planned_reuse, segment_hits
+from pytest_mooncake.workload.reuse.stack_distance import SizeCurve, size_curve
 
 if TYPE_CHECKING:
-    from pytest_mooncake.workload.layout import Ints, Layout
+    from pytest_mooncake.workload.layouts.layout import Ints, Layout
 
 BAR = 40
 BINS = 8

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, cast, overload
 from pytest_mooncake.errors import WorkloadError
 from pytest_mooncake.plan.models import WorkloadPlan
 from pytest_mooncake.records import PlannedRequest, PlannedReuse
-from pytest_mooncake.workload.content import Content, MadeUp
-from pytest_mooncake.workload.layout import Layout
-from pytest_mooncake.workload.nonce import NONCE_TOKENS, nonce_places
-from pytest_mooncake.workload.tokens import OPENER, Pool, TokenPool, WordPool
+from pytest_mooncake.workload.layouts.layout import Layout
+from pytest_mooncake.workload.tokens.nonce import NONCE_TOKENS, nonce_places
+from pytest_mooncake.workload.tokens.pools import OPENER, Pool, TokenPool, WordPool
+from pytest_mooncake.workload.tokens.streams import Content, MadeUp
 
 if TYPE_CHECKING:
-    from pytest_mooncake.workload.reuse import Reuse
+    from pytest_mooncake.workload.reuse.planned_reuse import Reuse
 
 Symbols = list[int] | list[str]
 
@@ -72,7 +72,7 @@ class Workload:
 
     def reuse(self, chunk_tokens: int = 256) -> Reuse:
         """What an unbounded cache of whole chunks serves in a cold and in a warm round, request by request."""
-        from pytest_mooncake.workload.reuse import planned_reuse
+        from pytest_mooncake.workload.reuse.planned_reuse import planned_reuse
 
         return planned_reuse(self.layout, chunk_tokens)
 

@@ -14,16 +14,16 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pytest_mooncake.analysis.chunks import chunk_tokens_of
+from pytest_mooncake.analysis.evidence.expected.told_chunks import chunk_tokens_of
 from pytest_mooncake.errors import EndpointError, MooncakeError, UsageError
-from pytest_mooncake.plan.credentials import api_key
 from pytest_mooncake.plan.models import StackPlan
+from pytest_mooncake.plan.secrets.credentials import api_key
 from pytest_mooncake.records import KVGeometry, StackView
 from pytest_mooncake.stack.attach import attach
 from pytest_mooncake.stack.probe import printable
 from pytest_mooncake.stack.simulated import SIMULATED_NOTE
 from pytest_mooncake.stack.simulated.serving import serving
-from tests.integration.faulty import (
+from tests.support.faulty_server import (
     MODEL,
     Disconnect,
     FaultyServer,

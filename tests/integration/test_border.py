@@ -17,20 +17,21 @@ import aiohttp
 import pytest
 
 from pytest_mooncake.border.http import NoReply, each_line, open_session, send, send_now
-from pytest_mooncake.cache import clear, connectors
+from pytest_mooncake.cache import clear
 from pytest_mooncake.cache import keys as keys_module
-from pytest_mooncake.cache.connectors import connectors_of
+from pytest_mooncake.cache import lmcache_api as connectors
 from pytest_mooncake.cache.keys import count_keys, list_keys
+from pytest_mooncake.cache.lmcache_api import connectors_of
 from pytest_mooncake.cache.scrape import Source, scrape
 from pytest_mooncake.errors import BorderError, MooncakeError
-from pytest_mooncake.instruments import _api, _connections
-from pytest_mooncake.plan.credentials import Credentials, credentials_of
 from pytest_mooncake.plan.models import StackPlan
+from pytest_mooncake.plan.secrets.credentials import Credentials, credentials_of
 from pytest_mooncake.records import Engine, StackView, Store
+from pytest_mooncake.run.instruments import _api, _connections
 from pytest_mooncake.stack.attach import attach
-from pytest_mooncake.stack.local import http as local
-from pytest_mooncake.workload.server_tokenizer import ServerTokenizer, fetch_token_pool, fetch_word_pool
-from tests.integration.faulty import Disconnect, FaultyServer, Hang, Pause, Reply, text
+from pytest_mooncake.stack.local.host import http as local
+from pytest_mooncake.workload.tokens.server_tokenizer import ServerTokenizer, fetch_token_pool, fetch_word_pool
+from tests.support.faulty_server import Disconnect, FaultyServer, Hang, Pause, Reply, text
 
 ENVIRON = {"K": "sk-very-secret", "H": "X-Gateway-Key: top-secret"}
 SECRETS = ("sk-very-secret", "top-secret")

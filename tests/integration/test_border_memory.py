@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.faulty import FaultyServer, Reply, text
+from tests.support.faulty_server import FaultyServer, Reply, text
 
 MIB = 2**20
 ROOT = Path(__file__).parents[2]
@@ -28,10 +28,10 @@ from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import Store
 from pytest_mooncake.stack.attach import attach
-from pytest_mooncake.stack.local.http import get
-from pytest_mooncake.workload.own_text import read_texts
-from pytest_mooncake.workload.server_tokenizer import ServerTokenizer
-from pytest_mooncake.workload.trace import read_trace
+from pytest_mooncake.stack.local.host.http import get
+from pytest_mooncake.workload.tokens.user_text import read_texts
+from pytest_mooncake.workload.tokens.server_tokenizer import ServerTokenizer
+from pytest_mooncake.workload.layouts.trace import read_trace
 
 where = sys.argv[1]
 

@@ -13,11 +13,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from pytest_mooncake.cache import connectors
-from pytest_mooncake.cache.care import StoreCare
+from pytest_mooncake.cache import lmcache_api as connectors
 from pytest_mooncake.cache.clear import Cleared, Layer, Permission, clear, plan_clear
 from pytest_mooncake.cache.keys import census, is_tagged, list_keys, run_tag
-from pytest_mooncake.cache.own_keys import Removal, remove_own_keys
+from pytest_mooncake.cache.remove_keys import Removal, remove_own_keys
+from pytest_mooncake.cache.run_keys import StoreCare
 from pytest_mooncake.errors import EndpointError, UsageError
 from pytest_mooncake.records import Engine, Kind, Scrape, StackView, Store
 

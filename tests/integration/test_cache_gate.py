@@ -7,9 +7,9 @@ from functools import partial
 import aiohttp
 import pytest
 
-from pytest_mooncake.cache.correctness import probe_evidence
+from pytest_mooncake.analysis.evidence.checks.correctness import probe_evidence
 from pytest_mooncake.cache.keys import run_tag
-from pytest_mooncake.cache.probes import run_gate
+from pytest_mooncake.cache.probes.gate import run_gate
 from pytest_mooncake.cache.scrape import scrape, sources_of
 from pytest_mooncake.plan.models import EngineSpec, SimulatedCost, StackPlan
 from pytest_mooncake.records import (

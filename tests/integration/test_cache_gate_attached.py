@@ -8,15 +8,15 @@ from typing import Any
 import aiohttp
 import pytest
 
+from pytest_mooncake.analysis.evidence.checks.correctness import probe_evidence
 from pytest_mooncake.cache import quiesce
-from pytest_mooncake.cache.care import StoreCare
 from pytest_mooncake.cache.clear import Permission
-from pytest_mooncake.cache.correctness import probe_evidence
 from pytest_mooncake.cache.keys import run_tag
-from pytest_mooncake.cache.probes import run_gate
+from pytest_mooncake.cache.probes.gate import run_gate
+from pytest_mooncake.cache.run_keys import StoreCare
 from pytest_mooncake.cache.scrape import scrape, sources_of
 from pytest_mooncake.records import Evidence, Gate, GateStatus, ProbeAnswer, ProbeRole, Status
-from tests.integration.cached_server import CachedServer
+from tests.support.cached_server import CachedServer
 
 HELD, BROKEN, UNAVAILABLE = Status.HELD, Status.BROKEN, Status.UNAVAILABLE
 MADE, NOT_APPLICABLE, NOT_MADE = GateStatus.MADE, GateStatus.NOT_APPLICABLE, GateStatus.NOT_MADE

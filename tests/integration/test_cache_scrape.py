@@ -13,8 +13,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
+from pytest_mooncake.analysis.evidence.counters.sources import TIMED_OUT
 from pytest_mooncake.cache import scrape as module
-from pytest_mooncake.cache.scrape import TIMED_OUT, Source, scrape
+from pytest_mooncake.cache.scrape import Source, scrape
 
 MASTER_TEXT = "# TYPE mem_cache_hit_nums_ counter\nmem_cache_hit_nums_ 7\nmaster_key_count 3\n"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

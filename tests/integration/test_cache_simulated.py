@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import aiohttp
 import pytest
 
-from pytest_mooncake.cache.evidence import judge_rung, round_evidence
-from pytest_mooncake.cache.facts import facts_of
+from pytest_mooncake.analysis.evidence.facts import facts_of
+from pytest_mooncake.analysis.evidence.round_evidence import judge_rung, round_evidence
 from pytest_mooncake.cache.quiesce import quiesce
 from pytest_mooncake.cache.scrape import scrape, sources_of
 from pytest_mooncake.plan.models import StackPlan
@@ -31,7 +31,7 @@ from pytest_mooncake.records import (
 )
 from pytest_mooncake.stack.simulated.geometry import bytes_per_token
 from pytest_mooncake.stack.simulated.serving import serving
-from tests.integration.rounds import measure, spec_for
+from tests.support.measured_rounds import measure, spec_for
 
 COST = {
     "prefill_us_per_token": 20,

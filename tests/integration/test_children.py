@@ -10,15 +10,15 @@ import aiohttp
 import psutil
 import pytest
 
-from pytest_mooncake.cache.own_keys import remove_own_keys
-from pytest_mooncake.load.calibration import scripted_server
-from pytest_mooncake.load.workers import run_round_in_workers
+from pytest_mooncake.cache.remove_keys import remove_own_keys
+from pytest_mooncake.load.calibration.calibrate import scripted_server
+from pytest_mooncake.load.workers.pool import run_round_in_workers
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import RequestRecord, Store
 from pytest_mooncake.stack.process import supervised
 from pytest_mooncake.stack.simulated import provision_simulated
-from tests.integration.faulty import FaultyServer
-from tests.integration.rounds import planned, spec_for
+from tests.support.faulty_server import FaultyServer
+from tests.support.measured_rounds import planned, spec_for
 
 SECRET = "a-secret-of-the-user-5e7"
 

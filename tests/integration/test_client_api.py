@@ -12,15 +12,15 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from pytest_mooncake.errors import EndpointError, UsageError
-from pytest_mooncake.instruments import _api, instruments_for
-from pytest_mooncake.options import Options
-from pytest_mooncake.plan.credentials import credentials_of
 from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
+from pytest_mooncake.plan.secrets.credentials import credentials_of
 from pytest_mooncake.records import Engine, StackView
+from pytest_mooncake.run.instruments import _api, instruments_for
 from pytest_mooncake.stack.attach import attach
-from tests.integration.faulty import FaultyServer
-from tests.integration.replies import Answering, Received, Reply, Stream, error, json_reply, models, text
+from tests.support.faulty_server import FaultyServer
+from tests.support.replies import Answering, Received, Reply, Stream, error, json_reply, models, text
 
 SECRETS = {"KEY": "secret-key", "EXTRA": "X-Tenant: secret-team"}
 

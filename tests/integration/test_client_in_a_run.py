@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from pytest_mooncake.conduct import Outcome, conduct, open_stack
-from pytest_mooncake.console import Silent
 from pytest_mooncake.journal import Journal
-from pytest_mooncake.options import Options
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import RequestRecord, Verdict
+from pytest_mooncake.run.progress import Silent
+from pytest_mooncake.run.runner import Outcome, conduct, open_stack
 
 PACED = """\
 kind: simulated

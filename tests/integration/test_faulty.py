@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.integration.faulty import DONE, FaultyServer, Stream, error, event, stream, text
+from tests.support.faulty_server import DONE, FaultyServer, Stream, error, event, stream, text
 
 BODY = {"prompt": [1, 2, 3], "max_tokens": 5, "stream": True}
 USAGE: dict[str, Any] = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}

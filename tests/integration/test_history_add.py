@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mooncake import judging
-from pytest_mooncake.commands.history_add import add_recorded
-from pytest_mooncake.conduct import reported
+from pytest_mooncake.analysis import judge as judging
+from pytest_mooncake.cli.history_add import add_recorded
 from pytest_mooncake.errors import HistoryError, JournalError, UsageError
 from pytest_mooncake.history.store import open_history
 from pytest_mooncake.journal import CRASH, Journal, append_event, read
-from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import CORRECTNESS, GateStatus, ProbeAnswer, ProbeRole
-from tests.unit.test_judging import VIEW, Script, noisy_chain
+from pytest_mooncake.run.runner import reported
+from tests.unit.analysis.test_judge import VIEW, Script, noisy_chain
 
 URL = "sqlite:///kept.sqlite"
 ANSWER = ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1)

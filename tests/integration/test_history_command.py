@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mooncake import cli
+from pytest_mooncake.cli import app as cli
 from pytest_mooncake.history.store import open_history
-from tests.unit.history.made import FINGERPRINT, FOUND, made_run
+from tests.support.made_runs import FINGERPRINT, FOUND, made_run
 
 Call = Callable[..., tuple[int, str, str]]
 OTHER = "e" * 24

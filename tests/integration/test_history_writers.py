@@ -14,15 +14,15 @@ import pytest
 import sqlalchemy as sa
 
 from pytest_mooncake.errors import HistoryError
-from pytest_mooncake.history import schema
-from pytest_mooncake.history.database import Database, migrate, revision_of
+from pytest_mooncake.history.sql import schema
+from pytest_mooncake.history.sql.database import Database, migrate, revision_of
 from pytest_mooncake.history.store import open_history
-from tests.integration.history_writers import EACH, WRITERS
-from tests.integration.postgres import Server, server_in
-from tests.unit.history.made import ACCEPTED, FOUND, made_run
+from tests.support.history_writers import EACH, WRITERS
+from tests.support.made_runs import ACCEPTED, FOUND, made_run
+from tests.support.postgres import Server, server_in
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULE = "tests.integration.history_writers"
+MODULE = "tests.support.history_writers"
 
 
 @pytest.fixture(scope="module")

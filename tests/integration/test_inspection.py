@@ -16,14 +16,15 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner
 
-from pytest_mooncake import cli, inspection
-from pytest_mooncake.cache.preflight import lint
-from pytest_mooncake.cache.preflight.subject import Fact, Part
-from pytest_mooncake.inspection import findings, inspect, subject_of
-from pytest_mooncake.options import Options
+from pytest_mooncake.cli import app as cli
 from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
+from pytest_mooncake.run import preflight as inspection
+from pytest_mooncake.run.preflight import findings, inspect, subject_of
+from pytest_mooncake.stack.preflight import lint
+from pytest_mooncake.stack.preflight.configuration import Fact, Part
 
 TRANSFER = '{"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both", "kv_load_failure_policy": "fail"}'
 LMCACHE = """\

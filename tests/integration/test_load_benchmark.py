@@ -25,7 +25,7 @@ from benchmarks.client.in_process import excess, fastest, measure, repeated, tab
 from benchmarks.client.peers import Told
 from benchmarks.client.side_by_side import Figures, compare_all, errors_of, median_of, reached_per_s, send_delay_ms
 from benchmarks.client.truth import Load, compiled, serving
-from pytest_mooncake.load.calibration import Calibration
+from pytest_mooncake.load.calibration.calibrate import Calibration
 
 SMALL = Load(streams=3, tokens=6, gap_ms=5.0, ttft_ms=10.0)
 CALIBRATION = Calibration(

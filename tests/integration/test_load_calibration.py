@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from pytest_mooncake.errors import MooncakeError
-from pytest_mooncake.load import calibration
-from pytest_mooncake.load.calibration import Calibration, calibrate, compare, scripted_server, scripted_spec
-from pytest_mooncake.load.children import child_environment
-from pytest_mooncake.load.loop import run_in_thread
-from pytest_mooncake.load.own_error import OwnError
+from pytest_mooncake.load.calibration import calibrate as calibration
+from pytest_mooncake.load.calibration.calibrate import Calibration, calibrate, compare, scripted_server, scripted_spec
+from pytest_mooncake.load.calibration.client_error import OwnError
+from pytest_mooncake.load.event_loop import run_in_thread
+from pytest_mooncake.load.workers.child_environment import child_environment
 from pytest_mooncake.records import ClientHealth, Kind, Phase, RequestRecord
 from pytest_mooncake.stack.namespace import enter
 from pytest_mooncake.stack.process import supervised
-from tests.integration.rounds import measure
+from tests.support.measured_rounds import measure
 
 MS = 1_000_000
 
@@ -162,7 +162,7 @@ async def test_a_server_that_cannot_be_started_is_one_line(monkeypatch: pytest.M
 
 
 def test_the_server_ends_when_its_input_is_closed() -> None:
-    command = [sys.executable, "-m", "pytest_mooncake.load.scripted", "1", "1", "1"]
+    command = [sys.executable, "-m", "pytest_mooncake.load.calibration.reference_server", "1", "1", "1"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=child_environment()) as process:
         assert process.stdout is not None

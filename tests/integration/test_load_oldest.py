@@ -13,10 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CHECK = """
 import aiohttp, asyncio
-from tests.integration.faulty import FaultyServer
-from tests.integration.rounds import measure, planned, spec_for
+from tests.support.faulty_server import FaultyServer
+from tests.support.measured_rounds import measure, planned, spec_for
 from pytest_mooncake.load import exchange
-from pytest_mooncake.load.exchange import Exchange
+from pytest_mooncake.load.http.exchange import Exchange
 
 late = []
 perform = Exchange.perform

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import pytest
 
 from pytest_mooncake.errors import WorkloadError
-from pytest_mooncake.load.arrivals import constant_offsets, poisson_offsets, trace_offsets
 from pytest_mooncake.load.health import send_delay_ns
+from pytest_mooncake.load.schedule.arrivals import constant_offsets, poisson_offsets, trace_offsets
 from pytest_mooncake.plan.models import Timeouts
 from pytest_mooncake.records import PlannedRequest, RequestRecord
-from tests.integration.faulty import FaultyServer
-from tests.integration.replies import Received, Reply, Stream, error, silent
-from tests.integration.rounds import measure, planned, spec_for
+from tests.support.faulty_server import FaultyServer
+from tests.support.measured_rounds import measure, planned, spec_for
+from tests.support.replies import Received, Reply, Stream, error, silent
 
 COMPLETIONS = "/v1/completions"
 
@@ -309,7 +309,7 @@ async def test_both_ways_of_stamping_tell_the_same_story() -> None:
 
 
 async def test_aiohttp_of_another_shape_falls_back_to_ordinary_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pytest_mooncake.load import transport
+    from pytest_mooncake.load.http import transport
 
     monkeypatch.setattr(transport.StampedBody, "write_with_length", _write_as_unknown)
     async with FaultyServer() as server:

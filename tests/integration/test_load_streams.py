@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from pytest_mooncake.load.exchange import max_body_bytes
+from pytest_mooncake.load.http.exchange import max_body_bytes
 from pytest_mooncake.plan.models import Timeouts
 from pytest_mooncake.records import RequestRecord
-from tests.integration.faulty import FaultyServer
-from tests.integration.replies import (
+from tests.support.faulty_server import FaultyServer
+from tests.support.measured_rounds import PROMPT_TOKENS, only_record, planned, spec_for
+from tests.support.replies import (
     DONE,
     Disconnect,
     Hang,
@@ -35,7 +36,6 @@ from tests.integration.replies import (
     stream,
     text,
 )
-from tests.integration.rounds import PROMPT_TOKENS, only_record, planned, spec_for
 
 PINGS: list[Step] = [b": ping\n\n", Pause(0.05)] * 40
 COMMENT = b": " + b"x" * 65_533 + b"\n"
@@ -302,8 +302,8 @@ async def test_tls_to_a_server_without_it_is_a_failed_record() -> None:
 
 
 async def test_a_token_at_a_time_in_many_pieces_is_no_completion(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_mooncake.load.exchange._READS_PER_STREAM", 3)
-    monkeypatch.setattr("pytest_mooncake.load.exchange._READS_PER_TOKEN", 1)
+    monkeypatch.setattr("pytest_mooncake.load.http.exchange._READS_PER_STREAM", 3)
+    monkeypatch.setattr("pytest_mooncake.load.http.exchange._READS_PER_TOKEN", 1)
     record = await record_of(stream(*PINGS))
     assert record.error is not None
     assert "pieces" in record.error

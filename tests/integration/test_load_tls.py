@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.faulty import FaultyServer, Stream
-from tests.integration.rounds import only_record, planned, spec_for
+from tests.support.faulty_server import FaultyServer, Stream
+from tests.support.measured_rounds import only_record, planned, spec_for
 
 ROUND = """
 import asyncio, json, sys
-from pytest_mooncake.load.loop import new_event_loop
-from tests.integration.rounds import measure, planned, spec_for
+from pytest_mooncake.load.event_loop import new_event_loop
+from tests.support.measured_rounds import measure, planned, spec_for
 
 factory = new_event_loop if sys.argv[2] == "uvloop" else asyncio.new_event_loop
 with asyncio.Runner(loop_factory=factory) as runner:

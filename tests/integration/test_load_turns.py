@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from pytest_mooncake.load.workers import run_round_in_workers
+from pytest_mooncake.load.workers.pool import run_round_in_workers
 from pytest_mooncake.plan.models import WorkloadPlan
 from pytest_mooncake.records import Kind, PlannedRequest, RequestRecord
+from pytest_mooncake.workload.build import layout_of
 from pytest_mooncake.workload.prompts import Planned, Workload
-from pytest_mooncake.workload.registry import layout_of
-from pytest_mooncake.workload.tokens import WordPool, pool_of_ids
-from tests.integration.faulty import FaultyServer
-from tests.integration.replies import Answering, Received, Reply, Stream, error, event, stream
-from tests.integration.rounds import measure, planned, spec_for
+from pytest_mooncake.workload.tokens.pools import WordPool, pool_of_ids
+from tests.support.faulty_server import FaultyServer
+from tests.support.measured_rounds import measure, planned, spec_for
+from tests.support.replies import Answering, Received, Reply, Stream, error, event, stream
 
 COMPLETIONS = "/v1/completions"
 MS = 1_000_000

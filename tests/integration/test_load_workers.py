@@ -14,14 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from pytest_mooncake.errors import MooncakeError, WorkloadError
-from pytest_mooncake.load import shares, workers
-from pytest_mooncake.load.arrivals import constant_offsets
-from pytest_mooncake.load.children import child_environment
-from pytest_mooncake.load.workers import run_round_in_workers
+from pytest_mooncake.load.schedule.arrivals import constant_offsets
+from pytest_mooncake.load.workers import pool as workers
+from pytest_mooncake.load.workers import sharding as shares
+from pytest_mooncake.load.workers.child_environment import child_environment
+from pytest_mooncake.load.workers.pool import run_round_in_workers
 from pytest_mooncake.records import PlannedRequest, RequestRecord
-from tests.integration.faulty import FaultyServer
-from tests.integration.replies import Received, Reply, Stream, error, silent
-from tests.integration.rounds import measure, planned, spec_for
+from tests.support.faulty_server import FaultyServer
+from tests.support.measured_rounds import measure, planned, spec_for
+from tests.support.replies import Received, Reply, Stream, error, silent
 
 COMPLETIONS = "/v1/completions"
 
@@ -151,7 +152,8 @@ def test_every_ticket_is_drawn_once_whoever_draws() -> None:
         ours = itertools.islice(shares.take_tickets(pipe), 3)
         assert list(ours) == [0, 1, 2]
         script = (
-            "import sys; from pytest_mooncake.load.shares import take_tickets as t; print(sum(t(int(sys.argv[1]))))"
+            "import sys; from pytest_mooncake.load.workers.sharding import take_tickets as t; "
+            "print(sum(t(int(sys.argv[1]))))"
         )
         command = [sys.executable, "-c", script, str(pipe)]
         crew = [

@@ -19,11 +19,11 @@ import pytest
 from pytest_mooncake.errors import MissingPartError, StackError
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import StackView
-from pytest_mooncake.stack import kept
+from pytest_mooncake.stack import persistent as kept
 from pytest_mooncake.stack.local import assembly, model, provision_local, readiness
-from pytest_mooncake.stack.local.parts import Parts
-from pytest_mooncake.stack.local.paths import cache_dir
+from pytest_mooncake.stack.local.host.paths import cache_dir
 from pytest_mooncake.stack.local.provision import casualties
+from pytest_mooncake.stack.local.requirements import Parts
 from pytest_mooncake.stack.namespace import inside
 from pytest_mooncake.stack.process import birth
 

@@ -53,4 +53,4 @@ def test_pytest_finds_the_plugin_and_the_shell_the_command(wheel: zipfile.ZipFil
     (name,) = (n for n in wheel.namelist() if n.endswith("entry_points.txt"))
     text = wheel.read(name).decode()
     assert "[pytest11]\nmooncake = pytest_mooncake.plugin" in text
-    assert "pytest-mooncake = pytest_mooncake.cli:main" in text
+    assert "pytest-mooncake = pytest_mooncake.cli.app:main" in text

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from pytest_mooncake.packing import PIPELINES
-from tests.integration.pipelines import FILES, GATES, Attempt, Start, documents, holds, jenkins_text
+from pytest_mooncake.cli.scaffold import PIPELINES
+from tests.support.pipelines import FILES, GATES, Attempt, Start, documents, holds, jenkins_text
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mooncake.analysis.release import ReleaseFinding
-from pytest_mooncake.analysis.versus import Versus, VersusMetric
-from pytest_mooncake.history.kept import Finding, StoredRun
+from pytest_mooncake.analysis.regression.release import ReleaseFinding
+from pytest_mooncake.analysis.regression.versus import Versus, VersusMetric
+from pytest_mooncake.history.compare_release import compare_with_history
 from pytest_mooncake.history.store import open_history
+from pytest_mooncake.history.stored_run import Finding, StoredRun
 from pytest_mooncake.records import Verdict
-from pytest_mooncake.release import compare_with_history
 
 URL = "sqlite:///kept.sqlite"
 TTFT = "warm.ttft_mean_ms"

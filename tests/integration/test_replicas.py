@@ -13,15 +13,16 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from pytest_mooncake.analysis.evidence.counters.deltas import deltas
+from pytest_mooncake.analysis.evidence.counters.sources import is_gone
 from pytest_mooncake.border.pinning import PinnedResolver, addresses_of
-from pytest_mooncake.cache.counters import deltas
-from pytest_mooncake.cache.scrape import LOOKS, Reader, Source, is_gone, sources_of
+from pytest_mooncake.cache.scrape import LOOKS, Reader, Source, sources_of
 from pytest_mooncake.errors import EndpointError
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import StackView
 from pytest_mooncake.stack import replicas
 from pytest_mooncake.stack.attach import attach
-from tests.integration.faulty import FaultyServer, Received, Reply, error, hang_up, redirect, silent, text
+from tests.support.faulty_server import FaultyServer, Received, Reply, error, hang_up, redirect, silent, text
 
 LONG_AGO_S = time.time() - 1_000
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from pytest_mooncake.records import Verdict
-from pytest_mooncake.report.build import build
-from pytest_mooncake.report.document import Report
-from pytest_mooncake.report.html import render
-from tests.unit.report import runs
-from tests.unit.report import test_trend as trend
-from tests.unit.report.originals import original_report
+from pytest_mooncake.report.content.build import build
+from pytest_mooncake.report.content.document import Report
+from pytest_mooncake.report.formats.html import render
+from tests.support import runs
+from tests.support.original_report import original_report
+from tests.unit.report.charts import test_trend as trend
 
 pytestmark = pytest.mark.full
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

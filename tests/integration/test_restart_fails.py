@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mooncake.conduct import conduct, open_stack, reported
-from pytest_mooncake.console import Silent
 from pytest_mooncake.errors import StackError
 from pytest_mooncake.journal import FAILED, read
-from pytest_mooncake.options import Options
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import StackView, Verdict
 from pytest_mooncake.report import exit_codes
+from pytest_mooncake.run.progress import Silent
+from pytest_mooncake.run.runner import conduct, open_stack, reported
 
 PACED = """\
 kind: simulated

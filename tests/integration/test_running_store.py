@@ -10,8 +10,8 @@ import pytest
 
 from pytest_mooncake.errors import EndpointError
 from pytest_mooncake.stack.local.components import RunningStore
-from pytest_mooncake.stack.local.running_store import require_store
-from tests.integration.standin import Server
+from pytest_mooncake.stack.local.existing_store import require_store
+from tests.support.standin import Server
 
 
 @contextmanager

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from pytest_mooncake.cli.scaffold import write_suite
 from pytest_mooncake.errors import MooncakeError
-from pytest_mooncake.instruments import instruments_for
-from pytest_mooncake.options import Options
-from pytest_mooncake.packing import write_suite
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
+from pytest_mooncake.run.instruments import instruments_for
 from pytest_mooncake.stack.attach import attach
-from tests.integration.faulty import FaultyServer
-from tests.integration.replies import (
+from tests.support.faulty_server import FaultyServer
+from tests.support.replies import (
     DONE,
     MODEL,
     Answering,
@@ -33,7 +33,7 @@ from tests.integration.replies import (
     stream,
     text,
 )
-from tests.integration.spellings import SPELLINGS, traces_of
+from tests.support.spellings import SPELLINGS, traces_of
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-Live/9f+T2a&Zq7Lw=Xc4_Mn8"
@@ -158,7 +158,7 @@ def accept(where: Path, *options: str) -> subprocess.CompletedProcess[bytes]:
 def judge_again(where: Path) -> None:
     """The commands that read the record."""
     for arguments in (("report", "report"), ("verdict", "report"), ("history", "list", "--history", "runs.sqlite")):
-        python(where, "-c", "from pytest_mooncake.cli import main; main()", *arguments)
+        python(where, "-c", "from pytest_mooncake.cli.app import main; main()", *arguments)
 
 
 def files_with_secrets(where: Path) -> Iterator[str]:
@@ -249,6 +249,8 @@ def test_a_model_that_is_called_like_the_key_is_refused_and_not_named(repository
 
 def test_a_lint_of_a_chatty_server_says_nothing_secret(repository: Path) -> None:
     with FaultyServer({"/v1/models": repeating(FAILURES["in the body of an error"])}) as server:
-        done = python(repository, "-c", "from pytest_mooncake.cli import main; main()", "doctor", "--url", server.url)
+        done = python(
+            repository, "-c", "from pytest_mooncake.cli.app import main; main()", "doctor", "--url", server.url
+        )
     assert done.returncode == 4
     assert sorted(files_with_secrets(repository)) == []

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from pytest_mooncake.console import Silent
 from pytest_mooncake.errors import UsageError
-from pytest_mooncake.instruments import instruments_for
-from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import StackView
+from pytest_mooncake.run.instruments import instruments_for
+from pytest_mooncake.run.progress import Silent
 from pytest_mooncake.stack.simulated import provision_simulated
 
 SMALL_STORE = "kind: simulated\nstore: {nodes: 2, segment_bytes: 1048576}\n"

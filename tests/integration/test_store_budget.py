@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from pytest_mooncake.console import Silent
 from pytest_mooncake.errors import UsageError
-from pytest_mooncake.instruments import instruments_for
-from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import StackPlan
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import StackView
+from pytest_mooncake.run.instruments import instruments_for
+from pytest_mooncake.run.progress import Silent
 from pytest_mooncake.stack.simulated import provision_simulated
 
 QWEN_72B = {"num_hidden_layers": 80, "hidden_size": 8192, "num_attention_heads": 64, "num_key_value_heads": 8}

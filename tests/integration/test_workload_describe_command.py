@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pytest_mooncake.commands.workload import workload_app
+from pytest_mooncake.cli.workload import workload_app
 from pytest_mooncake.errors import MooncakeError, PlanError, UsageError, WorkloadError
 
 TRACES = Path(__file__).parents[1] / "data" / "traces"

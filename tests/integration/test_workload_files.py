@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from pytest_mooncake.plan.models import WorkloadPlan
-from pytest_mooncake.plan.yaml_source import load
-from pytest_mooncake.workload.registry import layout_of
-from pytest_mooncake.workload.reuse import planned_reuse
+from pytest_mooncake.plan.sources.yaml_loader import load
+from pytest_mooncake.workload.build import layout_of
+from pytest_mooncake.workload.reuse.planned_reuse import planned_reuse
 
 WORKLOADS = Path(__file__).parents[2] / "fixtures" / "workloads"
 

@@ -8,10 +8,10 @@ import pytest
 
 from pytest_mooncake.errors import EndpointError, MissingPartError, PlanError, WorkloadError
 from pytest_mooncake.plan.models import WorkloadPlan
-from pytest_mooncake.workload import own_text
-from pytest_mooncake.workload.own_text import MOST_TEXTS, fetch_own_text, local_tokenizer, read_texts
-from pytest_mooncake.workload.registry import build
-from pytest_mooncake.workload.tokens import WordPool, pool_of_ids
+from pytest_mooncake.workload.build import build
+from pytest_mooncake.workload.tokens import user_text as own_text
+from pytest_mooncake.workload.tokens.pools import WordPool, pool_of_ids
+from pytest_mooncake.workload.tokens.user_text import MOST_TEXTS, fetch_own_text, local_tokenizer, read_texts
 from tests.integration.test_workload_server_tokenizer import one_token_a_word, serving, view_of
 
 POOL = pool_of_ids(range(200), "test")

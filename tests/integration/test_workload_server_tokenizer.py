@@ -15,9 +15,9 @@ from aiohttp import web
 from pytest_mooncake.errors import EndpointError, WorkloadError
 from pytest_mooncake.plan.models import TraceSpec, WorkloadPlan
 from pytest_mooncake.records import Engine, KVGeometry, StackView
-from pytest_mooncake.workload.registry import build
-from pytest_mooncake.workload.server_tokenizer import ServerTokenizer, fetch_token_pool, fetch_word_pool
-from pytest_mooncake.workload.tokens import TokenPool, WordPool
+from pytest_mooncake.workload.build import build
+from pytest_mooncake.workload.tokens.pools import TokenPool, WordPool
+from pytest_mooncake.workload.tokens.server_tokenizer import ServerTokenizer, fetch_token_pool, fetch_word_pool
 
 Answer = Callable[[dict[str, Any]], object]
 

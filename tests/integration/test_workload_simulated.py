@@ -13,11 +13,11 @@ import pytest
 from pytest_mooncake.load.round import RoundSpec, run_round
 from pytest_mooncake.load.spec import Api
 from pytest_mooncake.plan.models import StackPlan, Timeouts, TraceSpec, WorkloadPlan
-from pytest_mooncake.plan.yaml_source import load
+from pytest_mooncake.plan.sources.yaml_loader import load
 from pytest_mooncake.records import Engine, Kind, KVGeometry, Phase, RequestRecord, StackView
 from pytest_mooncake.stack.simulated.serving import serving
+from pytest_mooncake.workload.build import build
 from pytest_mooncake.workload.prompts import Workload
-from pytest_mooncake.workload.registry import build
 
 ROOT = Path(__file__).parents[2]
 TRACE = ROOT / "tests" / "data" / "traces" / "conversation_trace.jsonl.gz"

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from pytest_mooncake.errors import PlanError, WorkloadError
 from pytest_mooncake.plan.models import TraceSpec, WorkloadPlan
-from pytest_mooncake.workload import trace
+from pytest_mooncake.workload.build import layout_of
+from pytest_mooncake.workload.layouts import trace
 from pytest_mooncake.workload.prompts import Workload
-from pytest_mooncake.workload.registry import layout_of
-from pytest_mooncake.workload.reuse import segment_hits
-from pytest_mooncake.workload.stackdist import size_curve
-from pytest_mooncake.workload.tokens import pool_of_ids
-from tests.unit.workload.brute import lru_hits, unbounded_hits
+from pytest_mooncake.workload.reuse.planned_reuse import segment_hits
+from pytest_mooncake.workload.reuse.stack_distance import size_curve
+from pytest_mooncake.workload.tokens.pools import pool_of_ids
+from tests.support.brute_force_reuse import lru_hits, unbounded_hits
 
 DATA = Path(__file__).parents[1] / "data" / "traces"
 POOL = pool_of_ids(range(100, 5000), "test")
@@ -238,7 +238,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_prompt_that_cannot_even_hold_its_template_is_refused(tmp_path: Path) -> None:
-    from pytest_mooncake.workload.tokens import WordPool
+    from pytest_mooncake.workload.tokens.pools import WordPool
 
     work = replay(written(tmp_path, [row(input_length=5, hash_ids=(1,))]))
     with pytest.raises(WorkloadError, match="too short"):

@@ -15,7 +15,7 @@ import sqlalchemy.dialects.postgresql
 import sqlalchemy.dialects.sqlite
 import uvloop
 
-from pytest_mooncake.packing import write_suite
+from pytest_mooncake.cli.scaffold import write_suite
 
 pytest_plugins = ["pytester"]
 

@@ -8,8 +8,8 @@ import sys
 import psutil
 import pytest
 
-from tests.integration.faulty import FaultyServer, Reply
 from tests.plugin.conftest import SIMULATED, SMALL, Run
+from tests.support.faulty_server import FaultyServer, Reply
 
 
 def closed_port() -> int:

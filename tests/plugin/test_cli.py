@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pytest_mooncake import __version__, cli
+from pytest_mooncake import __version__
+from pytest_mooncake.cli import app as cli
+from pytest_mooncake.cli.scaffold import PIPELINES
 from pytest_mooncake.errors import StackError, UsageError
-from pytest_mooncake.packing import PIPELINES
 from pytest_mooncake.records import Engine, StackView, Store
-from pytest_mooncake.stack import kept
+from pytest_mooncake.stack import persistent as kept
 
 VIEW = StackView(
     name="local",

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from pytest_mooncake import cli
+from pytest_mooncake.cli import app as cli
 from pytest_mooncake.errors import PlanError, UsageError
 
 SPEC = Path(__file__).parents[1] / "data" / "spec_figures.yaml"

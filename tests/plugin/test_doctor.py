@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from pytest_mooncake import cli
+from pytest_mooncake.cli import app as cli
 from pytest_mooncake.errors import MooncakeError, PlanError, UsageError
-from pytest_mooncake.inspection import findings
-from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import StackPlan
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
-from pytest_mooncake.stack import kept
+from pytest_mooncake.run.preflight import findings
+from pytest_mooncake.stack import persistent as kept
 from pytest_mooncake.stack.simulated import provision_simulated
 
 runner = CliRunner()

@@ -117,7 +117,7 @@ def test_a_run_whose_time_is_over_is_reported_and_says_which_option_gives_it_mor
 
 def test_a_recording_can_be_judged_on_the_command_line(suite: Run, pytester: pytest.Pytester) -> None:
     assert suite(*SIMULATED, "--mooncake-quick", "--mooncake-report=quick").ret == 0, "a quick run without a fault"
-    command = [sys.executable, "-m", "pytest_mooncake.cli", "verdict", "quick"]
+    command = [sys.executable, "-m", "pytest_mooncake.cli.app", "verdict", "quick"]
     done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, check=False, timeout=LIMIT_S)
     assert (done.returncode, done.stdout.splitlines()[0], done.stderr) == (10, "INCONCLUSIVE", "")
     lenient = subprocess.run([*command, "--fail-only"], cwd=pytester.path, capture_output=True, text=True, check=False)
@@ -132,20 +132,20 @@ KILLED_AT_THE_GATE = """\
 import os
 import signal
 
-import pytest_mooncake.instruments
+import pytest_mooncake.run.instruments
 
 
 async def killed(*_args, **_options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-pytest_mooncake.instruments.run_gate = killed
+pytest_mooncake.run.instruments.run_gate = killed
 """
 SIGNALLED_WHILE_REPORTING = """\
 import os
 import signal
 
-import pytest_mooncake.report.html as html
+import pytest_mooncake.report.formats.html as html
 
 render = html.render
 
@@ -158,7 +158,7 @@ def signalled(report, lang="en"):
 
 
 html.render = signalled
-import pytest_mooncake.report.files as files
+import pytest_mooncake.report.formats.write as files
 
 files.HTML = files.Text("report.html", files.HTML.mark, signalled)
 files.OF_A_RUN = tuple(files.HTML if text.name == "report.html" else text for text in files.OF_A_RUN)
@@ -181,7 +181,7 @@ def in_a_process(pytester: pytest.Pytester, *arguments: str) -> subprocess.Compl
 
 
 def command(pytester: pytest.Pytester, *arguments: str) -> subprocess.CompletedProcess[str]:
-    called = [sys.executable, "-m", "pytest_mooncake.cli", *arguments]
+    called = [sys.executable, "-m", "pytest_mooncake.cli.app", *arguments]
     return subprocess.run(called, cwd=pytester.path, capture_output=True, text=True, check=False, timeout=LIMIT_S)
 
 

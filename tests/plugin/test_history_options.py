@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_mooncake.analysis.fingerprint import plan_parts
-from pytest_mooncake.conduct import reported
+from pytest_mooncake.analysis.regression.fingerprint import plan_parts
 from pytest_mooncake.errors import HistoryError
-from pytest_mooncake.history.kept import StoredRound, StoredRun
 from pytest_mooncake.history.store import History, open_history
+from pytest_mooncake.history.stored_run import StoredRound, StoredRun
 from pytest_mooncake.journal import read
-from pytest_mooncake.options import Options
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
-from pytest_mooncake.report.html import render
+from pytest_mooncake.report.formats.html import render
+from pytest_mooncake.run.runner import reported
 from tests.plugin.conftest import SIMULATED, Run
 
 ONE_TEST = "acceptance/test_correctness.py"

@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
-from pytest_mooncake import experiment, outcome, session
-from pytest_mooncake.analysis.regression import PastRun, compare_release
-from pytest_mooncake.analysis.release import finding_of
-from pytest_mooncake.conduct import Outcome
+from pytest_mooncake.analysis.regression.alarm import PastRun, compare_release
+from pytest_mooncake.analysis.regression.release import finding_of
+from pytest_mooncake.plugin import session
 from pytest_mooncake.records import Verdict
-from pytest_mooncake.report import build, exit_codes, markdown, terminal
+from pytest_mooncake.report import exit_codes
+from pytest_mooncake.report.content import build
+from pytest_mooncake.report.formats import markdown, terminal
+from pytest_mooncake.run import outcome
+from pytest_mooncake.run import protocol as experiment
+from pytest_mooncake.run.runner import Outcome
 from tests.plugin.conftest import SIMULATED, Run
 
 SHORT = "acceptance/test_performance.py"
@@ -29,7 +33,7 @@ STAGES = {
 """Modules that are loaded here, once: an inner run forgets those that it was the first to import."""
 INSIDE_A_TEST = """
 def test_calls_us(run):
-    from pytest_mooncake.report.html import in_script
+    from pytest_mooncake.report.formats.html import in_script
 
     in_script({"no": object()})
 """

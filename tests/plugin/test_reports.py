@@ -15,12 +15,12 @@ import pytest
 from typer.testing import CliRunner
 from wcwidth import wcswidth
 
-from pytest_mooncake import cli
-from pytest_mooncake.conduct import conduct, open_stack
-from pytest_mooncake.console import Silent
+from pytest_mooncake.cli import app as cli
 from pytest_mooncake.errors import JournalError, UsageError
-from pytest_mooncake.options import Options
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
+from pytest_mooncake.run.progress import Silent
+from pytest_mooncake.run.runner import conduct, open_stack
 from tests.plugin.conftest import Run
 
 Replay = Callable[..., pytest.RunResult]

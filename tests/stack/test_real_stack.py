@@ -22,15 +22,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pytest_mooncake.conduct import conduct
-from pytest_mooncake.console import Silent
 from pytest_mooncake.errors import MissingPartError
 from pytest_mooncake.journal import view_of
-from pytest_mooncake.options import Options
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import Rung, Status, Verdict
-from pytest_mooncake.stack.local import http
-from pytest_mooncake.stack.local.parts import find_parts
+from pytest_mooncake.run.progress import Silent
+from pytest_mooncake.run.runner import conduct
+from pytest_mooncake.stack.local.host import http
+from pytest_mooncake.stack.local.requirements import find_parts
 from pytest_mooncake.stack.namespace import inside
 from pytest_mooncake.stack.process import birth
 from pytest_mooncake.stack.warden import descendants

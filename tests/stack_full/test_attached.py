@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from pytest_mooncake.conduct import open_stack
-from pytest_mooncake.packing import write_suite
+from pytest_mooncake.cli.scaffold import write_suite
+from pytest_mooncake.run.runner import open_stack
 from pytest_mooncake.stack.namespace import inside
-from tests.stack_full.sabotage import Saboteur, plan_of
+from tests.support.sabotage import Saboteur, plan_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.full]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pytest_mooncake.conduct import conduct, open_stack
 from pytest_mooncake.journal import read
 from pytest_mooncake.records import Kind, Verdict
-from tests.stack_full.sabotage import Saboteur, plan_of
+from pytest_mooncake.run.runner import conduct, open_stack
+from tests.support.sabotage import Saboteur, plan_of
 
 pytestmark = [pytest.mark.stack, pytest.mark.full]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from pytest_mooncake.cache.care import NONCE_DIGITS
 from pytest_mooncake.cache.keys import run_tag
+from pytest_mooncake.cache.run_keys import NONCE_DIGITS
 from pytest_mooncake.errors import EndpointError, StackError, UsageError
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import StackView, Status, Verdict
-from pytest_mooncake.workload.nonce import round_nonce
-from pytest_mooncake.workload.registry import build
-from tests.stack_full.sabotage import (
+from pytest_mooncake.workload.build import build
+from pytest_mooncake.workload.tokens.nonce import round_nonce
+from tests.support.sabotage import (
     PROMPT_TOKENS,
     Corrupter,
     assert_failed,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mooncake.analysis.versus import Versus
-from tests.stack_full.regressions import Gateway, another_engine, in_turns, old_deployment, store_of, throttle
-from tests.stack_full.sabotage import running_store
+from pytest_mooncake.analysis.regression.versus import Versus
+from tests.support.regressions import Gateway, another_engine, in_turns, old_deployment, store_of, throttle
+from tests.support.sabotage import running_store
 
 pytestmark = [pytest.mark.stack, pytest.mark.full]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mooncake.conduct import conduct, open_stack
-from pytest_mooncake.console import Silent
-from pytest_mooncake.options import Options
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import Status
+from pytest_mooncake.run.progress import Silent
+from pytest_mooncake.run.runner import conduct, open_stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.full]
 

@@ -15,11 +15,11 @@ import aiohttp
 import psutil
 import pytest
 
-from pytest_mooncake.conduct import open_stack
+from pytest_mooncake.cli.scaffold import write_suite
 from pytest_mooncake.journal import read
-from pytest_mooncake.packing import write_suite
 from pytest_mooncake.records import StackView
-from tests.stack_full.sabotage import PROMPT_TOKENS, Saboteur, in_stack, plan_of, requests_of, running_store
+from pytest_mooncake.run.runner import open_stack
+from tests.support.sabotage import PROMPT_TOKENS, Saboteur, in_stack, plan_of, requests_of, running_store
 
 pytestmark = [pytest.mark.stack, pytest.mark.full]
 

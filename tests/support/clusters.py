@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_mooncake.packing import write_suite
+from pytest_mooncake.cli.scaffold import write_suite
 
 CLUSTER = Path(__file__).parents[1] / "data" / "clusters" / "cluster.py"
 TARGETS = """\
@@ -124,5 +124,5 @@ def assert_right(case: Case, directory: Path) -> None:
 
 def verdict_command(directory: Path) -> int:
     """Exit code of `pytest-mooncake verdict record`."""
-    command = [sys.executable, "-c", "from pytest_mooncake.cli import main; main()", "verdict", "record"]
+    command = [sys.executable, "-c", "from pytest_mooncake.cli.app import main; main()", "verdict", "record"]
     return subprocess.run(command, cwd=directory, capture_output=True, timeout=LIMIT_S, check=False).returncode

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from pytest_mooncake.options import DECLARED
+from pytest_mooncake.plan.options import DECLARED
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -38,7 +38,7 @@ def provision_local(
         StackError: A component died or did not get ready; `details` holds its last useful log lines.
     """
     if keep:
-        from pytest_mooncake.stack import kept
+        from pytest_mooncake.stack import persistent as kept
 
         yield kept.up(plan, progress)
         return

@@ -20,10 +20,9 @@ from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import StackView
 from pytest_mooncake.stack.local import components, model
 from pytest_mooncake.stack.local.components import INSIDE, MODEL_NAME, Ports, Site
-from pytest_mooncake.stack.local.logs import tail, useful_lines
-from pytest_mooncake.stack.local.parts import find_parts
-from pytest_mooncake.stack.local.paths import PACKAGE_PARENT, cache_dir
-from pytest_mooncake.stack.local.ports import free_ports
+from pytest_mooncake.stack.local.host.logs import tail, useful_lines
+from pytest_mooncake.stack.local.host.paths import PACKAGE_PARENT, cache_dir
+from pytest_mooncake.stack.local.host.ports import free_ports
 from pytest_mooncake.stack.local.readiness import (
     PROOF_CHUNKS,
     Deadline,
@@ -37,6 +36,7 @@ from pytest_mooncake.stack.local.readiness import (
     prove_served,
     prove_store,
 )
+from pytest_mooncake.stack.local.requirements import find_parts
 from pytest_mooncake.stack.log_dir import own_log_dir
 from pytest_mooncake.stack.namespace import inside
 from pytest_mooncake.stack.process import Command, Supervisor

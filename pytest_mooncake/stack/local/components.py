@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_mooncake.plan.models import ConnectorSpec, EngineSpec, StackPlan
-from pytest_mooncake.stack.local.parts import Parts
-from pytest_mooncake.stack.local.paths import PACKAGE_PARENT
+from pytest_mooncake.stack.local.host.paths import PACKAGE_PARENT
+from pytest_mooncake.stack.local.requirements import Parts
 from pytest_mooncake.stack.process import Command
 
 HOST = "127.0.0.1"

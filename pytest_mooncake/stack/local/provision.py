@@ -9,9 +9,9 @@ from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import StackView
 from pytest_mooncake.stack.local.assembly import assemble
 from pytest_mooncake.stack.local.components import RunningStore
-from pytest_mooncake.stack.local.logs import useful_lines
+from pytest_mooncake.stack.local.existing_store import require_store
+from pytest_mooncake.stack.local.host.logs import useful_lines
 from pytest_mooncake.stack.local.readiness import Progress
-from pytest_mooncake.stack.local.running_store import require_store
 from pytest_mooncake.stack.local.view import exposure, view_of
 from pytest_mooncake.stack.process import Supervisor, birth
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_mooncake.errors import StackError
-from pytest_mooncake.stack.local import http
-from pytest_mooncake.stack.local.logs import port_taken, useful_lines
+from pytest_mooncake.stack.local.host import http
+from pytest_mooncake.stack.local.host.logs import port_taken, useful_lines
 
 __all__ = ["Deadline", "Ended", "Proof", "Watch", "prove_served", "prove_store"]
 

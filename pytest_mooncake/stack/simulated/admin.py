@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from pytest_mooncake.stack.simulated.api import metrics_response
+from pytest_mooncake.stack.simulated.engine.api import metrics_response
 from pytest_mooncake.stack.simulated.faults import Faults
-from pytest_mooncake.stack.simulated.masterstore import SimulatedStore, exposition
+from pytest_mooncake.stack.simulated.store import SimulatedStore, exposition
 
 
 class MasterApi:

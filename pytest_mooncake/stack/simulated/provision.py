@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_mooncake.environment import inherited
+from pytest_mooncake.border.child_environment import inherited
 from pytest_mooncake.errors import StackError
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
 from pytest_mooncake.stack.log_dir import own_log_dir

@@ -14,13 +14,13 @@ from aiohttp import web
 from pytest_mooncake import __version__
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.stack.simulated.admin import MasterApi
-from pytest_mooncake.stack.simulated.api import EngineApi
-from pytest_mooncake.stack.simulated.engine import SimulatedEngine
+from pytest_mooncake.stack.simulated.engine.api import EngineApi
+from pytest_mooncake.stack.simulated.engine.protocol import ServedModel
+from pytest_mooncake.stack.simulated.engine.scheduler import SimulatedEngine
+from pytest_mooncake.stack.simulated.engine.tokenizer import Vocabulary
 from pytest_mooncake.stack.simulated.faults import parse_faults
 from pytest_mooncake.stack.simulated.geometry import bytes_per_token, served_name
-from pytest_mooncake.stack.simulated.masterstore import SimulatedStore, StoreShape
-from pytest_mooncake.stack.simulated.protocol import ServedModel
-from pytest_mooncake.stack.simulated.vocabulary import Vocabulary
+from pytest_mooncake.stack.simulated.store import SimulatedStore, StoreShape
 
 LOOPBACK = "127.0.0.1"
 

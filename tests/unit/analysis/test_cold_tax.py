@@ -10,7 +10,7 @@ from scipy import stats
 
 from pytest_mooncake.analysis.cold_tax import cold_tax
 from pytest_mooncake.records import Kind, Round
-from tests.unit.report import runs
+from tests.support import runs
 
 
 def rounds(*ttft_ms: float, kind: Kind = Kind.COLD) -> tuple[Round, ...]:

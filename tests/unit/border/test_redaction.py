@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_mooncake.border.redaction import MASK, Redactor, secrets_of_headers
-from tests.integration.spellings import SPELLINGS, traces_of
+from tests.support.spellings import SPELLINGS, traces_of
 
 KEY = "sk-Live/9f+T2a&Zq7Lw=Xc4_Mn8"
 REDACTOR = Redactor([KEY])

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_mooncake.cache.quiesce import quiesce
 from pytest_mooncake.records import Scrape, Settle
-from tests.unit.cache.world import World
+from tests.support.scripted_world import World
 
 
 class Clockwork:

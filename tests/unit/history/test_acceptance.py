@@ -11,7 +11,7 @@ import pytest
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.history.acceptance import Act, accept, anchored_runs, level_since
 from pytest_mooncake.history.store import History, open_history
-from tests.unit.history.made import FINGERPRINT, made_run
+from tests.support.made_runs import FINGERPRINT, made_run
 
 TTFT = "warm.ttft_mean_ms"
 

@@ -11,14 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_mooncake.load.health import (
-    HealthSampler,
-    peak_share,
-    rank_percentile,
-    saturation,
-    send_delay_ns,
-    tainted_requests,
-)
+from pytest_mooncake.analysis.claims.client_validity import saturation
+from pytest_mooncake.load.health import HealthSampler, peak_share, rank_percentile, send_delay_ns, tainted_requests
 from pytest_mooncake.load.spec import LagSample
 from pytest_mooncake.records import ClientHealth, Kind, Phase, RequestRecord
 

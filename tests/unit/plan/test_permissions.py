@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pytest_mooncake.errors import UsageError
-from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan, StackPlan
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.permissions import check_permissions, has_own_store
 from pytest_mooncake.plan.resolve import resolve
 

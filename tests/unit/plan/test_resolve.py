@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pytest_mooncake.errors import PlanError, UsageError
-from pytest_mooncake.options import Options
 from pytest_mooncake.plan.models import Plan
+from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import DEFAULT_LOOKS, new_run_id, resolve
 from pytest_mooncake.records import Rung
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_mooncake.analysis.regression import PastRun, compare_release
-from pytest_mooncake.analysis.release import ReleaseFinding, finding_of
-from pytest_mooncake.analysis.versus import Versus, VersusMetric
+from pytest_mooncake.analysis.regression.alarm import PastRun, compare_release
+from pytest_mooncake.analysis.regression.release import ReleaseFinding, finding_of
+from pytest_mooncake.analysis.regression.versus import Versus, VersusMetric
 from pytest_mooncake.records import Crash, Verdict
-from pytest_mooncake.report import ci, exit_codes
-from pytest_mooncake.report.document import Report
-from tests.unit.report import runs
+from pytest_mooncake.report import exit_codes
+from pytest_mooncake.report.content.document import Report
+from pytest_mooncake.report.formats import ci
+from tests.support import runs
 
 
 def released(verdict: Verdict | None) -> ReleaseFinding:

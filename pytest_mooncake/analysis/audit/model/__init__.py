@@ -1,0 +1,1 @@
+"""What a model's config tells: KV bytes a token, which layers keep keys, parameters that work."""

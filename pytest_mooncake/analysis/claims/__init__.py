@@ -1,0 +1,1 @@
+"""Claims, thresholds and their bounds: what is tested, in which words, and how it all becomes one verdict."""

@@ -1,0 +1,1 @@
+"""What a prompt must leave in a store and bring back: chunks, formulae, what is served to everybody."""

@@ -1,0 +1,44 @@
+"""Whom each observation is blamed on: one catalogue, from which every check takes its fault.
+
+No check names a fault by itself, so that the table in the documentation (`page`) and what is decided cannot differ.
+"""
+
+from __future__ import annotations
+
+from pytest_mooncake.analysis.evidence.faults.observation import Blame, Observation
+from pytest_mooncake.analysis.evidence.faults.rounds import ANY, COLD, WARM
+from pytest_mooncake.analysis.evidence.faults.run_level import CLIENT, GATE, RUN
+from pytest_mooncake.records import Fault
+
+__all__ = ["SECTIONS", "Blame", "Observation", "blame_of", "fault_of"]
+
+SECTIONS: tuple[tuple[str, tuple[Observation, ...]], ...] = (
+    ("In a cold round", COLD),
+    ("In a warm round", WARM),
+    ("In any round", ANY),
+    ("By the correctness gate", GATE),
+    ("By the client itself", CLIENT),
+    ("Over the whole run", RUN),
+)
+
+_CATALOGUE = {one.id: one for _, section in SECTIONS for one in section}
+_CHECKS = {one.check: one for one in reversed(_CATALOGUE.values())}
+
+
+def blame_of(check: str, what: str, *, shared: bool = False) -> Blame:
+    """Return whom an observation is blamed on.
+
+    Args:
+        check: the check that sees it.
+        what: what it sees.
+        shared: whether the store was there before, so that others may use it.
+
+    Raises:
+        KeyError: the catalogue does not hold it.
+    """
+    return _CATALOGUE[f"{check}/{what}"].blame(shared=shared)
+
+
+def fault_of(check: str, *, shared: bool = False) -> Fault:
+    """Return the fault that a check stands for where it is held or cannot be made: that of its first observation."""
+    return _CHECKS[check].blame(shared=shared).fault

@@ -1,0 +1,1 @@
+"""Request records become columns, columns become figures: TTFT, TPOT, ITL, throughput, goodput."""

@@ -1,0 +1,1 @@
+"""Percentiles and shares of pooled requests, whose rounds are clusters."""

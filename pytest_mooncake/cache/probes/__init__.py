@@ -1,0 +1,1 @@
+"""The correctness gate: its prompts, its replies, and how both are asked for."""

@@ -1,0 +1,1 @@
+"""The history's database: connection, tables, rows and migrations."""

@@ -1,0 +1,1 @@
+"""One request from the socket to its record: connection, body, stream, completion."""

@@ -1,0 +1,1 @@
+"""Small grammars: rates, bytes, seconds."""

@@ -1,0 +1,1 @@
+"""Targets: their grammar, their metrics, thresholds and service levels."""

@@ -1,0 +1,1 @@
+"""What a report draws: data first, then the drawing."""

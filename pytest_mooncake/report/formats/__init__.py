@@ -1,0 +1,1 @@
+"""A report as terminal text, Markdown, HTML, JUnit, OpenMetrics and what pipelines read."""

@@ -1,0 +1,1 @@
+"""Words and numbers of both languages, and how foreign text is made harmless."""

@@ -1,0 +1,344 @@
+"""The world as the protocol sees it: prompts, client, counters and settle times of a running stack."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pytest_mooncake.analysis.audit.store_need import told_bytes_per_token
+from pytest_mooncake.analysis.evidence.counters.deltas import read as read_quantity
+from pytest_mooncake.analysis.evidence.expected.formulae import object_bytes
+from pytest_mooncake.analysis.evidence.expected.told_chunks import chunk_tokens_of
+from pytest_mooncake.analysis.evidence.store_ownership import ends_with_the_run
+from pytest_mooncake.analysis.judge import judge
+from pytest_mooncake.border.http import NoReply, open_session, send
+from pytest_mooncake.cache.clear import Permission
+from pytest_mooncake.cache.probes.gate import run_gate
+from pytest_mooncake.cache.quiesce import quiesce
+from pytest_mooncake.cache.run_keys import StoreCare
+from pytest_mooncake.cache.scrape import Reader, scrape, sources_of
+from pytest_mooncake.cache.store_budget import check_budget, chunks_held, free_bytes
+from pytest_mooncake.errors import UsageError
+from pytest_mooncake.load.calibration.client_error import OwnError
+from pytest_mooncake.load.round import RoundResult, RoundSpec
+from pytest_mooncake.load.schedule.scheduled import Scheduled, offsets_of
+from pytest_mooncake.load.workers.pool import run_round_in_workers
+from pytest_mooncake.load.workers.sharding import worker_count
+from pytest_mooncake.plan.permissions import check_permissions
+from pytest_mooncake.plan.secrets.credentials import Credentials, credentials_of
+from pytest_mooncake.records import (
+    CORRECTNESS,
+    Gate,
+    GateStatus,
+    Kind,
+    PlannedRequest,
+    PlannedReuse,
+    ProbeAnswer,
+    RequestRecord,
+    Scrape,
+    Settle,
+    StackView,
+)
+from pytest_mooncake.run.protocol import Instruments, Step
+from pytest_mooncake.workload.build import build
+from pytest_mooncake.workload.prompts import Workload
+from pytest_mooncake.workload.reuse.planned_reuse import distinct_tokens
+from pytest_mooncake.workload.reuse.steady_state import SteadyState, at_once, steady_state
+from pytest_mooncake.workload.tokens.nonce import round_nonce
+from pytest_mooncake.workload.tokens.pools import Pool, TokenPool
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+    from pytest_mooncake.plan.models import Plan
+
+QUIESCE_LIMIT_S = 30.0
+NEEDS_IDS = "prompts were sent as text, and it compares answers to prompts of token ids"
+_PROBE_S = 10.0
+_ABSENT = (404, 405, 501)
+
+
+def _ignore(_event: str, **_values: object) -> None:
+    """Where nobody keeps a journal."""
+
+
+class _Opener(Protocol):
+    """How instruments are opened."""
+
+    def __call__(
+        self, plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore, /
+    ) -> contextlib.AbstractAsyncContextManager[Instruments]:
+        """Open them."""
+
+
+def _unrepeated(open_instruments: _Opener) -> _Opener:
+    """Take out of all that the world says through its instruments what it repeats of our secrets.
+
+    Counters' labels, settle times, the gate's answers, events and errors (of our own making included) quote servers.
+    """
+
+    @contextlib.asynccontextmanager
+    async def opened(
+        plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore
+    ) -> AsyncIterator[Instruments]:
+        clean = credentials_of(plan.stack, environ).redactor.cleaned
+
+        def after(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            async def asked(*given: Any) -> Any:
+                return clean(await ask(*given))
+
+            return asked
+
+        try:
+            async with open_instruments(plan, view, environ, lambda event, **said: note(event, **clean(said))) as use:
+                yield replace(use, scrape=after(use.scrape), settle=after(use.settle), probe=after(use.probe))
+        except Exception as error:
+            error.args = clean(error.args)
+            raise
+
+    return wraps(open_instruments)(opened)
+
+
+@_unrepeated
+@contextlib.asynccontextmanager
+async def instruments_for(
+    plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore
+) -> AsyncIterator[Instruments]:
+    """Instruments for one run; at the end its keys are removed from the store and connections closed.
+
+    Args:
+        plan: what will be run.
+        view: the stack that runs.
+        environ: where the API key is, by the name that the plan gives.
+        note: takes an event for the journal, its name and values.
+
+    Raises:
+        WorkloadError: the prompts cannot be made for this model.
+        UsageError: the run would store more than the budget, or clear what is somebody else's.
+    """
+    check_permissions(plan)
+    credentials = credentials_of(plan.stack, environ)
+    async with _connections(credentials) as http, _connections(credentials, keep_alive=False) as fresh:
+        api = await _api(plan, view, http, credentials.headers)
+        workload = await build(plan.workload, view, http=http, headers=credentials.headers, run_id=plan.run_id, api=api)
+        note("workload", notes=workload.layout.notes)
+        read = Reader(fresh, sources_of(view), identified=view.provisioned)
+        permission = Permission(plan.allow_clear)
+        care = StoreCare(http, view, plan.run_id, read=read, permission=permission, keep_full=plan.steady, note=note)
+        await care.start()
+        planned = _planned(plan, view, care, workload, note)
+        own_error = OwnError(note, workers=worker_count(plan.workers, plan.workload.in_flight_cap))
+        try:
+            yield Instruments(
+                requests=partial(_requests, plan, view, workload),
+                send=partial(_send, plan, view, credentials.headers, care, own_error, api),
+                scrape=read,
+                settle=partial(_settle, plan, view, planned, read),
+                judge=partial(judge, plan, view),
+                nonce=partial(round_nonce, plan.run_id),
+                prepare=partial(_prepare, plan, care, own_error),
+                probe=partial(_probe, plan, view, credentials.headers, care, own_error, http, workload.pool),
+                planned=planned,
+            )
+        finally:
+            await care.finish()
+
+
+def _connections(credentials: Credentials, *, keep_alive: bool = True) -> ClientSession:
+    """What asks the stack: the endpoint's own addresses get its credentials, nothing else does.
+
+    Without `keep_alive` every request takes a connection, and a process, of its own.
+    """
+    from pytest_mooncake.border.pinning import PinnedResolver
+
+    resolver = None if keep_alive else PinnedResolver()
+    return open_session(headers_for=credentials.headers_for, keep_alive=keep_alive, resolver=resolver)
+
+
+def _requests(plan: Plan, view: StackView, workload: Workload, nonce: str, kind: Kind) -> Sequence[PlannedRequest]:
+    """The prompts of a round; in an open loop with the times at which they are sent, the same in every round."""
+    planned = workload.requests(nonce, engines=len(view.engines), shift=int(kind is Kind.WARM))
+    arrivals = plan.workload.arrivals
+    if arrivals is None:
+        return planned
+    return Scheduled(planned, offsets_of(arrivals, len(planned), seed=plan.workload.seed))
+
+
+def _planned(
+    plan: Plan, view: StackView, care: StoreCare, workload: Workload, note: Callable[..., None]
+) -> PlannedReuse:
+    """What the rounds reuse, and what the store makes of it: room enough, or in a steady state too little.
+
+    Raises:
+        UsageError: the store has too little room, or too much for a steady state.
+    """
+    planned = workload.planned(chunk_tokens_of(view))
+    if not plan.steady:
+        note("store_budget", **_checked_budget(plan, view, care, planned, distinct_tokens(workload.layout)))
+        return planned
+    steady = _steady(plan, view, care, planned, workload)
+    note("workload", notes=(steady.sentence(),))
+    return steady.sums()
+
+
+def _steady(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse, workload: Workload) -> SteadyState:
+    """What a store smaller than the working set must serve.
+
+    Raises:
+        UsageError: nobody tells how much it holds, or it holds everything.
+    """
+    capacity = read_quantity(care.seen, "capacity_bytes")
+    if view.kv is None or not capacity:
+        raise UsageError(
+            "--mooncake-steady: how many chunks the store holds is not known; its master's counters and the model's KV "
+            "geometry tell (--mooncake-master), without them leave the option out"
+        )
+    chunks = chunks_held(capacity, view.kv)
+    return steady_state(planned, workload.layout, chunks, in_flight=at_once(plan))
+
+
+def _checked_budget(
+    plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse, tokens: int
+) -> dict[str, object]:
+    """What the run will store at most at a time, against what it may, as the journal holds it.
+
+    Args:
+        plan: what will be run.
+        view: the stack; where it does not tell its KV geometry, the plan's hardware may.
+        care: knows what is free in the store, and whether keys go again.
+        planned: chunks of a round.
+        tokens: different prompt tokens of a round.
+
+    Raises:
+        UsageError: it is more.
+    """
+    rounds = 1 if care.removes_keys or plan.quick else max(plan.looks) + 2
+    each, free = told_bytes_per_token(plan), free_bytes(care.seen)
+    per_round = None if each is None else tokens * each
+    if view.kv is not None:
+        per_round = planned.distinct_chunks * view.kv.ranks * object_bytes(view.kv)
+    sentence = check_budget(
+        None if per_round is None else per_round * rounds,
+        free_bytes=free,
+        budget_bytes=plan.store_budget_bytes,
+        provisioned=ends_with_the_run(view),
+    )
+    known = per_round is not None and (free is not None or plan.store_budget_bytes is not None)
+    return {"sentence": sentence, "known": known}
+
+
+async def _prepare(plan: Plan, care: StoreCare, own_error: OwnError, step: Step) -> None:
+    """What comes before a round: caches and keys as they must be, then the client's own error."""
+    await care.prepare(step.kind, step.nonce)
+    await own_error.before(step.phase, concurrency=plan.workload.in_flight_cap)
+
+
+async def _probe(
+    plan: Plan,
+    view: StackView,
+    headers: Mapping[str, str],
+    care: StoreCare,
+    own_error: OwnError,
+    http: ClientSession,
+    pool: Pool,
+) -> tuple[tuple[ProbeAnswer, ...], Gate]:
+    """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
+    await own_error.after()
+    if not isinstance(pool, TokenPool):
+        return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=NEEDS_IDS)
+    answers, gate = await run_gate(
+        http,
+        view,
+        plan.run_id,
+        pool.ids,
+        read=partial(scrape, http, sources_of(view)),
+        headers=headers,
+        params=(lambda tenant: care.params(f"gate-{tenant}")) if care.tags_requests else None,
+        clear=care.clear_nearer if care.may_clear else None,
+        longest=plan.workload.prompt_tokens,
+    )
+    return answers, gate
+
+
+async def _api(
+    plan: Plan, view: StackView, http: ClientSession, headers: Mapping[str, str]
+) -> Literal["completions", "chat"]:
+    """What requests are sent to: as the plan says, else completions unless the endpoint has none."""
+    if plan.api != "auto":
+        return plan.api
+    if view.provisioned:
+        return "completions"
+    url = f"{view.engines[0].url}/v1/completions"
+    try:
+        reply = await send(http, "POST", url, timeout_s=_PROBE_S, headers=headers, body=b"{}")
+    except NoReply:
+        return "completions"
+    return "chat" if reply.status in _ABSENT else "completions"
+
+
+async def _send(
+    plan: Plan,
+    view: StackView,
+    headers: Mapping[str, str],
+    care: StoreCare,
+    own_error: OwnError,
+    api: Literal["completions", "chat"],
+    step: Step,
+    requests: Sequence[PlannedRequest],
+    on_record: Callable[[RequestRecord], None],
+) -> RoundResult:
+    records: list[RequestRecord] = []
+
+    def keep(record: RequestRecord) -> None:
+        records.append(record)
+        on_record(record)
+
+    result = await run_round_in_workers(
+        RoundSpec(
+            round=step.round,
+            kind=step.kind,
+            phase=step.phase,
+            requests=requests,
+            concurrency=plan.workload.in_flight_cap,
+            timeouts=plan.timeouts,
+            engines=view.engines,
+            model=view.model,
+            headers=headers,
+            api=api,
+            body=care.body(step.nonce),
+        ),
+        workers=worker_count(plan.workers, plan.workload.in_flight_cap),
+        on_record=keep,
+    )
+    return own_error.seen(result, records)
+
+
+async def _settle(
+    plan: Plan,
+    view: StackView,
+    planned: PlannedReuse,
+    read: Callable[[], Awaitable[tuple[Scrape, ...]]],
+    step: Step,
+    before: tuple[Scrape, ...],
+) -> Settle:
+    return await quiesce(
+        read,
+        expect_keys=None if plan.steady else _keys_to_come(planned, view, step),
+        expect_requests=planned.requests,
+        enough_share=plan.targets.warm_hit_share,
+        before=before,
+        fixed_s=plan.settle_fixed_s if step.kind is Kind.COLD else None,
+        deadline_s=QUIESCE_LIMIT_S,
+    )
+
+
+def _keys_to_come(planned: PlannedReuse, view: StackView, step: Step) -> int | None:
+    """Objects that a round adds to the store: none when warm, else one a distinct chunk and rank; None if unknown."""
+    if step.kind is Kind.WARM:
+        return 0
+    if view.kv is None:
+        return None
+    return planned.distinct_chunks * view.kv.ranks

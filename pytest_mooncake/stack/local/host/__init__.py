@@ -1,0 +1,1 @@
+"""What the local stack needs of its machine: ports, paths, HTTP, logs."""

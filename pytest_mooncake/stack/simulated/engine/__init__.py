@@ -1,0 +1,1 @@
+"""The simulated engine: scheduling, protocol, stream, tokenizer, counters."""

@@ -1,0 +1,1 @@
+"""Which prompts share what: long documents, scenarios, conversations, traces."""

@@ -1,0 +1,1 @@
+"""What a cache can serve of a layout, worked out before anything is sent."""
