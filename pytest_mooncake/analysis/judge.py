@@ -12,7 +12,13 @@ from typing import Any
 
 from pytest_mooncake.analysis.audit.external_figures import machine_from_mapping
 from pytest_mooncake.analysis.audit.run_audit import audit_rounds
-from pytest_mooncake.analysis.claims.client_validity import BiasedRound, coarseness, saturation
+from pytest_mooncake.analysis.claims.client_validity import (
+    BiasedRound,
+    closed_loop_slots,
+    coarseness,
+    idle_share,
+    saturation,
+)
 from pytest_mooncake.analysis.claims.combine import combine, failures_claim, hit_share_claim
 from pytest_mooncake.analysis.claims.gates import gates_of, unmade
 from pytest_mooncake.analysis.claims.judge_claims import judge_claims
@@ -76,7 +82,7 @@ def judge_round(measured: Round, rounds: Sequence[Round], view: StackView, plan:
     return RoundFindings(
         evidence=evidence,
         product_faults=_broken(evidence, Fault.PRODUCT, measured),
-        instrument_faults=(*_broken(evidence, Fault.INSTRUMENT, measured), *_client_faults(measured)),
+        instrument_faults=(*_broken(evidence, Fault.INSTRUMENT, measured), *_client_faults(measured, plan)),
     )
 
 
@@ -100,8 +106,9 @@ def _sentence(evidence: Evidence) -> str:
     return f"{said}; {evidence.detail}" if evidence.detail else said
 
 
-def _client_faults(measured: Round) -> tuple[str, ...]:
-    reason = saturation(measured.client, ttft_mean_ms=summarise((measured,)).ttft_ms.mean)
+def _client_faults(measured: Round, plan: Plan) -> tuple[str, ...]:
+    ttft_mean_ms = summarise((measured,)).ttft_ms.mean
+    reason = saturation(measured, slots=closed_loop_slots(plan), ttft_mean_ms=ttft_mean_ms)
     return (f"round {measured.round} ({measured.kind}): {reason}",) if reason else ()
 
 
@@ -251,19 +258,24 @@ def _with_bias(plan: Plan, claims: Sequence[Claim], rounds: Sequence[Round], tri
     """A trial whose claims the client's own measured bias could have moved too far is invalid."""
     at = {r.round: r for r in rounds}
     cold, warm = at[trial.cold], at[trial.warm]
-    if not trial.valid or cold.client.bias_ms is None or warm.client.bias_ms is None:
+    if not trial.valid:
         return trial
-    reason = coarseness(plan.targets.claims, claims, _biased(cold), _biased(warm))
+    slots = closed_loop_slots(plan)
+    sides = [_biased(one, slots) for one in (cold, warm)]
+    if cold.client.bias_ms is None or warm.client.bias_ms is None:  # what is not known is held against nobody
+        sides = [replace(one, bias_ms=0.0, itl_bias_ms=0.0, error_p99_ms=None) for one in sides]
+    reason = coarseness(plan.targets.claims, claims, *sides)
     return replace(trial, valid=False, reasons=(*trial.reasons, reason)) if reason else trial
 
 
-def _biased(measured: Round) -> BiasedRound:
+def _biased(measured: Round, slots: int | None) -> BiasedRound:
     client = measured.client
     return BiasedRound(
         summary=summarise((measured,)),
         bias_ms=client.bias_ms or 0.0,
         itl_bias_ms=client.itl_bias_ms,
         error_p99_ms=client.error_p99_ms,
+        idle_share=0.0 if slots is None else idle_share(measured.requests, slots),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pytest_mooncake.analysis.audit.store_need import budget_not_kept
+from pytest_mooncake.analysis.claims.client_validity import closed_loop_slots, saturation
 from pytest_mooncake.analysis.cold_tax import ColdTax, cold_tax
 from pytest_mooncake.analysis.figures.summary import Summary, summarise
 from pytest_mooncake.analysis.regression.release import ReleaseFinding
@@ -24,9 +25,6 @@ from pytest_mooncake.report.content.document import (
 )
 from pytest_mooncake.report.content.physical_limits import limits_of
 from pytest_mooncake.report.content.setting import setting_of
-
-SATURATED_CPU_SHARE = 0.85
-SATURATED_DELAY_SHARE = 0.05
 
 
 def build(
@@ -65,7 +63,7 @@ def build(
     return Report(
         **_named(plan, view),
         notes=(*view.notes, *filter(None, (budget_not_kept(plan, view),)), *_untold(sides)),
-        **_measured(rounds, judgement),
+        **_measured(rounds, judgement, closed_loop_slots(plan)),
         judgement=judgement,
         setting=setting,
         environment=environment,
@@ -92,12 +90,12 @@ def _beside_not_made(plan: Plan, made: Mapping[str, object], why: Mapping[str, s
     }
 
 
-def _measured(rounds: Sequence[Round], judgement: Judgement) -> dict[str, Any]:
+def _measured(rounds: Sequence[Round], judgement: Judgement, slots: int | None) -> dict[str, Any]:
     """How it was measured: trials, protocol, the client's own error, and the records themselves."""
     return {
         "trials": _trial_figures(rounds, judgement.trials),
         "protocol": _protocol(rounds, judgement.trials),
-        "client": _client(rounds),
+        "client": _client(rounds, slots),
         "rounds": tuple(rounds),
     }
 
@@ -181,7 +179,7 @@ def _protocol(rounds: Sequence[Round], trials: Sequence[Trial]) -> Protocol:
     )
 
 
-def _client(rounds: Sequence[Round]) -> ClientSummary:
+def _client(rounds: Sequence[Round], slots: int | None) -> ClientSummary:
     chain = _chain(rounds)
     health = [r.client for r in chain]
     cpu_s = sum(h.cpu_s or 0.0 for h in health)
@@ -201,7 +199,7 @@ def _client(rounds: Sequence[Round]) -> ClientSummary:
         itl_bias_ms=_worst(health, "itl_bias_ms"),
         error_p99_ms=_worst(health, "error_p99_ms"),
         cpu_us_per_chunk=cpu_s * 1e6 / chunks if chunks else None,
-        saturated=any(_is_saturated(r) for r in chain) if chain else None,
+        saturated=any(_is_saturated(r, slots) for r in chain) if chain else None,
     )
 
 
@@ -210,11 +208,6 @@ def _worst(health: Sequence[ClientHealth], name: str) -> float | None:
     return max(values, key=abs, default=None)
 
 
-def _is_saturated(measured: Round) -> bool:
-    """The contract's rule: own CPU above 85 % of a core in any second, or sends late by 5 % of mean TTFT."""
-    health = measured.client
-    if health.cpu_peak_share is not None and health.cpu_peak_share > SATURATED_CPU_SHARE:
-        return True
-    ttft_ms = summarise([measured]).ttft_ms.mean
-    delay_ms = health.send_delay_mean_ms
-    return ttft_ms is not None and delay_ms is not None and delay_ms > SATURATED_DELAY_SHARE * ttft_ms
+def _is_saturated(measured: Round, slots: int | None) -> bool:
+    ttft_mean_ms = summarise([measured]).ttft_ms.mean
+    return saturation(measured, slots=slots, ttft_mean_ms=ttft_mean_ms) is not None
