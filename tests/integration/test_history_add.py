@@ -18,7 +18,7 @@ from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import CORRECTNESS, GateStatus, ProbeAnswer, ProbeRole
 from pytest_mooncake.run.runner import reported
-from tests.unit.analysis.test_judge import VIEW, Script, noisy_chain
+from tests.support.judged_chains import VIEW, Script, noisy_chain
 
 URL = "sqlite:///kept.sqlite"
 ANSWER = ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1)

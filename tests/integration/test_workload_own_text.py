@@ -12,7 +12,7 @@ from pytest_mooncake.workload.build import build
 from pytest_mooncake.workload.tokens import user_text as own_text
 from pytest_mooncake.workload.tokens.pools import WordPool, pool_of_ids
 from pytest_mooncake.workload.tokens.user_text import MOST_TEXTS, fetch_own_text, local_tokenizer, read_texts
-from tests.integration.test_workload_server_tokenizer import one_token_a_word, serving, view_of
+from tests.support.tokenizer_server import one_token_a_word, serving, view_of
 
 POOL = pool_of_ids(range(200), "test")
 

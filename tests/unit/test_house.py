@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,3 +50,13 @@ def mirrors(path: Path, known: set[str]) -> bool:
     words = path.stem.removeprefix("test_").split("_")
     names = ("_".join(words[:n]) for n in range(len(words), 0, -1))
     return any(f"{room}/{name}" in known or room.endswith(name) for name in names)
+
+
+def test_no_test_imports_another_test() -> None:
+    pattern = re.compile(r"^\s*from tests\.(?!support\b|plugin\.conftest\b)|^\s*import tests\b", flags=re.MULTILINE)
+    found = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("*.py")
+        if "data" not in path.parts and pattern.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

@@ -16,27 +16,15 @@ from pytest_mooncake.history import prior_runs as past
 from pytest_mooncake.history.prior_runs import LATEST, past_in_history, past_of
 from pytest_mooncake.history.store import open_history
 from pytest_mooncake.history.stored_run import StoredRound, StoredRun
-from pytest_mooncake.journal import Journal
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
-from tests.unit.analysis.test_judge import VIEW, Script, noisy_chain
+from tests.support.judged_chains import Script, record
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return resolve(Options(stack="simulated", evidence="timing"), tmp_path)
-
-
-def record(plan: Plan, directory: Path, trials: int = 4, *, view: bool = True) -> None:
-    with Journal(directory / LATEST, plan) as journal:
-        if view:
-            journal.event("stack", view=VIEW)
-        for measured in noisy_chain(trials, 30):
-            for request in measured.requests:
-                journal.request(request)
-            journal.round(measured)
-        journal.event("run_end", reason="decided")
 
 
 def test_the_last_run_of_the_same_kind_is_what_a_forecast_rests_on(

@@ -20,8 +20,7 @@ from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.report.content.document import TrendRun
 from pytest_mooncake.report.formats.html import render
 from pytest_mooncake.run.runner import reported
-from tests.unit.analysis.test_judge import Script
-from tests.unit.history.test_prior_runs import record
+from tests.support.judged_chains import Script, record
 
 LEVEL = {"warm.ttft_mean_ms": 400.0, "warm.hit_share": 1.0}
 RUNS = tuple(

@@ -37,7 +37,7 @@ from pytest_mooncake.run import runner as conducting
 from pytest_mooncake.run.observer import Witness
 from pytest_mooncake.run.progress import Silent
 from pytest_mooncake.run.runner import Outcome, conduct, reported
-from tests.unit.analysis.test_judge import VIEW, Script, noisy_chain
+from tests.support.judged_chains import VIEW, Script, noisy_chain
 
 ANSWER = ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1)
 End = Callable[[], None]

@@ -19,7 +19,7 @@ from pytest_mooncake.report.formats.terminal import summary_lines
 from pytest_mooncake.report.formats.write import OF_A_RUN, TEXTS
 from pytest_mooncake.report.text.labels import LANGUAGES, Lang
 from tests.support import runs
-from tests.unit.report.content.test_build import SCHEMA
+from tests.support.report_schema import SCHEMA
 
 TEXT = Gate(
     id=CORRECTNESS,

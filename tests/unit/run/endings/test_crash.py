@@ -22,8 +22,7 @@ from pytest_mooncake.report.formats import html_environment, no_verdict
 from pytest_mooncake.report.formats.write import OF_A_RUN
 from pytest_mooncake.run.endings.crash import CommandCrash, about, is_ours, keep
 from pytest_mooncake.run.outcome import conclude
-from tests.unit.analysis.test_judge import Script
-from tests.unit.history.test_prior_runs import record
+from tests.support.judged_chains import Script, record
 
 NAMES = {text.name for text in OF_A_RUN}
 

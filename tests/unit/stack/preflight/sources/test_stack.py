@@ -14,7 +14,7 @@ from pytest_mooncake.run import preflight as inspection
 from pytest_mooncake.stack.local import components
 from pytest_mooncake.stack.preflight import Subject, lint
 from pytest_mooncake.stack.preflight.sources.commands import flags_of
-from tests.unit.stack.local.test_components import make_site
+from tests.support.local_site import make_site
 
 
 @pytest.mark.parametrize("name", ["local", "local-mooncakestore"])
