@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,17 @@ def modules() -> list[Path]:
 def test_no_folder_has_more_entries_than_one_can_see_at_a_glance() -> None:
     assert {str(one.relative_to(ROOT)): n for one in folders() if (n := len(entries(one))) > MOST_ENTRIES} == {}
     assert len(entries(PACKAGE)) <= MOST_AT_THE_TOP
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    long = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": lines
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := (node.end_lineno or 0) - node.lineno + 1) > MOST_LINES
+    }
+    assert long == {}
 
 
 def test_every_unit_test_mirrors_a_module() -> None:

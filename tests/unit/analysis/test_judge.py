@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from pytest_mooncake.analysis import judge as judging
-from pytest_mooncake.analysis.judge import is_decided, is_within_reach, judge, repeats_allowed, rounds_of_valid_trials
+from pytest_mooncake.analysis.judge import is_decided, is_within_reach, judge
+from pytest_mooncake.analysis.trials import repeats_allowed, rounds_of_valid_trials
 from pytest_mooncake.journal import CRASHED, DECIDED, FAILED, INTERRUPTED, KILLED, TIME_LIMIT
 from pytest_mooncake.plan.hardware import Machine
 from pytest_mooncake.plan.models import Plan

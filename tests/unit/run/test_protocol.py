@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_mooncake.analysis.claims.gates import ENDED_BY_FAULT
-from pytest_mooncake.analysis.judge import RoundFindings, trials_of
+from pytest_mooncake.analysis.trials import RoundFindings, trials_of
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.options import Options
