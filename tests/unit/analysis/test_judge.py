@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from pytest_mooncake.analysis import judge as judging
+from pytest_mooncake.analysis import judge as judge_module
 from pytest_mooncake.analysis.judge import is_decided, is_within_reach, judge
 from pytest_mooncake.analysis.trials import repeats_allowed, rounds_of_valid_trials
 from pytest_mooncake.journal import CRASHED, DECIDED, FAILED, INTERRUPTED, KILLED, TIME_LIMIT
@@ -47,8 +47,8 @@ def plan(tmp_path: Path) -> Plan:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     one = Script()
-    monkeypatch.setattr(judging, "round_evidence", one.round_evidence)
-    monkeypatch.setattr(judging, "judge_claims", one.judge_claims)
+    monkeypatch.setattr(judge_module, "round_evidence", one.round_evidence)
+    monkeypatch.setattr(judge_module, "judge_claims", one.judge_claims)
     return one
 
 
@@ -309,7 +309,7 @@ def test_without_a_gating_target_a_sound_run_is_not_accepted(plan: Plan, script:
 @pytest.fixture
 def evidence_only(monkeypatch: pytest.MonkeyPatch) -> Script:
     one = Script()
-    monkeypatch.setattr(judging, "round_evidence", one.round_evidence)
+    monkeypatch.setattr(judge_module, "round_evidence", one.round_evidence)
     return one
 
 
@@ -381,7 +381,7 @@ def test_a_warm_round_is_compared_with_the_cold_one_before_it_and_a_cold_one_wit
         seen[this.round] = None if reference is None else reference.round
         return script.round_evidence(this, view, planned=planned)
 
-    monkeypatch.setattr(judging, "round_evidence", evidence)
+    monkeypatch.setattr(judge_module, "round_evidence", evidence)
     judge(plan, VIEW, chain(2))
     assert seen == {0: 1, 1: 0, 2: 1, 3: 0, 4: 3, 5: 0}
     seen.clear()
@@ -455,7 +455,7 @@ def with_gate() -> Aftermath:
 
 @pytest.fixture
 def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "probe_evidence", lambda _answers: ())
+    monkeypatch.setattr(judge_module, "probe_evidence", lambda _answers: ())
 
 
 def test_a_run_that_ended_by_itself_with_its_gate_is_a_pass(plan: Plan, script: Script, no_checks: None) -> None:

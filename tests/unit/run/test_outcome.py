@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from pytest_mooncake.analysis import judge as judging
+from pytest_mooncake.analysis import judge
 from pytest_mooncake.analysis.regression.alarm import PastRun, compare_release
 from pytest_mooncake.analysis.regression.release import finding_of
 from pytest_mooncake.errors import JournalError
@@ -39,7 +39,7 @@ RUNS = tuple(
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(judging, "round_evidence", Script().round_evidence)
+    monkeypatch.setattr(judge, "round_evidence", Script().round_evidence)
     plan: Plan = resolve(Options(stack="simulated", evidence="timing"), tmp_path)
     record(plan, tmp_path)
     return tmp_path / LATEST
