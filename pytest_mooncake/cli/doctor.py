@@ -241,9 +241,9 @@ def _of_kept_stack() -> Subject:
     from pytest_mooncake.plan.options import Options
     from pytest_mooncake.plan.resolve import resolve
     from pytest_mooncake.run.preflight import subject_of
-    from pytest_mooncake.stack import persistent as kept
+    from pytest_mooncake.stack import persistent
 
-    view = kept.status()
+    view = persistent.status()
     if view is None:
         raise UsageError(
             "nothing to look at: give --url of an engine that runs, or files (--vllm-args, --lmcache-yaml, "

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.analysis.claims.combine import WARM_HIT_SHARE
 from pytest_mooncake.analysis.figures.summary import Summary, summarise
-from pytest_mooncake.analysis.judge import rounds_of_valid_trials
 from pytest_mooncake.analysis.regression.alarm import RELEASES_PER_YEAR
 from pytest_mooncake.analysis.regression.fingerprint import fingerprint_of, parts_of, release_of
+from pytest_mooncake.analysis.trials import rounds_of_valid_trials
 from pytest_mooncake.errors import MooncakeError, UsageError
 from pytest_mooncake.journal import Recorded
 from pytest_mooncake.plan.options import Options

@@ -123,8 +123,7 @@ async def instruments_for(
     credentials = credentials_of(plan.stack, environ)
     async with _connections(credentials) as http, _connections(credentials, keep_alive=False) as fresh:
         api = await _api(plan, view, http, credentials.headers)
-        workload = await build(plan.workload, view, http=http, headers=credentials.headers, run_id=plan.run_id, api=api)
-        note("workload", notes=workload.layout.notes)
+        workload = await _workload(plan, view, http, credentials.headers, api, note)
         read = Reader(fresh, sources_of(view), identified=view.provisioned)
         permission = Permission(plan.allow_clear)
         care = StoreCare(http, view, plan.run_id, read=read, permission=permission, keep_full=plan.steady, note=note)
@@ -145,6 +144,20 @@ async def instruments_for(
             )
         finally:
             await care.finish()
+
+
+async def _workload(
+    plan: Plan,
+    view: StackView,
+    http: ClientSession,
+    headers: Mapping[str, str],
+    api: Literal["completions", "chat"],
+    note: Callable[..., None],
+) -> Workload:
+    """The run's prompts; what of them is not as asked is on record."""
+    workload = await build(plan.workload, view, http=http, headers=headers, run_id=plan.run_id, api=api)
+    note("workload", notes=workload.layout.notes)
+    return workload
 
 
 def _connections(credentials: Credentials, *, keep_alive: bool = True) -> ClientSession:

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_mooncake.analysis.judge import judge, rounds_of_valid_trials
+from pytest_mooncake.analysis.judge import judge
 from pytest_mooncake.analysis.regression.fingerprint import fingerprint_of, parts_of
+from pytest_mooncake.analysis.trials import rounds_of_valid_trials
 from pytest_mooncake.errors import JournalError
 from pytest_mooncake.journal import KILLED, Recorded
 from pytest_mooncake.records import Judgement, Kind, RequestRecord, Round, StackView

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from pytest_mooncake.cache import lmcache_api as connectors
+from pytest_mooncake.cache import lmcache_api
 from pytest_mooncake.cache.clear import Cleared, Layer, Permission, clear, plan_clear
 from pytest_mooncake.cache.keys import census, is_tagged, list_keys, run_tag
 from pytest_mooncake.cache.remove_keys import Removal, remove_own_keys
@@ -261,15 +261,15 @@ async def test_workers_are_found_where_lmcache_says_its_version_and_nowhere_else
     fleet: Fleet, view: StackView, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = urlsplit(view.engines[0].url).port
-    monkeypatch.setattr(connectors, "FIRST_PORT", port)
-    monkeypatch.setattr(connectors, "MOST_RANKS", 1)
-    assert await connectors.connectors_of(session, view) == (view.engines[0].url,)
+    monkeypatch.setattr(lmcache_api, "FIRST_PORT", port)
+    monkeypatch.setattr(lmcache_api, "MOST_RANKS", 1)
+    assert await lmcache_api.connectors_of(session, view) == (view.engines[0].url,)
     fleet.version = "<html>another service</html>"
-    assert await connectors.connectors_of(session, view) == ()
+    assert await lmcache_api.connectors_of(session, view) == ()
     told = replace(view, details={"lmcache_api_urls": ["http://127.0.0.1:7777"]})
-    assert await connectors.connectors_of(session, told) == ("http://127.0.0.1:7777",)
-    monkeypatch.setattr(connectors, "FIRST_PORT", 1)
-    assert await connectors.connectors_of(session, view) == (), "nothing listens there"
+    assert await lmcache_api.connectors_of(session, told) == ("http://127.0.0.1:7777",)
+    monkeypatch.setattr(lmcache_api, "FIRST_PORT", 1)
+    assert await lmcache_api.connectors_of(session, view) == (), "nothing listens there"
 
 
 async def test_a_run_that_may_clear_empties_what_is_nearer_than_the_store_before_every_warm_round(

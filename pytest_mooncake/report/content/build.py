@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from pytest_mooncake.analysis.audit.store_need import budget_not_kept
 from pytest_mooncake.analysis.claims.client_validity import closed_loop_slots, saturation
@@ -27,6 +27,26 @@ from pytest_mooncake.report.content.physical_limits import limits_of
 from pytest_mooncake.report.content.setting import setting_of
 
 
+class Beside(TypedDict, total=False):
+    """What was measured or found beside the chain, each where it was asked for.
+
+    Attributes:
+        without_cache: cold rounds on an engine without a connector.
+        versus: the new and the old endpoint in turns.
+        release: what the history says of this release.
+        past: comparable runs of the history, this one last.
+        beside: why parts beside the run were not measured to their end, as the journal says.
+        crash: the error of this package itself that ended the measurement.
+    """
+
+    without_cache: Sequence[Round]
+    versus: Versus | None
+    release: ReleaseFinding | None
+    past: Sequence[TrendRun]
+    beside: Mapping[str, str] | None
+    crash: Crash | None
+
+
 def build(
     plan: Plan,
     view: StackView,
@@ -35,12 +55,7 @@ def build(
     environment: Mapping[str, Any],
     *,
     economics: EconomicsPlan | None,
-    without_cache: Sequence[Round] = (),
-    versus: Versus | None = None,
-    release: ReleaseFinding | None = None,
-    past: Sequence[TrendRun] = (),
-    beside: Mapping[str, str] | None = None,
-    crash: Crash | None = None,
+    **extras: Unpack[Beside],
 ) -> Report:
     """Make the report of a recorded run; its figures cover the valid rounds of the chain only.
 
@@ -51,31 +66,25 @@ def build(
         judgement: what the run came to.
         environment: versions, hardware, git state and `started_at`, as the journal holds them.
         economics: costs for the business case, if any.
-        without_cache: cold rounds on an engine without a connector, if any.
-        versus: the new and the old endpoint in turns, if they were measured.
-        release: what the history says of this release, if it was asked.
-        past: comparable runs of the history, this one last.
-        beside: why parts beside the run were not measured to their end, as the journal says.
-        crash: the error of this package itself that ended the measurement, if one did.
+        extras: what was measured or found beside the chain.
     """
     sides, setting = _sides(rounds, judgement.trials), setting_of(plan, view, environment, rounds)
-    tokens, tax = setting.prompt_tokens, _cold_tax(plan, rounds, judgement, without_cache)
+    tokens, tax = setting.prompt_tokens, _cold_tax(plan, rounds, judgement, extras.get("without_cache", ()))
+    versus, release = extras.get("versus"), extras.get("release")
+    made = {"cold_tax": tax, "versus": versus, RELEASE: release}
     return Report(
-        **_named(plan, view),
-        notes=(*view.notes, *filter(None, (budget_not_kept(plan, view),)), *_untold(sides)),
+        **_named(plan, view, sides),
         **_measured(rounds, judgement, closed_loop_slots(plan)),
-        judgement=judgement,
         setting=setting,
         environment=environment,
-        cold=sides["cold"],
-        warm=sides["warm"],
+        **sides,
         economics=case_of_run(plan, view, judgement, economics, tax, tokens) if economics else None,
         cold_tax=tax,
         versus=versus,
         release=release,
-        past=tuple(past),
-        beside_not_made=_beside_not_made(plan, {"cold_tax": tax, "versus": versus, RELEASE: release}, beside or {}),
-        crash=crash,
+        past=tuple(extras.get("past", ())),
+        beside_not_made=_beside_not_made(plan, made, extras.get("beside") or {}),
+        crash=extras.get("crash"),
         limits=limits_of(plan, view, sides["cold"], sides["warm"], tokens),
     )
 
@@ -95,12 +104,13 @@ def _measured(rounds: Sequence[Round], judgement: Judgement, slots: int | None) 
     return {
         "trials": _trial_figures(rounds, judgement.trials),
         "protocol": _protocol(rounds, judgement.trials),
+        "judgement": judgement,
         "client": _client(rounds, slots),
         "rounds": tuple(rounds),
     }
 
 
-def _named(plan: Plan, view: StackView) -> dict[str, Any]:
+def _named(plan: Plan, view: StackView, sides: Mapping[str, Summary]) -> dict[str, Any]:
     """Which run it was, what was asked of it, and what every output must say of its stack."""
     return {
         "run_id": plan.run_id,
@@ -108,6 +118,7 @@ def _named(plan: Plan, view: StackView) -> dict[str, Any]:
         "targets": plan.targets.claims,
         "plan": plan.model_dump(mode="json"),
         "simulated": view.simulated,
+        "notes": (*view.notes, *filter(None, (budget_not_kept(plan, view),)), *_untold(sides)),
     }
 
 

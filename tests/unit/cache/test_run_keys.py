@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import ClientSession
 
-from pytest_mooncake.cache import run_keys as care_module
+from pytest_mooncake.cache import run_keys
 from pytest_mooncake.cache.remove_keys import Removal
 from pytest_mooncake.cache.run_keys import StoreCare, can_carry_tags
 from pytest_mooncake.records import Engine, Kind, Scrape, StackView, Store
@@ -139,7 +139,7 @@ async def test_where_the_keys_cannot_be_removed_the_report_says_that_they_stay_a
 async def test_the_masters_usual_rpc_port_is_tried_where_only_its_admin_port_is_known(
     rpc: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(care_module, "RPC_PORT", int(rpc.rpartition(":")[2]))
+    monkeypatch.setattr(run_keys, "RPC_PORT", int(rpc.rpartition(":")[2]))
     care = World(local(None, provisioned=False)).care()
     await care.start()
     assert care.removes_keys

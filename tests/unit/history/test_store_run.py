@@ -17,7 +17,7 @@ from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import Claim, Judgement, Trial, Verdict
-from tests.unit.analysis.test_judge import VIEW, chain
+from tests.support.judged_chains import VIEW, chain
 
 URL = "sqlite:///history.sqlite"
 CLAIMS = (

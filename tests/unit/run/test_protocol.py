@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_mooncake.analysis.claims.gates import ENDED_BY_FAULT
-from pytest_mooncake.analysis.judge import RoundFindings, trials_of
+from pytest_mooncake.analysis.trials import RoundFindings, trials_of
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.options import Options
@@ -33,7 +33,7 @@ from pytest_mooncake.records import (
     StackView,
     Verdict,
 )
-from pytest_mooncake.run import protocol as experiment
+from pytest_mooncake.run import protocol
 from pytest_mooncake.run.protocol import Experiment, Instruments, Step
 
 VIEW = StackView(name="s", provisioned=True, engines=(Engine(url="http://127.0.0.1:1"),), model="m")
@@ -135,7 +135,7 @@ def plan(tmp_path: Path) -> Plan:
 async def lived(
     world: World, monkeypatch: pytest.MonkeyPatch, earlier: Sequence[Round] = (), *, decided: bool = True
 ) -> Experiment:
-    monkeypatch.setattr(experiment, "judge_round", world.findings)
+    monkeypatch.setattr(protocol, "judge_round", world.findings)
     instruments = Instruments(
         requests=world.requests,
         send=world.send,

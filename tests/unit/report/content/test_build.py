@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from pytest_mooncake.plan.models import EconomicsPlan, Target, TraceSpec, WorkloadPlan
 from pytest_mooncake.plan.parsing.arrivals import Arrivals
@@ -19,14 +17,7 @@ from pytest_mooncake.report.content.document import as_text
 from pytest_mooncake.report.formats.terminal import summary_lines
 from tests.support import runs
 from tests.support.original_report import original_report
-
-SCHEMA = Path(__file__).parents[4] / "docs" / "schema" / "report.schema.json"
-
-
-def validated(text: str) -> Any:
-    document = json.loads(text)
-    Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).validate(document)
-    return document
+from tests.support.report_schema import validated
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))

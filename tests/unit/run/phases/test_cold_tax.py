@@ -13,7 +13,7 @@ import pytest
 from pytest_mooncake.journal import Journal, read
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.records import ClientHealth, Kind, Phase, PlannedRequest, RequestRecord, Round, Scrape, Settle
-from pytest_mooncake.run.phases import cold_tax as room
+from pytest_mooncake.run.phases import cold_tax
 from pytest_mooncake.run.protocol import Instruments, Step
 from tests.support import runs
 
@@ -63,22 +63,22 @@ async def measured(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[Roun
     async def opened(*_: object) -> AsyncIterator[Instruments]:
         yield instruments(**changes)
 
-    monkeypatch.setattr(room, "instruments_for", opened)
+    monkeypatch.setattr(cold_tax, "instruments_for", opened)
     told = Told()
-    await room.measure_bare_rounds(runs.plan(), runs.view(), {}, told, first=7)  # type: ignore[arg-type] # what is used
+    await cold_tax.measure_bare_rounds(runs.plan(), runs.view(), {}, told, first=7)  # type: ignore[arg-type] # what is used
     return told.rounds
 
 
 def test_the_stack_differs_in_nothing_but_the_connector_and_serves_the_same_model() -> None:
     plan = runs.plan(keep_stack=True)
-    bare = room.without_connector(plan, runs.view(details={"heads": 8}))
+    bare = cold_tax.without_connector(plan, runs.view(details={"heads": 8}))
 
     assert bare.stack.connector.kind == "none"
     assert bare.stack.model.heads == 8
     assert not bare.keep_stack
     restored = bare.stack.model_copy(update={"connector": plan.stack.connector, "model": plan.stack.model})
     assert restored == plan.stack
-    assert room.without_connector(plan, runs.view()).stack.model == plan.stack.model
+    assert cold_tax.without_connector(plan, runs.view()).stack.model == plan.stack.model
 
 
 async def test_four_cold_rounds_with_prompts_of_their_own_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from pytest_mooncake.records import (
     Settle,
     StackView,
 )
-from pytest_mooncake.run.phases import versus as room
+from pytest_mooncake.run.phases import versus
 from pytest_mooncake.run.protocol import Instruments, Step
 from tests.support import runs
 
@@ -87,10 +87,10 @@ async def measured(
         is_old = plan.stack == OLD_STACK
         yield instruments(1.0 if is_old else slower, wobble, error_at)
 
-    monkeypatch.setattr(room, "instruments_for", opened)
+    monkeypatch.setattr(versus, "instruments_for", opened)
     told = Told()
     plan = runs.plan(versus=OLD_STACK, **{"looks": (2, 3), **changes})
-    why = await room.measure_visits(plan, runs.view(), runs.view(), {}, told, first=9)  # type: ignore[arg-type] # what is used
+    why = await versus.measure_visits(plan, runs.view(), runs.view(), {}, told, first=9)  # type: ignore[arg-type] # what is used
     if ended is not None:
         ended.append(why)
     return told.rounds
@@ -137,7 +137,7 @@ async def test_a_quick_run_visits_the_new_endpoint_once(monkeypatch: pytest.Monk
 
 def test_without_an_old_endpoint_there_is_no_plan_for_it() -> None:
     with pytest.raises(StackError, match="give --mooncake-versus URL"):
-        room.plan_of_old(runs.plan())
+        versus.plan_of_old(runs.plan())
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from pytest_mooncake.cli import app as cli
+from pytest_mooncake.cli import app
 from pytest_mooncake.errors import MooncakeError, PlanError
-from pytest_mooncake.stack.preflight import EngineConfig, Subject, known, lint, values
-from pytest_mooncake.stack.preflight import configuration as subject
+from pytest_mooncake.stack.preflight import EngineConfig, Subject, configuration, known, lint, values
 from pytest_mooncake.stack.preflight.configuration import Fact, values_of
 from pytest_mooncake.stack.preflight.sources import commands, documents, engines, live, shell
 from pytest_mooncake.stack.preflight.sources.commands import arguments_of, flags_of, process_of
@@ -30,7 +29,7 @@ lmcache:num_lookup_tokens_total{model_name="m"} 3.0
 TRANSFER = '{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}'
 
 
-@pytest.mark.parametrize("module", [commands, documents, engines, known, live, shell, subject, values])
+@pytest.mark.parametrize("module", [commands, documents, engines, known, live, shell, configuration, values])
 def test_the_examples_in_the_docstrings_are_true(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
@@ -211,7 +210,7 @@ NO_CONFIGURATION = {
 def test_what_is_no_configuration_is_one_line_with_what_and_where(what: str, option: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(NO_CONFIGURATION[what])
-    error = CliRunner().invoke(cli.app, ["doctor", f"--{option}", str(path)]).exception
+    error = CliRunner().invoke(app.app, ["doctor", f"--{option}", str(path)]).exception
     assert isinstance(error, MooncakeError), error
     assert error.exit_code == 4
     assert str(error).startswith(str(path))
@@ -297,7 +296,7 @@ def test_values_of_every_wrong_kind_are_findings_and_never_a_traceback(
     monkeypatch.chdir(tmp_path)
     for name, text in STRANGE.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    result = CliRunner().invoke(cli.app, ["doctor", *options.split()])
+    result = CliRunner().invoke(app.app, ["doctor", *options.split()])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "could not be applied" in result.output.splitlines()[-1]
 

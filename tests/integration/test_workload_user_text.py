@@ -9,10 +9,10 @@ import pytest
 from pytest_mooncake.errors import EndpointError, MissingPartError, PlanError, WorkloadError
 from pytest_mooncake.plan.models import WorkloadPlan
 from pytest_mooncake.workload.build import build
-from pytest_mooncake.workload.tokens import user_text as own_text
+from pytest_mooncake.workload.tokens import user_text
 from pytest_mooncake.workload.tokens.pools import WordPool, pool_of_ids
 from pytest_mooncake.workload.tokens.user_text import MOST_TEXTS, fetch_own_text, local_tokenizer, read_texts
-from tests.integration.test_workload_server_tokenizer import one_token_a_word, serving, view_of
+from tests.support.tokenizer_server import one_token_a_word, serving, view_of
 
 POOL = pool_of_ids(range(200), "test")
 
@@ -81,7 +81,7 @@ def test_half_a_character_is_replaced_so_that_the_text_can_be_sent(tmp_path: Pat
 def test_of_a_long_text_the_beginning_is_read_wherever_a_character_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_text, "MOST_CHARACTERS", 3)
+    monkeypatch.setattr(user_text, "MOST_CHARACTERS", 3)
     (tmp_path / "a.md").write_text("aä€" * 10)
     assert read_texts("a.md", tmp_path) == ("aä€",)
 
