@@ -163,13 +163,6 @@ class History:
         with self._database.reading() as connection:
             return tuple(anchor_of(dict(row)) for row in connection.execute(wanted).mappings())
 
-    def set_anchor(self, *anchors: Anchor) -> int:
-        """Record that somebody accepted a release; earlier anchors stay on record. Returns how many were new.
-
-        Whether it may be accepted is asked beforehand (`history.acceptance`).
-        """
-        return self._added(schema.anchors, schema.anchors.c.anchor_id, [row_of_anchor(a) for a in anchors])
-
     def _added(self, table: sa.Table, key: sa.Column[Any], rows: Sequence[dict[str, Any]]) -> int:
         with self._database.writing() as connection:
             return _insert_new(connection, table, key, rows)
