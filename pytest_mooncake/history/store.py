@@ -11,14 +11,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from pytest_mooncake.errors import HistoryError, UsageError
+from pytest_mooncake.history import DEFAULT_URL
 from pytest_mooncake.history.sql import schema
 from pytest_mooncake.history.sql.database import Database
 from pytest_mooncake.history.sql.rows import anchor_of, finding_of, insert_run, row_of_anchor, row_of_finding, runs_of
 from pytest_mooncake.history.stored_run import Anchor, Finding, StoredRun
 
-__all__ = ["DEFAULT_URL", "History", "open_history"]
-
-DEFAULT_URL = "sqlite:///mooncake-history.sqlite"
+__all__ = ["History", "open_history"]
 
 
 def open_history(url: str = DEFAULT_URL, *, base: Path | None = None, must_exist: bool = False) -> History:
