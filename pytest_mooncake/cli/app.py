@@ -20,7 +20,7 @@ from pytest_mooncake.cli.history import history_app
 from pytest_mooncake.cli.judge import judge
 from pytest_mooncake.cli.report import report
 from pytest_mooncake.cli.workload import workload_app
-from pytest_mooncake.errors import MooncakeError, UsageError
+from pytest_mooncake.errors import ExitCode, MooncakeError, UsageError
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.records import StackView
 from pytest_mooncake.run.progress import Console
@@ -107,7 +107,7 @@ def stack_status() -> None:
     view = persistent.status()
     if view is None:
         typer.echo("no stack is running (start one: pytest-mooncake stack up)")
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAIL)
     _print_view(view)
 
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_mooncake.errors import StackError
+from pytest_mooncake.journal.values import view_of
 from pytest_mooncake.plan.models import StackPlan
-from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
+from pytest_mooncake.records import StackView
 from pytest_mooncake.stack.local.assembly import prove_again
 from pytest_mooncake.stack.local.host.paths import cache_dir
 from pytest_mooncake.stack.local.provision import start_stack
@@ -167,19 +168,7 @@ def _read() -> Kept | None:
         return None
     if state.get("schema") != SCHEMA:
         return None
-    return Kept(plan=state["plan"], view=_view(state["view"]), pid=state["pid"], birth=state["birth"])
-
-
-def _view(raw: dict[str, Any]) -> StackView:
-    """A view as `dataclasses.asdict` and JSON have left it."""
-    store, kv = raw.pop("store"), raw.pop("kv")
-    return StackView(
-        engines=tuple(Engine(**{**one, "metrics_urls": tuple(one["metrics_urls"])}) for one in raw.pop("engines")),
-        store=Store(**{**store, "node_urls": tuple(store["node_urls"])}) if store else None,
-        kv=KVGeometry(**kv) if kv else None,
-        notes=tuple(raw.pop("notes")),
-        **raw,
-    )
+    return Kept(plan=state["plan"], view=view_of(state["view"]), pid=state["pid"], birth=state["birth"])
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import pytest
 
 from pytest_mooncake.border.http import NoReply, each_line, open_session, send, send_now
 from pytest_mooncake.cache import clear, keys, lmcache_api
-from pytest_mooncake.cache.keys import count_keys, list_keys
+from pytest_mooncake.cache.keys import count_keys
 from pytest_mooncake.cache.lmcache_api import connectors_of
 from pytest_mooncake.cache.scrape import Source, scrape
 from pytest_mooncake.errors import BorderError, MooncakeError
@@ -131,10 +131,6 @@ async def read_words(url: str, **_: Any) -> object:
 
 
 async def read_keys(url: str, **_: Any) -> object:
-    return len(await list_keys(_connections_of(url), Store(master_url=url)))
-
-
-async def read_count_of_keys(url: str, **_: Any) -> object:
     return await count_keys(_connections_of(url), Store(master_url=url))
 
 
@@ -202,7 +198,6 @@ READERS: dict[str, tuple[str, Callable[..., Awaitable[object]]]] = {
     "tokens": ("/tokenize", read_tokens),
     "words": ("/tokenize", read_words),
     "keys": ("/get_all_keys", read_keys),
-    "count of keys": ("/get_all_keys", read_count_of_keys),
     "LMCache": ("/lmc_version", read_lmcache),
     "reset": ("/reset_prefix_cache", read_reset),
     "kind of API": ("/v1/completions", read_kind_of_api),

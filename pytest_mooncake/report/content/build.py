@@ -77,7 +77,6 @@ def build(
         **_measured(rounds, judgement, closed_loop_slots(plan)),
         setting=setting,
         environment=environment,
-        **sides,
         economics=case_of_run(plan, view, judgement, economics, tax, tokens) if economics else None,
         cold_tax=tax,
         versus=versus,
@@ -118,6 +117,7 @@ def _named(plan: Plan, view: StackView, sides: Mapping[str, Summary]) -> dict[st
         "targets": plan.targets.claims,
         "plan": plan.model_dump(mode="json"),
         "simulated": view.simulated,
+        **sides,
         "notes": (*view.notes, *filter(None, (budget_not_kept(plan, view),)), *_untold(sides)),
     }
 

@@ -25,7 +25,6 @@ __all__ = [
     "Subject",
     "WorkloadShape",
     "port_of",
-    "values_of",
 ]
 
 
@@ -46,11 +45,6 @@ class Fact:
 
 
 Facts = Mapping[str, Fact]
-
-
-def values_of(facts: Facts) -> dict[str, object]:
-    """The facts without where they were told."""
-    return {key: fact.value for key, fact in facts.items()}
 
 
 class Part(StrEnum):
@@ -74,7 +68,6 @@ class Finding:
     where: str = ""
 
 
-IN_PROCESS = frozenset({"LMCacheConnectorV1", "LMCacheConnector", "LMCacheConnectorV1Dynamic"})
 MULTIPROCESS = "LMCacheMPConnector"
 VLLMS_OWN = "MooncakeStoreConnector"
 

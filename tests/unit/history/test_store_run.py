@@ -10,7 +10,8 @@ from sqlalchemy.exc import OperationalError
 
 from pytest_mooncake.analysis.regression.fingerprint import fingerprint_of
 from pytest_mooncake.errors import HistoryError, UsageError
-from pytest_mooncake.history.store import DEFAULT_URL, open_history
+from pytest_mooncake.history import DEFAULT_URL
+from pytest_mooncake.history.store import open_history
 from pytest_mooncake.history.store_run import Stored, history_url, refuse_unreachable, store_run, stored_run
 from pytest_mooncake.journal import Recorded
 from pytest_mooncake.plan.models import Plan

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from pytest_mooncake.cli import app
 from pytest_mooncake.errors import MooncakeError, PlanError
 from pytest_mooncake.stack.preflight import EngineConfig, Subject, configuration, known, lint, values
-from pytest_mooncake.stack.preflight.configuration import Fact, values_of
+from pytest_mooncake.stack.preflight.configuration import Fact, Facts
 from pytest_mooncake.stack.preflight.sources import commands, documents, engines, live, shell
 from pytest_mooncake.stack.preflight.sources.commands import arguments_of, flags_of, process_of
 from pytest_mooncake.stack.preflight.sources.documents import MOST_BYTES, read_file, settings_of, values_in
@@ -32,6 +32,10 @@ TRANSFER = '{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}'
 @pytest.mark.parametrize("module", [commands, documents, engines, known, live, shell, configuration, values])
 def test_the_examples_in_the_docstrings_are_true(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
+
+
+def values_of(facts: Facts) -> dict[str, object]:
+    return {key: fact.value for key, fact in facts.items()}
 
 
 def engine_in(text: str) -> tuple[dict[str, object], tuple[str, ...]]:
