@@ -44,10 +44,18 @@ GATE = (
     Observation(
         "correct_text",
         "not_comparable",
-        "too few alternatives, or none, where tokens differ",
+        "too few alternatives, or none, where tokens differ; or no tokens at all",
         U,
         U,
         "no distance can be told",
+    ),
+    Observation(
+        "correct_text",
+        "nothing_cached",
+        "nothing of the short requests came from a cache, or none was answered",
+        U,
+        U,
+        "what was computed anew says nothing about a cache",
     ),
     Observation(
         "correct_text",
@@ -81,6 +89,7 @@ GATE = (
         U,
         "there is nothing to hold the replies against",
     ),
+    Observation("cached_at_chunk_edges", "untold", "replies do not tell what was cached", U, U, "None is never 0"),
     Observation(
         "tenants_share_nothing",
         "shared",
@@ -97,7 +106,31 @@ GATE = (
         U,
         "it knows no tags, by design",
     ),
+    Observation(
+        "tenants_share_nothing",
+        "not_asked",
+        "requests carry no tags, or the one under another tag was not answered",
+        U,
+        U,
+        "a field that is not taken says nothing of a cache",
+    ),
+    Observation(
+        "tenants_share_nothing",
+        "untold",
+        "nothing was cached under the own tag either, or replies do not tell",
+        U,
+        U,
+        "that another tag finds nothing is no proof then",
+    ),
     Observation("cache_salt", "found", "what `cache_salt` isolates, whatever it is", N, N, "reported, not judged"),
+    Observation(
+        "cache_salt",
+        "not_asked",
+        "the salted request was refused, or nothing was cached without salt",
+        U,
+        U,
+        "a field that is not taken says nothing of a cache",
+    ),
 )
 
 CLIENT = (
