@@ -18,6 +18,7 @@ from pytest_mooncake.analysis.claims.gates import gates_of, unmade
 from pytest_mooncake.analysis.claims.judge_claims import judge_claims
 from pytest_mooncake.analysis.claims.remarks import remarks
 from pytest_mooncake.analysis.evidence.checks.correctness import probe_evidence
+from pytest_mooncake.analysis.evidence.faults import Blame, Seen, blamed_on
 from pytest_mooncake.analysis.evidence.hit_share import warm_hit_share
 from pytest_mooncake.analysis.evidence.round_evidence import attribution_table, round_evidence
 from pytest_mooncake.analysis.evidence.rungs import RungJudgement, judge_rung
@@ -130,8 +131,9 @@ def judge(
     gate = probe_evidence(aftermath.probes)
     rung = judge_rung(plan.evidence, view, _evidence_of(valid_rounds or rounds, findings))
     audit = _audited(plan, valid_rounds)
-    invalid, product = _invalid(plan, trials, rung, audit), _product_faults(findings, gate)
-    invalid = (*(f"the record is damaged: {one}" for one in aftermath.damage), *invalid)
+    seen = _seen_of_all(plan, trials, rung, audit, aftermath.damage)
+    invalid = blamed_on(Blame.INSTRUMENT, seen)
+    product = (*_product_faults(findings, gate), *blamed_on(Blame.PRODUCT, seen))
     faulty = bool(product) or any(c.verdict is Verdict.FAIL for c in product_claims)
     gates = gates_of(plan, aftermath, rounds, product_fault=faulty, decided=ended == DECIDED) if ended else ()
     unfinished = _unfinished(plan, ended, aftermath.failure)
@@ -140,7 +142,7 @@ def judge(
     broke_down = aftermath.failure is not None and not faulty
     return Judgement(
         verdict=verdict,
-        reasons=(*_with_end(why, unfinished, first=broke_down), *_remarks(rung), *_notes(aftermath)),
+        reasons=(*_with_end(why, unfinished, first=broke_down), *_notes(rung, aftermath)),
         claims=(*claims, *product_claims),
         evidence=(*_evidence_of(rounds, findings), *gate),
         trials=trials,
@@ -165,13 +167,15 @@ def _audited(plan: Plan, rounds: Sequence[Round]) -> tuple[AuditFinding, ...]:
     return audit_rounds(rounds, cap, model=model, hardware=hardware)
 
 
-def _invalid(
-    plan: Plan, trials: Sequence[Trial], rung: RungJudgement, audit: Sequence[AuditFinding]
-) -> tuple[str, ...]:
-    """Why the whole run is invalid, if it is: evidence too weak, too many repeats, a broken law."""
-    weak = () if rung.enough or not trials else (rung.reason,)
-    broken = (f"audit: {a.law}: {a.detail}" for a in audit if a.status == "broken")
-    return (*weak, *_too_many_repeats(plan, trials), *broken)
+def _seen_of_all(
+    plan: Plan, trials: Sequence[Trial], rung: RungJudgement, audit: Sequence[AuditFinding], damage: Sequence[str]
+) -> tuple[Seen, ...]:
+    """What is wrong with the run as a whole: a damaged record, evidence too weak, too many repeats, a broken law."""
+    damaged = (("record/damaged", f"the record is damaged: {one}") for one in damage)
+    weak = () if rung.enough or not trials else (("run/rung", rung.reason),)
+    repeats = (("run/repeats", one) for one in _too_many_repeats(plan, trials))
+    broken = (("audit/broken", f"audit: {a.law}: {a.detail}") for a in audit if a.status == "broken")
+    return (*damaged, *weak, *repeats, *broken)
 
 
 def _product_faults(findings: Mapping[int, RoundFindings], gate: Sequence[Evidence]) -> tuple[str, ...]:
@@ -304,9 +308,10 @@ def is_within_reach(plan: Plan, view: StackView) -> bool:
     return True
 
 
-def _notes(aftermath: Aftermath) -> tuple[str, ...]:
+def _notes(rung: RungJudgement, aftermath: Aftermath) -> tuple[str, ...]:
+    tier = (rung.reason,) if rung.enough and rung.reason else ()
     workload = (f"workload: {note}" for note in aftermath.workload_notes)
-    return (*aftermath.casualties, *workload, *aftermath.client_notes, *aftermath.store_notes)
+    return (*tier, *aftermath.casualties, *workload, *aftermath.client_notes, *aftermath.store_notes)
 
 
 def _unfinished(plan: Plan, ended: str | None, failure: str | None) -> tuple[str, ...]:
@@ -327,10 +332,6 @@ def _with_end(why: Sequence[str], unfinished: Sequence[str], *, first: bool) -> 
     if first:
         return (*unfinished, *others)
     return tuple(why) if len(others) < len(why) else (*others, *unfinished)
-
-
-def _remarks(rung: RungJudgement) -> tuple[str, ...]:
-    return (rung.reason,) if rung.enough and rung.reason else ()
 
 
 def trials_of(rounds: Sequence[Round], findings: Mapping[int, RoundFindings], *, quick: bool) -> tuple[Trial, ...]:

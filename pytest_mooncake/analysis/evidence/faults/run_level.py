@@ -154,6 +154,8 @@ CLIENT = (
 )
 
 RUN = (
+    Observation("record", "damaged", "lines of the record are missing, altered or cannot be read", I, I,
+                "their checksums say so; what is left may be judged, never passed"),
     Observation("audit", "broken", "figures of valid trials contradict each other", I, I,
                 "numbers that cannot be true at once must not be published"),
     Observation("run", "rung", "the least rung asked for was not reached", I, I,
@@ -161,11 +163,11 @@ RUN = (
     Observation("run", "repeats", "more trials were invalid than may be repeated", I, I,
                 "a third of the planned trials may be"),
     Observation("run", "gate_not_made", "a gate that was planned was not made", I, I,
-                "what was not looked at is not passed; a product fault stays one, and so does an undecided run"),
+                "what was not looked at decides nothing: INVALID; a product fault stays a FAIL, an undecided run open"),
     Observation("run", "gate_not_applicable", "a gate does not apply to this stack", N, N,
                 "the stack has not what it looks at; said in the first lines of every report"),
     Observation("run", "cut", "the run ended before it was decided", U, U,
-                "judged on the trials that stand: INCONCLUSIVE, or INVALID where its claims would pass"),
+                "judged on the trials that stand: INCONCLUSIVE, or INVALID where its claims would be decided"),
     Observation("failures", "failed", "requests of any round failed", P, P, "they were our own; none is rerun"),
     Observation("failures", "new_endpoint", "in a comparison, requests of the new endpoint failed", P, P,
                 "they were our own, and the old endpoint answered the same ones"),
