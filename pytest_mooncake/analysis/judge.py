@@ -24,6 +24,7 @@ from pytest_mooncake.analysis.claims.gates import gates_of, unmade
 from pytest_mooncake.analysis.claims.judge_claims import judge_claims
 from pytest_mooncake.analysis.claims.remarks import remarks
 from pytest_mooncake.analysis.evidence.checks.correctness import probe_evidence
+from pytest_mooncake.analysis.evidence.faults import Blame, Seen, blamed_on
 from pytest_mooncake.analysis.evidence.hit_share import warm_hit_share
 from pytest_mooncake.analysis.evidence.round_evidence import attribution_table, round_evidence
 from pytest_mooncake.analysis.evidence.rungs import RungJudgement, judge_rung
@@ -128,18 +129,18 @@ def judge(
             end) is not missing yet.
         aftermath: what is known beside the rounds, once they are over.
     """
-    found = _found(plan, view, rounds)
-    gate = probe_evidence(aftermath.probes)
-    product, invalid = _product_faults(found.findings, gate), _invalid(plan, found, aftermath.damage)
+    found, gate = _found(plan, view, rounds), probe_evidence(aftermath.probes)
+    seen = _seen_of_all(plan, found, aftermath.damage)
+    product = (*_product_faults(found.findings, gate), *blamed_on(Blame.PRODUCT, seen))
     faulty = bool(product) or any(c.verdict is Verdict.FAIL for c in found.product_claims)
     gates = gates_of(plan, aftermath, rounds, product_fault=faulty, decided=ended == DECIDED) if ended else ()
     unfinished = _unfinished(plan, ended, aftermath.failure)
     claims, missing = (*found.claims, *found.product_claims), (*unmade(gates), *unfinished)
-    verdict, why = combine(claims, product_faults=product, invalid=invalid, missing=missing)
+    verdict, why = combine(claims, product_faults=product, invalid=blamed_on(Blame.INSTRUMENT, seen), missing=missing)
     why = _with_end(why, unfinished, first=aftermath.failure is not None and not faulty)
     return Judgement(
         verdict=verdict,
-        reasons=(*why, *_remarks(found.rung), *_notes(aftermath)),
+        reasons=(*why, *_notes(found.rung, aftermath)),
         claims=claims,
         evidence=(*_evidence_of(rounds, found.findings), *gate),
         trials=found.trials,
@@ -196,12 +197,13 @@ def _audited(plan: Plan, rounds: Sequence[Round]) -> tuple[AuditFinding, ...]:
     return audit_rounds(rounds, cap, model=model, hardware=hardware)
 
 
-def _invalid(plan: Plan, found: _Found, damage: Sequence[str]) -> tuple[str, ...]:
-    """Why the whole run is invalid, if it is: a damaged record, evidence too weak, too many repeats, a broken law."""
-    damaged = (f"the record is damaged: {one}" for one in damage)
-    weak = () if found.rung.enough or not found.trials else (found.rung.reason,)
-    broken = (f"audit: {a.law}: {a.detail}" for a in found.audit if a.status == "broken")
-    return (*damaged, *weak, *too_many_repeats(plan, found.trials), *broken)
+def _seen_of_all(plan: Plan, found: _Found, damage: Sequence[str]) -> tuple[Seen, ...]:
+    """What is wrong with the run as a whole: a damaged record, evidence too weak, too many repeats, a broken law."""
+    damaged = (("record/damaged", f"the record is damaged: {one}") for one in damage)
+    weak = () if found.rung.enough or not found.trials else (("run/rung", found.rung.reason),)
+    repeats = (("run/repeats", one) for one in too_many_repeats(plan, found.trials))
+    broken = (("audit/broken", f"audit: {a.law}: {a.detail}") for a in found.audit if a.status == "broken")
+    return (*damaged, *weak, *repeats, *broken)
 
 
 def _product_faults(findings: Mapping[int, RoundFindings], gate: Sequence[Evidence]) -> tuple[str, ...]:
@@ -337,9 +339,10 @@ def is_within_reach(plan: Plan, view: StackView) -> bool:
     return True
 
 
-def _notes(aftermath: Aftermath) -> tuple[str, ...]:
+def _notes(rung: RungJudgement, aftermath: Aftermath) -> tuple[str, ...]:
+    tier = (rung.reason,) if rung.enough and rung.reason else ()
     workload = (f"workload: {note}" for note in aftermath.workload_notes)
-    return (*aftermath.casualties, *workload, *aftermath.client_notes, *aftermath.store_notes)
+    return (*tier, *aftermath.casualties, *workload, *aftermath.client_notes, *aftermath.store_notes)
 
 
 def _unfinished(plan: Plan, ended: str | None, failure: str | None) -> tuple[str, ...]:
@@ -360,10 +363,6 @@ def _with_end(why: Sequence[str], unfinished: Sequence[str], *, first: bool) -> 
     if first:
         return (*unfinished, *others)
     return tuple(why) if len(others) < len(why) else (*others, *unfinished)
-
-
-def _remarks(rung: RungJudgement) -> tuple[str, ...]:
-    return (rung.reason,) if rung.enough and rung.reason else ()
 
 
 def is_decided(plan: Plan, judgement: Judgement) -> bool:

@@ -13,7 +13,7 @@ from pytest_mooncake.analysis.evidence.counters.sources import MASTER
 from pytest_mooncake.analysis.evidence.expected.chunk_size import Reply, Units, replies_of, rules_of, units_of
 from pytest_mooncake.analysis.evidence.expected.common_prefix import common_tokens
 from pytest_mooncake.analysis.evidence.expected.formulae import Expected, expect
-from pytest_mooncake.analysis.evidence.faults import Blame, blame_of, fault_of
+from pytest_mooncake.analysis.evidence.faults import fault_of, outcome_of
 from pytest_mooncake.analysis.evidence.store_ownership import ends_with_the_run
 from pytest_mooncake.records import Evidence, Kind, Phase, RequestRecord, Round, Rung, StackView, Status
 
@@ -335,20 +335,16 @@ def checked(
         check: the check.
         rung: what it rests on.
         what: what was seen where it does not hold, by its name in `analysis.evidence.faults`, which says whose fault
-        that is; what
-            cannot be told makes the check unavailable, what harms nobody leaves it held.
+            that is.
         held: whether it holds.
         expected: what was expected, in words.
         observed: what was observed.
         detail: what to add.
     """
-    shared = facts.is_shared
-    blame = blame_of(check, what, shared=shared)
-    statuses = {Blame.NONE: Status.HELD, Blame.UNKNOWN: Status.UNAVAILABLE}
-    fault = fault_of(check, shared=shared) if held or blame in statuses else blame.fault
+    status, fault = outcome_of(check, None if held else what, shared=facts.is_shared)
     return Evidence(
         id=check,
-        status=Status.HELD if held else statuses.get(blame, Status.BROKEN),
+        status=status,
         rung=rung,
         expected=expected,
         observed=observed,
