@@ -55,7 +55,7 @@ class Tier(StrEnum):
     OUTSIDE = "the connector"
     MEMORY = "LMCache's CPU memory"
     ENGINE = "the engine's own prefix cache"
-    CHUNKED = "a cache of larger chunks than an engine's blocks"
+    CHUNKED = "chunks"  # it found as much as no blocks of an engine explain
     CACHED = "a cache"
     NOTHING = "none"
     UNKNOWN = "unknown"

@@ -120,7 +120,7 @@ def _why_untold(facts: Facts, tokens: float) -> str:
     if not tokens:
         return (
             f"nothing was cached of prompts of {max(facts.lengths or (0,)):,} tokens: nothing is found, or chunks are "
-            f"longer than these: {ADVICE}, or send longer prompts (--mooncake-prompt-tokens)"
+            f"longer than these; longer prompts would tell (--mooncake-prompt-tokens); {ADVICE}"
         )
     return (
         f"{tokens:,.0f} tokens were served; whether that is all that could be depends on the chunk size, which is not "
