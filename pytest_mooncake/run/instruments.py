@@ -139,7 +139,7 @@ async def instruments_for(
                 judge=partial(judge, plan, view),
                 nonce=partial(round_nonce, plan.run_id),
                 prepare=partial(_prepare, plan, care, own_error),
-                probe=partial(_probe, plan, view, credentials.headers, care, own_error, http, workload.pool),
+                probe=partial(_probe, plan, view, credentials.headers, care, own_error, (http, fresh), workload.pool),
                 planned=planned,
             )
         finally:
@@ -255,13 +255,14 @@ async def _probe(
     headers: Mapping[str, str],
     care: StoreCare,
     own_error: OwnError,
-    http: ClientSession,
+    sessions: tuple[ClientSession, ClientSession],
     pool: Pool,
 ) -> tuple[tuple[ProbeAnswer, ...], Gate]:
     """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
     await own_error.after()
     if not isinstance(pool, TokenPool):
         return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=NEEDS_IDS)
+    http, fresh = sessions
     answers, gate = await run_gate(
         http,
         view,
@@ -271,6 +272,7 @@ async def _probe(
         headers=headers,
         params=(lambda tenant: care.params(f"gate-{tenant}")) if care.tags_requests else None,
         clear=care.clear_nearer if care.may_clear else None,
+        fresh=fresh,
         longest=plan.workload.prompt_tokens,
     )
     return answers, gate

@@ -31,7 +31,11 @@ async def made(
     server: CachedServer, *, tagged: bool = True, may_clear: bool = False, longest: int = 0, **limits: float
 ) -> tuple[dict[str, Evidence], Gate, tuple[ProbeAnswer, ...]]:
     """Run the gate as a run does it."""
-    async with server.serving() as view, aiohttp.ClientSession() as session:
+    async with (
+        server.serving() as view,
+        aiohttp.ClientSession() as session,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as fresh,
+    ):
         read = partial(scrape, session, sources_of(view))
         permission = Permission.OWN if may_clear else Permission.NONE
         care = StoreCare(session, view, "run-1", read=read, permission=permission, note=lambda *_a, **_v: None)
@@ -44,6 +48,7 @@ async def made(
             headers={},
             params=(lambda tenant: run_tag("run-1", tenant)) if tagged else None,
             clear=care.clear_nearer if care.may_clear else None,
+            fresh=fresh,
             longest=longest,
             **limits,
         )
@@ -130,7 +135,39 @@ async def test_without_counters_a_hit_under_another_tag_may_be_the_engines_own()
 async def test_without_counters_the_check_says_what_it_rests_on() -> None:
     checks, gate, _ = await made(CachedServer(shows_metrics=False), tagged=False)
     assert (checks["correct_text"].status, gate.status) == (HELD, MADE)
-    assert "cached_tokens alone says that something was cached" in checks["correct_text"].detail
+    assert "cached_tokens alone tells which cache answered" in checks["correct_text"].detail
+
+
+@pytest.mark.parametrize("chunk", [256, 512, 544, 1024])
+async def test_without_counters_the_size_of_the_chunks_tells_the_store(chunk: int) -> None:
+    checks, gate, _ = await made(CachedServer(shows_metrics=False, chunk=chunk), tagged=False)
+    assert (checks["correct_text"].status, gate.status) == (HELD, MADE)
+
+
+@pytest.mark.parametrize("server", [{"prefix_cache": True}, {"chunk": 16}, {"prefix_cache": True, "wrong_bytes": True}])
+async def test_without_counters_what_a_prefix_cache_may_have_answered_proves_nothing(server: dict[str, Any]) -> None:
+    checks, gate, _ = await made(CachedServer(shows_metrics=False, **server), tagged=False)
+    assert (checks["correct_text"].status, gate.status) == (UNAVAILABLE, NOT_APPLICABLE)
+    assert "no counter tells the engine's own prefix cache from the store" in gate.reason
+
+
+@pytest.mark.parametrize("deals_out", ["requests", "connections"])
+@pytest.mark.parametrize("engines", [2, 3])
+@pytest.mark.parametrize("wrong", [True, False])
+async def test_behind_one_address_another_engine_is_made_to_ask_the_store(
+    wrong: bool, engines: int, deals_out: str
+) -> None:
+    server = CachedServer(
+        shows_metrics=False, prefix_cache=True, engines=engines, deals_out=deals_out, wrong_bytes=wrong
+    )
+    checks, gate, _ = await made(server, tagged=False)
+    assert gate.status is MADE
+    assert checks["correct_text"].status is (BROKEN if wrong else HELD)
+
+
+async def test_wrong_bytes_in_chunks_as_small_as_blocks_are_found_all_the_same() -> None:
+    checks, gate, _ = await made(CachedServer(shows_metrics=False, chunk=16, wrong_bytes=True), tagged=False)
+    assert (checks["correct_text"].status, gate.status) == (BROKEN, MADE)
 
 
 @pytest.mark.parametrize("unsure", [{"foreign_tokens": 7}, {"replicas": 2}])

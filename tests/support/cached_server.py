@@ -56,11 +56,16 @@ class CachedServer:
     """Prompt tokens of somebody else's, counted at every scrape."""
     replicas: int = 1
     """Scrapes are dealt out to so many; requests are counted by the first."""
+    engines: int = 1
+    """Engines behind the address, with one store and a prefix cache each; nobody counts what they do."""
+    deals_out: str = "requests"
+    """What these take turns at: requests, or connections."""
     asked: list[dict[str, Any]] = field(default_factory=list)
     resets: int = 0
     _scrapes: int = 0
     _stored: set[Any] = field(default_factory=set)
     _local: set[Any] = field(default_factory=set)
+    _turns: list[Any] = field(default_factory=list)
     _counts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("prompt", "local", "external"), 0.0))
 
     @asynccontextmanager
@@ -107,7 +112,7 @@ class CachedServer:
             return web.json_response({"error": {"message": f"unknown field {refused[0]}"}}, status=400)
         if self.hangs and "logprobs" in body:
             await asyncio.sleep(3600)
-        local, external = self._look_up(body)
+        local, external = self._look_up(body, self._engine_of(request))
         status = self.fails(body, external)
         if status:
             return web.json_response({"error": {"message": "boom"}}, status=status)
@@ -122,11 +127,18 @@ class CachedServer:
         reply = {"choices": [choice], "usage": {"prompt_tokens": len(tokens), **details}}
         return web.Response(text=json.dumps(reply), content_type="application/json")  # json writes NaN, orjson null
 
-    def _look_up(self, body: dict[str, Any]) -> tuple[int, int]:
+    def _engine_of(self, request: web.Request) -> int:
+        """Whose turn it is."""
+        turn = request.transport if self.deals_out == "connections" else len(self._turns)
+        if turn not in self._turns:
+            self._turns.append(turn)
+        return self._turns.index(turn) % self.engines
+
+    def _look_up(self, body: dict[str, Any], engine: int) -> tuple[int, int]:
         """Tokens found here and behind, and both remembered."""
         tokens, salt = body["prompt"], body.get("cache_salt")
         tag = json.dumps(body.get("kv_transfer_params")) if self.tags_in_keys else None
-        blocks = [(salt, key) for key in _prefixes(tokens, BLOCK)]
+        blocks = [(engine, salt, key) for key in _prefixes(tokens, BLOCK)]
         chunks = [(tag, salt if self.salt_in_store_keys else None, key) for key in _prefixes(tokens, self.chunk)]
         most = len(tokens) - 1
         local = min(_found(blocks, self._local) * BLOCK, most) if self.prefix_cache else 0

@@ -2,8 +2,9 @@
 
 Before each request that is to be served from the store, what stands nearer to the engine is emptied where that was
 permitted, as before a warm round; counters around each request say who served it. Several engines need no clearing:
-what one computed the next one is asked for. Never `prompt_logprobs`: vLLM does not read its cache for such requests
-(vllm#57596).
+what one computed the next one is asked for. Behind one address there may be several, too: where the prefix cache
+answered, or may have, the document is asked for again, until another engine has to ask the store. Never
+`prompt_logprobs`: vLLM does not read its cache for such requests (vllm#57596).
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from pytest_mooncake.analysis.evidence.checks.refusals import is_refusal
 from pytest_mooncake.analysis.evidence.counters.deltas import deltas
 from pytest_mooncake.analysis.evidence.counters.deltas import read as value_of
 from pytest_mooncake.border.http import NoReply, send
-from pytest_mooncake.cache.probes.prompts import OUTPUT_TOKENS, TENANT, Probe, colds, control, keys_of, longer, warms
+from pytest_mooncake.cache.probes.prompts import (
+    OUTPUT_TOKENS,
+    TELLING,
+    TENANT,
+    Probe,
+    colds,
+    control,
+    keys_of,
+    longer,
+    warms,
+)
 from pytest_mooncake.cache.probes.replies import read_reply, served_by
 from pytest_mooncake.cache.quiesce import quiesce
 from pytest_mooncake.records import CORRECTNESS, Gate, GateStatus, ProbeAnswer, ProbeRole, Scrape, StackView
@@ -40,6 +51,8 @@ COUNTERS_S = 2.0
 UNCOUNTED_S = 0.3
 """The same once it did not: its counters are shared, or are dealt out by several replicas."""
 POLL_S = 0.05
+FURTHER_ASKS = 4
+"""How often a prompt is asked for again that an engine's own prefix cache answered, in search of another engine."""
 
 Read = Callable[[], Awaitable[tuple[Scrape, ...]]]
 Params = Callable[[str], Mapping[str, str]]
@@ -88,6 +101,7 @@ async def run_gate(
     headers: Mapping[str, str],
     params: Params | None,
     clear: Callable[[], Awaitable[None]] | None = None,
+    fresh: aiohttp.ClientSession | None = None,
     longest: int | None = None,
     limit_s: float = LIMIT_S,
     request_s: float = REQUEST_S,
@@ -103,6 +117,7 @@ async def run_gate(
         headers: the endpoint's credentials.
         params: tenant to `kv_transfer_params`; None where requests are not tagged.
         clear: empties what stands nearer to the engines than the store; None where that was not permitted.
+        fresh: client session that keeps no connections: other engines behind the same address may answer it.
         longest: length of the run's own prompts, which were served; for stacks whose chunk is not known.
         limit_s: for the whole gate, whatever the endpoint does.
         request_s: for one request.
@@ -112,7 +127,7 @@ async def run_gate(
     """
     if not colds(run_id, ids, view, tagged=False):
         return (), _no_room(view)
-    ask = _Asking(session=session, view=view, headers=headers, params=params, request_s=request_s)
+    ask = _Asking(sessions=(session, fresh or session), view=view, headers=headers, params=params, request_s=request_s)
     conduct = _Conduct(ask, (run_id, ids, view), read=read, clear=clear, longest=longest)
     cut = await _cut_off(conduct, limit_s)
     answers = tuple(conduct.answers)
@@ -188,8 +203,9 @@ class _Conduct:
             number = (place + shift) % len(self._view.engines)
             answer = await self._answer(probe, number)
             self.answers.append(answer)
-            if not await self._may_go_on(probe, answer, number):
-                return f"a short request failed twice: {answer.case} ({answer.role}): {answer.error}"
+            cut = await self._cut_after(probe, answer, number) or await self._elsewhere(probe, answer, number)
+            if cut:
+                return cut
         stored = {a.case for a in self.answers if a.role is ProbeRole.COLD and a.error is None}
         to_come = [probe for probe in probes if probe.role is ProbeRole.COLD and probe.case in stored]
         if to_come:
@@ -216,6 +232,31 @@ class _Conduct:
                 return again
         self._ask.form = FORMS[0]
         return answer
+
+    async def _cut_after(self, probe: Probe, answer: ProbeAnswer, number: int) -> str | None:
+        """Why the gate is given up after an answer, if it is."""
+        if await self._may_go_on(probe, answer, number):
+            return None
+        return f"a short request failed twice: {answer.case} ({answer.role}): {answer.error}"
+
+    async def _elsewhere(self, probe: Probe, answer: ProbeAnswer, number: int) -> str | None:
+        """Ask again for what a prefix cache answered, or may have: another engine would have to ask the store.
+
+        Balancers deal out connections or requests, so that a new connection and a kept one take turns. Returns why the
+        gate was given up, if it was.
+        """
+        if self._view.provisioned or probe.role is not ProbeRole.WARM or probe.case not in TELLING:
+            return None
+        for time_ in range(FURTHER_ASKS):
+            if tier_of(answer) not in (Tier.ENGINE, Tier.CACHED):
+                break
+            self._ask.anew = time_ % 2 == 0
+            answer = await self._tried(probe, number)
+            self._ask.anew = False
+            self.answers.append(answer)
+            if cut := await self._cut_after(probe, answer, number):
+                return cut
+        return None
 
     async def _may_go_on(self, probe: Probe, answer: ProbeAnswer, number: int) -> bool:
         """Whether the gate can still be made after an answer. A failure that is the product's own does not end it.
@@ -271,14 +312,18 @@ class _Conduct:
 
 @dataclass(slots=True, kw_only=True)
 class _Asking:
-    """Sends one request and reads its reply. `form` is what the endpoint was found to take."""
+    """Sends one request and reads its reply. `form` is what the endpoint was found to take.
 
-    session: aiohttp.ClientSession
+    `sessions` are one that keeps its connection and one that may not, which is used where one is wanted `anew`.
+    """
+
+    sessions: tuple[aiohttp.ClientSession, aiohttp.ClientSession]
     view: StackView
     headers: Mapping[str, str]
     params: Params | None
     request_s: float
     form: _Form = field(default_factory=_Form)
+    anew: bool = False
 
     @property
     def tags(self) -> bool:
@@ -311,7 +356,7 @@ class _Asking:
 
         try:
             reply = await send(
-                self.session,
+                self.sessions[self.anew],
                 "POST",
                 f"{self.view.engines[number].url}/v1/completions",
                 timeout_s=self.request_s,

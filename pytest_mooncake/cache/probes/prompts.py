@@ -2,9 +2,10 @@
 
 Whole chunks are what is stored and found, so the cases lie at the edges of chunks: one token short of a chunk (nothing
 may be found), exactly one, one more, a document of several, and a second document that shares the first one's
-beginning. The document is asked for once more under another tag (nothing may be found) and with a `cache_salt` (what
-that isolates is only reported). Where the chunk's size is not known and nothing of these is found, a prompt as long as
-the run's own follows: of that length the rounds were served.
+beginning. The document ends one token short of a further chunk: what an engine's own prefix cache finds of it, in
+smaller blocks, is more than what the store does. It is asked for once more under another tag (nothing may be found) and
+with a `cache_salt` (what that isolates is only reported). Where the chunk's size is not known and nothing of these is
+found, a prompt as long as the run's own follows: of that length the rounds were served.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from pytest_mooncake.analysis.evidence.checks.correct_text import SHARED
+from pytest_mooncake.analysis.evidence.expected.chunk_size import MOST_CHUNK_TOKENS
 from pytest_mooncake.analysis.evidence.expected.formulae import HitRule, chunks_stored, external_tokens
 from pytest_mooncake.analysis.evidence.expected.told_chunks import chunk_tokens_of
 from pytest_mooncake.records import ProbeRole, StackView
 
-__all__ = ["OUTPUT_TOKENS", "TENANT", "Probe", "colds", "control", "keys_of", "longer", "warms"]
+__all__ = ["OUTPUT_TOKENS", "TELLING", "TENANT", "Probe", "colds", "control", "keys_of", "longer", "warms"]
 
 OUTPUT_TOKENS = 16
 TENANT = "a"
@@ -26,7 +29,9 @@ UNKNOWN_CHUNK = 256
 """LMCache's default, where the stack does not tell. It only chooses prompts: nothing is held against a guess."""
 SHARED_CHUNKS = 2
 DOCUMENT_CHUNKS = 4
-TAIL_TOKENS = 17
+LONG = "long-document"
+TELLING = frozenset({"document", LONG})
+"""Cases of which an engine's own prefix cache finds more than the store does."""
 LONGEST_TOKENS = 32_768
 
 
@@ -49,10 +54,10 @@ def colds(run_id: str, ids: Sequence[int], view: StackView, *, tagged: bool) -> 
     request to find; without tags it has no cold answer.
     """
     prompts = _prompts(run_id, ids, view)
-    shared = prompts.pop("shared-beginning", None)
+    shared = prompts.pop(SHARED, None)
     probes = [Probe(case=name, role=ProbeRole.COLD, prompt=text, cached_expected=0) for name, text in prompts.items()]
     if tagged and shared is not None:
-        probes.append(Probe(case="shared-beginning", role=ProbeRole.COLD, prompt=shared, cached_expected=0, tenant="b"))
+        probes.append(Probe(case=SHARED, role=ProbeRole.COLD, prompt=shared, cached_expected=0, tenant="b"))
     return tuple(probes)
 
 
@@ -80,10 +85,12 @@ def longer(run_id: str, ids: Sequence[int], view: StackView, longest: int | None
     None where the chunk's size is known, or the run's prompts are no longer than the document.
     """
     tokens = min(longest or 0, LONGEST_TOKENS, _room(view))
-    if chunk_tokens_of(view) is not None or tokens <= DOCUMENT_CHUNKS * UNKNOWN_CHUNK + TAIL_TOKENS:
+    if chunk_tokens_of(view) is not None or tokens <= _document_tokens(UNKNOWN_CHUNK):
         return None
+    if tokens >= 2 * MOST_CHUNK_TOKENS:
+        tokens -= 1  # no end of a block or a chunk is where such a prompt ends
     prompt = _text(run_id, "long", ids, tokens)
-    cold = Probe(case="long-document", role=ProbeRole.COLD, prompt=prompt, cached_expected=0)
+    cold = Probe(case=LONG, role=ProbeRole.COLD, prompt=prompt, cached_expected=0)
     return cold, replace(cold, role=ProbeRole.WARM, cached_expected=None)
 
 
@@ -100,6 +107,10 @@ def keys_of(probes: Iterable[Probe], view: StackView) -> int | None:
     return sum(chunks_stored(len(p.prompt), view.kv.chunk_tokens) for p in probes) * view.kv.ranks
 
 
+def _document_tokens(chunk_tokens: int) -> int:
+    return (DOCUMENT_CHUNKS + 1) * chunk_tokens - 1
+
+
 def _chunk(view: StackView) -> int:
     return chunk_tokens_of(view) or UNKNOWN_CHUNK
 
@@ -111,14 +122,14 @@ def _room(view: StackView) -> int:
 def _prompts(run_id: str, ids: Sequence[int], view: StackView) -> dict[str, tuple[int, ...]]:
     """The cases that fit the model's context."""
     size = _chunk(view)
-    document = _text(run_id, "document", ids, DOCUMENT_CHUNKS * size + TAIL_TOKENS)
+    document = _text(run_id, "document", ids, _document_tokens(size))
     other = _text(run_id, "other", ids, (DOCUMENT_CHUNKS - SHARED_CHUNKS) * size)
     prompts = {
         "short-of-a-chunk": _text(run_id, "short", ids, size - 1),
         "one-chunk": _text(run_id, "one", ids, size),
         "a-token-more": _text(run_id, "more", ids, size + 1),
         "document": document,
-        "shared-beginning": document[: SHARED_CHUNKS * size] + other,
+        SHARED: document[: SHARED_CHUNKS * size] + other,
     }
     return {name: prompt for name, prompt in prompts.items() if len(prompt) <= _room(view)}
 
@@ -133,6 +144,6 @@ def _expected(case: str, prompt: Sequence[int], view: StackView) -> int | None:
     if view.kv is None:
         return None
     own = view.details.get("connector") == "mooncakestore"
-    present = SHARED_CHUNKS if case == "shared-beginning" else None
+    present = SHARED_CHUNKS if case == SHARED else None
     rule = HitRule.LAST_CHUNK if own else HitRule.LAST_TOKEN
     return external_tokens(len(prompt), view.kv.chunk_tokens, present_chunks=present, rule=rule)

@@ -1,8 +1,9 @@
 """Whether what came from the cache is what was computed: warm answers of the gate beside the cold ones.
 
-A warm answer speaks for the store where counters say that the store served it, or where nothing says which cache did
-and the replies tell that one did. What the engine's own prefix cache answered proves nothing about the store, what was
-computed anew proves nothing at all, and warm against warm proves nothing either: wrong bytes are equal to themselves.
+A warm answer speaks for the store where counters say that the store served it. Where there are none the reply tells it
+by how much was found: an engine's own prefix cache ends at its blocks, a store at its larger chunks. What the prefix
+cache answered, or may have, proves nothing about the store, what was computed anew proves nothing at all, and warm
+against warm proves nothing either: wrong bytes are equal to themselves.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ __all__ = [
     "ALTERNATIVES",
     "BLIND",
     "NO_TOKENS",
+    "SHARED",
+    "UNTOLD",
     "Pair",
     "Tier",
     "answered",
@@ -35,6 +38,15 @@ ALTERNATIVES = 5
 """As many alternatives as every vLLM allows a client to ask for; two is the least that can prove anything."""
 NO_TOKENS = "the engine returns no log-probabilities"
 BLIND = "nothing tells whether an answer came from a cache: neither counters nor cached_tokens"
+UNTOLD = (
+    "no counter tells the engine's own prefix cache from the store, and the answers may be the former's: name the "
+    "counters (--mooncake-metrics), permit clearing it (--mooncake-allow-clear), or start vLLM with "
+    "--no-enable-prefix-caching"
+)
+SHARED = "shared-beginning"
+"""The case of which only a part was stored, so that its length tells nothing of blocks and chunks."""
+ENGINE_BLOCKS = (1, 16, 32, 64, 128)
+"""Tokens of a block of an engine's own prefix cache: vLLM's sizes, and 1 for SGLang's."""
 
 
 class Tier(StrEnum):
@@ -44,12 +56,13 @@ class Tier(StrEnum):
     OUTSIDE = "the connector"
     MEMORY = "LMCache's CPU memory"
     ENGINE = "the engine's own prefix cache"
+    CHUNKED = "chunks"  # it found as much as no blocks of an engine explain
     CACHED = "a cache"
     NOTHING = "none"
     UNKNOWN = "unknown"
 
 
-_PROVING = (Tier.STORE, Tier.OUTSIDE, Tier.CACHED)
+_PROVING = (Tier.STORE, Tier.OUTSIDE, Tier.CHUNKED)
 """What an answer has to come from to speak for the store; the last one by word of the reply alone."""
 _RUNGS = {Tier.STORE: Rung.STORE, Tier.OUTSIDE: Rung.ENGINE}
 
@@ -63,7 +76,19 @@ def tier_of(answer: ProbeAnswer) -> Tier:
         return Tier.ENGINE
     if local is not None and external is not None:
         return Tier.NOTHING
-    return Tier.UNKNOWN if cached is None else Tier.CACHED if cached else Tier.NOTHING
+    if not cached:
+        return Tier.UNKNOWN if cached is None else Tier.NOTHING
+    return Tier.CACHED if _may_be_blocks(answer, cached) else Tier.CHUNKED
+
+
+def _may_be_blocks(answer: ProbeAnswer, cached: int) -> bool:
+    """Whether an engine's own prefix cache would serve as much of a prompt that it had whole, but for its last token.
+
+    Some count the whole of it, or all but one token.
+    """
+    length = answer.prompt_tokens
+    ends = {end // block * block for block in ENGINE_BLOCKS for end in (length - 1, length)}
+    return answer.case == SHARED or cached in ends
 
 
 def cached_of(answer: ProbeAnswer) -> int | None:
@@ -171,8 +196,8 @@ def _observed(pairs: Sequence[Pair]) -> str:
 def _notes(answers: Sequence[ProbeAnswer], pairs: Sequence[Pair], proof: Sequence[Pair]) -> str:
     """What a held check rests on, and what it does not."""
     notes = []
-    if all(pair.tier is Tier.CACHED for pair in proof):
-        notes.append("cached_tokens alone says that something was cached, not which cache answered")
+    if all(pair.tier is Tier.CHUNKED for pair in proof):
+        notes.append("cached_tokens alone tells which cache answered, by the size of its chunks")
     elif not any(pair.tier is Tier.STORE for pair in proof):
         notes.append("the connector answered, from the store or from its own memory")
     nearer = len(pairs) - len(proof)
@@ -217,5 +242,6 @@ _WRONG_TIERS = {
         "LMCache's CPU memory answered, not the store: permit clearing it (--mooncake-allow-clear, with "
         "internal_api_server_enabled: true), or set local_cpu: false"
     ),
+    Tier.CACHED: UNTOLD,
     Tier.UNKNOWN: BLIND,
 }

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pytest_mooncake.analysis.evidence.checks.correct_text import (
     BLIND,
     NO_TOKENS,
+    UNTOLD,
     Tier,
     answered,
     cached_of,
@@ -62,7 +63,7 @@ def gate_of(answers: Sequence[ProbeAnswer], cut: str | None = None) -> Gate:
         return Gate(id=CORRECTNESS, status=GateStatus.MADE)
     if cut or not answers:
         return Gate(id=CORRECTNESS, status=GateStatus.NOT_MADE, reason=cut or "no short request was sent")
-    why = _not_applicable(answers)
+    why = "" if checks["correct_text"].status is Status.HELD else _not_applicable(answers)
     if why:
         return Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=why)
     for check in ("probes_answered", "correct_text"):
@@ -81,10 +82,13 @@ def _not_applicable(answers: Sequence[ProbeAnswer]) -> str:
         return ""
     if not any(a.tokens for a in required):
         return NO_TOKENS
-    warm = answered(answers, ProbeRole.WARM)
-    blind = bool(warm) and all(tier_of(a) is Tier.UNKNOWN for a in warm)
-    fine = all(pair.compared.status is Status.HELD for pair in pairs_of(answers))
-    return BLIND if blind and fine else ""
+    tiers, pairs = {tier_of(a) for a in answered(answers, ProbeRole.WARM)}, pairs_of(answers)
+    fine = all(pair.compared.status is Status.HELD for pair in pairs)
+    if not fine or not tiers <= {Tier.UNKNOWN, Tier.CACHED, Tier.NOTHING}:
+        return ""
+    if Tier.CACHED in tiers:
+        return UNTOLD if pairs else ""
+    return BLIND if tiers == {Tier.UNKNOWN} else ""
 
 
 def _refused(answers: Sequence[ProbeAnswer]) -> str:

@@ -113,11 +113,19 @@ def _judged(facts: Facts, rung: Rung, tokens: float, *, worst: float | None, bes
         return Service(rung=rung, status=Status.UNAVAILABLE, tokens=tokens, wanted=wanted, why=why)
     if worst is not None and worst >= facts.least_warm_share:
         return Service(rung=rung, status=Status.HELD, tokens=tokens, wanted=wanted, share=worst)
-    why = (
+    return Service(rung=rung, status=Status.UNAVAILABLE, tokens=tokens, wanted=wanted, why=_why_untold(facts, tokens))
+
+
+def _why_untold(facts: Facts, tokens: float) -> str:
+    if not tokens:
+        return (
+            f"nothing was cached of prompts of {max(facts.lengths or (0,)):,} tokens: nothing is found, or chunks are "
+            f"longer than these; longer prompts would tell (--mooncake-prompt-tokens); {ADVICE}"
+        )
+    return (
         f"{tokens:,.0f} tokens were served; whether that is all that could be depends on the chunk size, which is not "
         f"known: {ADVICE}"
     )
-    return Service(rung=rung, status=Status.UNAVAILABLE, tokens=tokens, wanted=wanted, why=why)
 
 
 def _plainly(facts: Facts, units: tuple[Unit, ...]) -> tuple[int, ...]:

@@ -175,3 +175,12 @@ def test_a_told_geometry_with_an_unknown_connector_expects_either_end_of_a_promp
         assert broken(evidence_of(warm, cold, seen)) == {}
     cold, warm = Cluster(chunk=256, tells=False).trial([16_384] * 10, missed=[1])
     assert broken(evidence_of(warm, cold, seen))["warm_store_hits"] is Fault.PRODUCT
+
+
+def test_a_warm_round_without_any_hit_says_what_that_may_mean_and_what_to_do() -> None:
+    cold, warm = Cluster(chunk=4096).trial([2048] * 4)
+    found = evidence_of(warm, cold)["warm_cached_tokens"]
+    assert found.status is Status.UNAVAILABLE
+    assert "nothing was cached of prompts of 2,048 tokens" in found.detail
+    assert "--mooncake-chunk-tokens N" in found.detail
+    assert "--mooncake-prompt-tokens" in found.detail

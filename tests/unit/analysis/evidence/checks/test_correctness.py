@@ -47,7 +47,7 @@ def answer(
         case=case,
         role=role,
         engine=0,
-        prompt_tokens=1041,
+        prompt_tokens=1279,
         cached_expected=cached,
         cached_tokens=cached,
         tokens=chosen,
@@ -222,7 +222,7 @@ def test_too_few_cached_tokens_at_the_edge_of_a_chunk_are_named_by_case() -> Non
     edge = replace(answer("a", case="one-chunk", cached=0), prompt_tokens=256, cached_expected=255)
     broken = found((*gate(), edge), "cached_at_chunk_edges")
     assert broken.status is Status.BROKEN
-    assert (broken.expected, broken.observed) == ("1041: 1024, 256: 255", "1041: 1024, 256: 0")
+    assert (broken.expected, broken.observed) == ("1279: 1024, 256: 255", "1279: 1024, 256: 0")
     assert broken.detail.startswith("one-chunk:")
 
 
@@ -418,7 +418,7 @@ def replies(draw: st.DrawFn, role: ProbeRole) -> ProbeAnswer:
         case="document",
         role=role,
         engine=0,
-        prompt_tokens=1041,
+        prompt_tokens=1279,
         cached_expected=draw(st.sampled_from([None, 0, 1024])),
         cached_tokens=draw(counters),
         local_tokens=draw(counters),
@@ -491,7 +491,7 @@ def test_cold_probes_have_the_lengths_at_which_chunks_begin_and_end() -> None:
         "short-of-a-chunk": 255,
         "one-chunk": 256,
         "a-token-more": 257,
-        "document": 1041,
+        "document": 1279,
         "shared-beginning": 1024,
     }
 
@@ -521,7 +521,7 @@ def test_prompts_that_do_not_fit_the_context_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("longest", "context", "tokens"), [(9_000, None, 9_000), (9_000, 8_192, 8_176), (None, 64, None)]
+    ("longest", "context", "tokens"), [(9_000, None, 8_999), (9_000, 8_192, 8_176), (None, 64, None)]
 )
 def test_a_prompt_as_long_as_the_runs_is_kept_for_chunks_of_unknown_size(
     longest: int | None, context: int | None, tokens: int | None
