@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_mooncake.analysis.audit.store_need import told_bytes_per_token
 from pytest_mooncake.analysis.evidence.counters.deltas import read as read_quantity
 from pytest_mooncake.analysis.evidence.expected.formulae import object_bytes
 from pytest_mooncake.analysis.evidence.expected.told_chunks import chunk_tokens_of
 from pytest_mooncake.analysis.evidence.store_ownership import ends_with_the_run
-from pytest_mooncake.analysis.judge import judge
+from pytest_mooncake.analysis.judge import judge, judge_round
+from pytest_mooncake.analysis.trials import RoundFindings
 from pytest_mooncake.border.http import NoReply, open_session, send
 from pytest_mooncake.cache.clear import Permission
 from pytest_mooncake.cache.probes.gate import run_gate
@@ -23,8 +24,9 @@ from pytest_mooncake.cache.scrape import Reader, scrape, sources_of
 from pytest_mooncake.cache.store_budget import check_budget, chunks_held, free_bytes
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.load.calibration.client_error import OwnError
-from pytest_mooncake.load.round import RoundResult, RoundSpec
+from pytest_mooncake.load.round import RoundSpec
 from pytest_mooncake.load.schedule.scheduled import Scheduled, offsets_of
+from pytest_mooncake.load.spec import Api
 from pytest_mooncake.load.workers.pool import run_round_in_workers
 from pytest_mooncake.load.workers.sharding import worker_count
 from pytest_mooncake.plan.permissions import check_permissions
@@ -33,27 +35,31 @@ from pytest_mooncake.records import (
     CORRECTNESS,
     Gate,
     GateStatus,
+    Judgement,
     Kind,
     PlannedRequest,
     PlannedReuse,
     ProbeAnswer,
     RequestRecord,
+    Round,
     Scrape,
     Settle,
     StackView,
 )
-from pytest_mooncake.run.protocol import Instruments, Step
+from pytest_mooncake.run.protocol import Sent, Step
 from pytest_mooncake.workload.build import build
 from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.reuse.planned_reuse import distinct_tokens
 from pytest_mooncake.workload.reuse.steady_state import SteadyState, at_once, steady_state
 from pytest_mooncake.workload.tokens.nonce import round_nonce
-from pytest_mooncake.workload.tokens.pools import Pool, TokenPool
+from pytest_mooncake.workload.tokens.pools import TokenPool
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
     from pytest_mooncake.plan.models import Plan
+
+T = TypeVar("T")
 
 QUIESCE_LIMIT_S = 30.0
 NEEDS_IDS = "prompts were sent as text, and it compares answers to prompts of token ids"
@@ -65,49 +71,14 @@ def _ignore(_event: str, **_values: object) -> None:
     """Where nobody keeps a journal."""
 
 
-class _Opener(Protocol):
-    """How instruments are opened."""
-
-    def __call__(
-        self, plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore, /
-    ) -> contextlib.AbstractAsyncContextManager[Instruments]:
-        """Open them."""
-
-
-def _unrepeated(open_instruments: _Opener) -> _Opener:
-    """Take out of all that the world says through its instruments what it repeats of our secrets.
-
-    Counters' labels, settle times, the gate's answers, events and errors (of our own making included) quote servers.
-    """
-
-    @contextlib.asynccontextmanager
-    async def opened(
-        plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore
-    ) -> AsyncIterator[Instruments]:
-        clean = credentials_of(plan.stack, environ).redactor.cleaned
-
-        def after(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-            async def asked(*given: Any) -> Any:
-                return clean(await ask(*given))
-
-            return asked
-
-        try:
-            async with open_instruments(plan, view, environ, lambda event, **said: note(event, **clean(said))) as use:
-                yield replace(use, scrape=after(use.scrape), settle=after(use.settle), probe=after(use.probe))
-        except Exception as error:
-            error.args = clean(error.args)
-            raise
-
-    return wraps(open_instruments)(opened)
-
-
-@_unrepeated
 @contextlib.asynccontextmanager
 async def instruments_for(
     plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore
-) -> AsyncIterator[Instruments]:
+) -> AsyncIterator[StackInstruments]:
     """Instruments for one run; at the end its keys are removed from the store and connections closed.
+
+    All that the world says through them is rid of what it repeats of our secrets: counters' labels, settle times, the
+    gate's answers, events and errors (of our own making included) quote servers.
 
     Args:
         plan: what will be run.
@@ -119,8 +90,21 @@ async def instruments_for(
         WorkloadError: the prompts cannot be made for this model.
         UsageError: the run would store more than the budget, or clear what is somebody else's.
     """
-    check_permissions(plan)
     credentials = credentials_of(plan.stack, environ)
+    clean = credentials.redactor.cleaned
+    try:
+        async with _opened(plan, view, credentials, lambda event, **said: note(event, **clean(said))) as instruments:
+            yield instruments
+    except Exception as error:
+        error.args = clean(error.args)
+        raise
+
+
+@contextlib.asynccontextmanager
+async def _opened(
+    plan: Plan, view: StackView, credentials: Credentials, note: Callable[..., None]
+) -> AsyncIterator[StackInstruments]:
+    check_permissions(plan)
     async with _connections(credentials) as http, _connections(credentials, keep_alive=False) as fresh:
         api = await _api(plan, view, http, credentials.headers)
         workload = await _workload(plan, view, http, credentials.headers, api, note)
@@ -131,19 +115,132 @@ async def instruments_for(
         planned = _planned(plan, view, care, workload, note)
         own_error = OwnError(note, workers=worker_count(plan.workers, plan.workload.in_flight_cap))
         try:
-            yield Instruments(
-                requests=partial(_requests, plan, view, workload),
-                send=partial(_send, plan, view, credentials.headers, care, own_error, api),
-                scrape=read,
-                settle=partial(_settle, plan, view, planned, read),
-                judge=partial(judge, plan, view),
-                nonce=partial(round_nonce, plan.run_id),
-                prepare=partial(_prepare, plan, care, own_error),
-                probe=partial(_probe, plan, view, credentials.headers, care, own_error, http, workload.pool),
+            yield StackInstruments(
+                plan=plan,
+                view=view,
+                credentials=credentials,
+                http=http,
+                api=api,
+                workload=workload,
+                read=read,
+                care=care,
+                own_error=own_error,
                 planned=planned,
             )
         finally:
             await care.finish()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackInstruments:
+    """The instruments of one run on a running stack: `run.protocol.Instruments` in terms of sockets and files."""
+
+    plan: Plan
+    view: StackView
+    credentials: Credentials
+    http: ClientSession
+    api: Api
+    workload: Workload
+    read: Reader
+    care: StoreCare
+    own_error: OwnError
+    planned: PlannedReuse
+
+    def nonce(self, number: int, /) -> str:
+        """What the prompts of a round begin with."""
+        return round_nonce(self.plan.run_id, number)
+
+    def requests(self, nonce: str, kind: Kind, /) -> Sequence[PlannedRequest]:
+        """The prompts of a round; in an open loop with the times at which they are sent, the same in every round."""
+        planned = self.workload.requests(nonce, engines=len(self.view.engines), shift=int(kind is Kind.WARM))
+        arrivals = self.plan.workload.arrivals
+        if arrivals is None:
+            return planned
+        return Scheduled(planned, offsets_of(arrivals, len(planned), seed=self.plan.workload.seed))
+
+    async def prepare(self, step: Step, /) -> None:
+        """What comes before a round: caches and keys as they must be, then the client's own error."""
+        await self.care.prepare(step.kind, step.nonce)
+        await self.own_error.before(step.phase, concurrency=self.plan.workload.in_flight_cap)
+
+    async def send(
+        self, step: Step, requests: Sequence[PlannedRequest], on_record: Callable[[RequestRecord], None], /
+    ) -> Sent:
+        """Send a round with as many processes as the plan asks for, and put the client's own error beside it."""
+        records: list[RequestRecord] = []
+
+        def keep(record: RequestRecord) -> None:
+            records.append(record)
+            on_record(record)
+
+        result = await run_round_in_workers(
+            self._round_spec(step, requests),
+            workers=worker_count(self.plan.workers, self.plan.workload.in_flight_cap),
+            on_record=keep,
+        )
+        return Sent(result=self.own_error.seen(result, records), records=tuple(records))
+
+    def _round_spec(self, step: Step, requests: Sequence[PlannedRequest]) -> RoundSpec:
+        return RoundSpec(
+            round=step.round,
+            kind=step.kind,
+            phase=step.phase,
+            requests=requests,
+            concurrency=self.plan.workload.in_flight_cap,
+            timeouts=self.plan.timeouts,
+            engines=self.view.engines,
+            model=self.view.model,
+            headers=self.credentials.headers,
+            api=self.api,
+            body=self.care.body(step.nonce),
+        )
+
+    async def scrape(self) -> tuple[Scrape, ...]:
+        """Read the counters of every source."""
+        return self._cleaned(await self.read())
+
+    async def settle(self, step: Step, before: tuple[Scrape, ...], /) -> Settle:
+        """Wait until the round's keys have arrived in the store, or for a fixed time where nobody counts them."""
+        settle = await quiesce(
+            self.read,
+            expect_keys=None if self.plan.steady else _keys_to_come(self.planned, self.view, step),
+            expect_requests=self.planned.requests,
+            enough_share=self.plan.targets.warm_hit_share,
+            before=before,
+            fixed_s=self.plan.settle_fixed_s if step.kind is Kind.COLD else None,
+            deadline_s=QUIESCE_LIMIT_S,
+        )
+        return self._cleaned(settle)
+
+    async def probe(self) -> tuple[tuple[ProbeAnswer, ...], Gate]:
+        """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
+        await self.own_error.after()
+        pool, care = self.workload.pool, self.care
+        if not isinstance(pool, TokenPool):
+            return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=NEEDS_IDS)
+        found = await run_gate(
+            self.http,
+            self.view,
+            self.plan.run_id,
+            pool.ids,
+            read=partial(scrape, self.http, sources_of(self.view)),
+            headers=self.credentials.headers,
+            params=(lambda tenant: care.params(f"gate-{tenant}")) if care.tags_requests else None,
+            clear=care.clear_nearer if care.may_clear else None,
+            longest=self.plan.workload.prompt_tokens,
+        )
+        return self._cleaned(found)
+
+    def judge_round(self, measured: Round, rounds: Sequence[Round], /) -> RoundFindings:
+        """What one round shows, beside the run so far."""
+        return judge_round(measured, rounds, self.view, self.plan)
+
+    def judge(self, rounds: tuple[Round, ...], /) -> Judgement:
+        """What the run so far comes to."""
+        return judge(self.plan, self.view, rounds)
+
+    def _cleaned(self, said: T) -> T:
+        return self.credentials.redactor.cleaned(said)
 
 
 async def _workload(
@@ -151,7 +248,7 @@ async def _workload(
     view: StackView,
     http: ClientSession,
     headers: Mapping[str, str],
-    api: Literal["completions", "chat"],
+    api: Api,
     note: Callable[..., None],
 ) -> Workload:
     """The run's prompts; what of them is not as asked is on record."""
@@ -169,15 +266,6 @@ def _connections(credentials: Credentials, *, keep_alive: bool = True) -> Client
 
     resolver = None if keep_alive else PinnedResolver()
     return open_session(headers_for=credentials.headers_for, keep_alive=keep_alive, resolver=resolver)
-
-
-def _requests(plan: Plan, view: StackView, workload: Workload, nonce: str, kind: Kind) -> Sequence[PlannedRequest]:
-    """The prompts of a round; in an open loop with the times at which they are sent, the same in every round."""
-    planned = workload.requests(nonce, engines=len(view.engines), shift=int(kind is Kind.WARM))
-    arrivals = plan.workload.arrivals
-    if arrivals is None:
-        return planned
-    return Scheduled(planned, offsets_of(arrivals, len(planned), seed=plan.workload.seed))
 
 
 def _planned(
@@ -243,42 +331,7 @@ def _checked_budget(
     return {"sentence": sentence, "known": known}
 
 
-async def _prepare(plan: Plan, care: StoreCare, own_error: OwnError, step: Step) -> None:
-    """What comes before a round: caches and keys as they must be, then the client's own error."""
-    await care.prepare(step.kind, step.nonce)
-    await own_error.before(step.phase, concurrency=plan.workload.in_flight_cap)
-
-
-async def _probe(
-    plan: Plan,
-    view: StackView,
-    headers: Mapping[str, str],
-    care: StoreCare,
-    own_error: OwnError,
-    http: ClientSession,
-    pool: Pool,
-) -> tuple[tuple[ProbeAnswer, ...], Gate]:
-    """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
-    await own_error.after()
-    if not isinstance(pool, TokenPool):
-        return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=NEEDS_IDS)
-    answers, gate = await run_gate(
-        http,
-        view,
-        plan.run_id,
-        pool.ids,
-        read=partial(scrape, http, sources_of(view)),
-        headers=headers,
-        params=(lambda tenant: care.params(f"gate-{tenant}")) if care.tags_requests else None,
-        clear=care.clear_nearer if care.may_clear else None,
-        longest=plan.workload.prompt_tokens,
-    )
-    return answers, gate
-
-
-async def _api(
-    plan: Plan, view: StackView, http: ClientSession, headers: Mapping[str, str]
-) -> Literal["completions", "chat"]:
+async def _api(plan: Plan, view: StackView, http: ClientSession, headers: Mapping[str, str]) -> Api:
     """What requests are sent to: as the plan says, else completions unless the endpoint has none."""
     if plan.api != "auto":
         return plan.api
@@ -290,62 +343,6 @@ async def _api(
     except NoReply:
         return "completions"
     return "chat" if reply.status in _ABSENT else "completions"
-
-
-async def _send(
-    plan: Plan,
-    view: StackView,
-    headers: Mapping[str, str],
-    care: StoreCare,
-    own_error: OwnError,
-    api: Literal["completions", "chat"],
-    step: Step,
-    requests: Sequence[PlannedRequest],
-    on_record: Callable[[RequestRecord], None],
-) -> RoundResult:
-    records: list[RequestRecord] = []
-
-    def keep(record: RequestRecord) -> None:
-        records.append(record)
-        on_record(record)
-
-    result = await run_round_in_workers(
-        RoundSpec(
-            round=step.round,
-            kind=step.kind,
-            phase=step.phase,
-            requests=requests,
-            concurrency=plan.workload.in_flight_cap,
-            timeouts=plan.timeouts,
-            engines=view.engines,
-            model=view.model,
-            headers=headers,
-            api=api,
-            body=care.body(step.nonce),
-        ),
-        workers=worker_count(plan.workers, plan.workload.in_flight_cap),
-        on_record=keep,
-    )
-    return own_error.seen(result, records)
-
-
-async def _settle(
-    plan: Plan,
-    view: StackView,
-    planned: PlannedReuse,
-    read: Callable[[], Awaitable[tuple[Scrape, ...]]],
-    step: Step,
-    before: tuple[Scrape, ...],
-) -> Settle:
-    return await quiesce(
-        read,
-        expect_keys=None if plan.steady else _keys_to_come(planned, view, step),
-        expect_requests=planned.requests,
-        enough_share=plan.targets.warm_hit_share,
-        before=before,
-        fixed_s=plan.settle_fixed_s if step.kind is Kind.COLD else None,
-        deadline_s=QUIESCE_LIMIT_S,
-    )
 
 
 def _keys_to_come(planned: PlannedReuse, view: StackView, step: Step) -> int | None:

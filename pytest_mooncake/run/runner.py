@@ -305,8 +305,8 @@ async def _one_start(
     """Whether the run is decided, and all its rounds so far."""
     from pytest_mooncake.run.instruments import instruments_for
 
-    async with instruments_for(plan, view, os.environ, witness.note) as use:
-        experiment = Experiment(plan, view, use, witness, earlier)
+    async with instruments_for(plan, view, os.environ, witness.note) as instruments:
+        experiment = Experiment(plan, instruments, witness, earlier)
         try:
             async with asyncio.timeout(ends_at_s - time.monotonic()) as limit:
                 decided = await experiment.run()
