@@ -19,7 +19,7 @@ from pytest_mooncake.border.http import NoReply, open_session, send
 from pytest_mooncake.cache.clear import Permission
 from pytest_mooncake.cache.probes.gate import run_gate
 from pytest_mooncake.cache.quiesce import quiesce
-from pytest_mooncake.cache.run_keys import StoreCare
+from pytest_mooncake.cache.run_keys import RunKeys
 from pytest_mooncake.cache.scrape import Reader, scrape, sources_of
 from pytest_mooncake.cache.store_budget import check_budget, chunks_held, free_bytes
 from pytest_mooncake.errors import UsageError
@@ -110,9 +110,9 @@ async def _opened(
         workload = await _workload(plan, view, http, credentials.headers, api, note)
         read = Reader(fresh, sources_of(view), identified=view.provisioned)
         permission = Permission(plan.allow_clear)
-        care = StoreCare(http, view, plan.run_id, read=read, permission=permission, keep_full=plan.steady, note=note)
-        await care.start()
-        planned = _planned(plan, view, care, workload, note)
+        run_keys = RunKeys(http, view, plan.run_id, read=read, permission=permission, keep_full=plan.steady, note=note)
+        await run_keys.start()
+        planned = _planned(plan, view, run_keys, workload, note)
         own_error = OwnError(note, workers=worker_count(plan.workers, plan.workload.in_flight_cap))
         try:
             yield StackInstruments(
@@ -123,12 +123,12 @@ async def _opened(
                 api=api,
                 workload=workload,
                 read=read,
-                care=care,
+                run_keys=run_keys,
                 own_error=own_error,
                 planned=planned,
             )
         finally:
-            await care.finish()
+            await run_keys.finish()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +142,7 @@ class StackInstruments:
     api: Api
     workload: Workload
     read: Reader
-    care: StoreCare
+    run_keys: RunKeys
     own_error: OwnError
     planned: PlannedReuse
 
@@ -160,7 +160,7 @@ class StackInstruments:
 
     async def prepare(self, step: Step, /) -> None:
         """What comes before a round: caches and keys as they must be, then the client's own error."""
-        await self.care.prepare(step.kind, step.nonce)
+        await self.run_keys.prepare(step.kind, step.nonce)
         await self.own_error.before(step.phase, concurrency=self.plan.workload.in_flight_cap)
 
     async def send(
@@ -192,7 +192,7 @@ class StackInstruments:
             model=self.view.model,
             headers=self.credentials.headers,
             api=self.api,
-            body=self.care.body(step.nonce),
+            body=self.run_keys.body(step.nonce),
         )
 
     async def scrape(self) -> tuple[Scrape, ...]:
@@ -215,7 +215,7 @@ class StackInstruments:
     async def probe(self) -> tuple[tuple[ProbeAnswer, ...], Gate]:
         """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
         await self.own_error.after()
-        pool, care = self.workload.pool, self.care
+        pool, run_keys = self.workload.pool, self.run_keys
         if not isinstance(pool, TokenPool):
             return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=NEEDS_IDS)
         found = await run_gate(
@@ -225,8 +225,8 @@ class StackInstruments:
             pool.ids,
             read=partial(scrape, self.http, sources_of(self.view)),
             headers=self.credentials.headers,
-            params=(lambda tenant: care.params(f"gate-{tenant}")) if care.tags_requests else None,
-            clear=care.clear_nearer if care.may_clear else None,
+            params=(lambda tenant: run_keys.params(f"gate-{tenant}")) if run_keys.tags_requests else None,
+            clear=run_keys.clear_nearer if run_keys.may_clear else None,
             longest=self.plan.workload.prompt_tokens,
         )
         return self._cleaned(found)
@@ -269,7 +269,7 @@ def _connections(credentials: Credentials, *, keep_alive: bool = True) -> Client
 
 
 def _planned(
-    plan: Plan, view: StackView, care: StoreCare, workload: Workload, note: Callable[..., None]
+    plan: Plan, view: StackView, run_keys: RunKeys, workload: Workload, note: Callable[..., None]
 ) -> PlannedReuse:
     """What the rounds reuse, and what the store makes of it: room enough, or in a steady state too little.
 
@@ -278,20 +278,20 @@ def _planned(
     """
     planned = workload.planned(chunk_tokens_of(view))
     if not plan.steady:
-        note("store_budget", **_checked_budget(plan, view, care, planned, distinct_tokens(workload.layout)))
+        note("store_budget", **_checked_budget(plan, view, run_keys, planned, distinct_tokens(workload.layout)))
         return planned
-    steady = _steady(plan, view, care, planned, workload)
+    steady = _steady(plan, view, run_keys, planned, workload)
     note("workload", notes=(steady.sentence(),))
     return steady.sums()
 
 
-def _steady(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse, workload: Workload) -> SteadyState:
+def _steady(plan: Plan, view: StackView, run_keys: RunKeys, planned: PlannedReuse, workload: Workload) -> SteadyState:
     """What a store smaller than the working set must serve.
 
     Raises:
         UsageError: nobody tells how much it holds, or it holds everything.
     """
-    capacity = read_quantity(care.seen, "capacity_bytes")
+    capacity = read_quantity(run_keys.seen, "capacity_bytes")
     if view.kv is None or not capacity:
         raise UsageError(
             "--mooncake-steady: how many chunks the store holds is not known; its master's counters and the model's KV "
@@ -302,22 +302,22 @@ def _steady(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse,
 
 
 def _checked_budget(
-    plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse, tokens: int
+    plan: Plan, view: StackView, run_keys: RunKeys, planned: PlannedReuse, tokens: int
 ) -> dict[str, object]:
     """What the run will store at most at a time, against what it may, as the journal holds it.
 
     Args:
         plan: what will be run.
         view: the stack; where it does not tell its KV geometry, the plan's hardware may.
-        care: knows what is free in the store, and whether keys go again.
+        run_keys: knows what is free in the store, and whether keys go again.
         planned: chunks of a round.
         tokens: different prompt tokens of a round.
 
     Raises:
         UsageError: it is more.
     """
-    rounds = 1 if care.removes_keys or plan.quick else max(plan.looks) + 2
-    each, free = told_bytes_per_token(plan), free_bytes(care.seen)
+    rounds = 1 if run_keys.removes_keys or plan.quick else max(plan.looks) + 2
+    each, free = told_bytes_per_token(plan), free_bytes(run_keys.seen)
     per_round = None if each is None else tokens * each
     if view.kv is not None:
         per_round = planned.distinct_chunks * view.kv.ranks * object_bytes(view.kv)
