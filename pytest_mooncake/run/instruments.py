@@ -23,7 +23,7 @@ from pytest_mooncake.cache.run_keys import RunKeys
 from pytest_mooncake.cache.scrape import Reader, scrape, sources_of
 from pytest_mooncake.cache.store_budget import check_budget, chunks_held, free_bytes
 from pytest_mooncake.errors import UsageError
-from pytest_mooncake.load.calibration.client_error import OwnError
+from pytest_mooncake.load.calibration.client_error import ClientErrorMeter
 from pytest_mooncake.load.round import RoundSpec
 from pytest_mooncake.load.schedule.scheduled import Scheduled, offsets_of
 from pytest_mooncake.load.spec import Api
@@ -113,7 +113,7 @@ async def _opened(
         run_keys = RunKeys(http, view, plan.run_id, read=read, permission=permission, keep_full=plan.steady, note=note)
         await run_keys.start()
         planned = _planned(plan, view, run_keys, workload, note)
-        own_error = OwnError(note, workers=worker_count(plan.workers, plan.workload.in_flight_cap))
+        error_meter = ClientErrorMeter(note, workers=worker_count(plan.workers, plan.workload.in_flight_cap))
         try:
             yield StackInstruments(
                 plan=plan,
@@ -124,7 +124,7 @@ async def _opened(
                 workload=workload,
                 read=read,
                 run_keys=run_keys,
-                own_error=own_error,
+                error_meter=error_meter,
                 planned=planned,
             )
         finally:
@@ -143,7 +143,7 @@ class StackInstruments:
     workload: Workload
     read: Reader
     run_keys: RunKeys
-    own_error: OwnError
+    error_meter: ClientErrorMeter
     planned: PlannedReuse
 
     def nonce(self, number: int, /) -> str:
@@ -161,7 +161,7 @@ class StackInstruments:
     async def prepare(self, step: Step, /) -> None:
         """What comes before a round: caches and keys as they must be, then the client's own error."""
         await self.run_keys.prepare(step.kind, step.nonce)
-        await self.own_error.before(step.phase, concurrency=self.plan.workload.in_flight_cap)
+        await self.error_meter.before(step.phase, concurrency=self.plan.workload.in_flight_cap)
 
     async def send(
         self, step: Step, requests: Sequence[PlannedRequest], on_record: Callable[[RequestRecord], None], /
@@ -178,7 +178,7 @@ class StackInstruments:
             workers=worker_count(self.plan.workers, self.plan.workload.in_flight_cap),
             on_record=keep,
         )
-        return Sent(result=self.own_error.seen(result, records), records=tuple(records))
+        return Sent(result=self.error_meter.seen(result, records), records=tuple(records))
 
     def _round_spec(self, step: Step, requests: Sequence[PlannedRequest]) -> RoundSpec:
         return RoundSpec(
@@ -214,7 +214,7 @@ class StackInstruments:
 
     async def probe(self) -> tuple[tuple[ProbeAnswer, ...], Gate]:
         """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
-        await self.own_error.after()
+        await self.error_meter.after()
         pool, run_keys = self.workload.pool, self.run_keys
         if not isinstance(pool, TokenPool):
             return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=NEEDS_IDS)
