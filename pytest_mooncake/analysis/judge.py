@@ -34,7 +34,6 @@ from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
     DECIDED,
     TIME_LIMIT,
-    Aftermath,
     AuditFinding,
     Claim,
     Evidence,
@@ -44,6 +43,7 @@ from pytest_mooncake.records import (
     Phase,
     Round,
     Rung,
+    RunNotes,
     StackView,
     Status,
     Trial,
@@ -109,7 +109,7 @@ def judge(
     rounds: Sequence[Round],
     *,
     ended: str | None = None,
-    aftermath: Aftermath = Aftermath(),  # noqa: B008 - frozen
+    run_notes: RunNotes = RunNotes(),  # noqa: B008 - frozen
 ) -> Judgement:
     """Judge all rounds of a run, measured wholly or in part.
 
@@ -119,27 +119,27 @@ def judge(
         rounds: in the order they were sent, the left-out one included.
         ended: how the run ended, as the journal says; `None` while it goes on: what comes after its rounds (gates, its
             end) is not missing yet.
-        aftermath: what is known beside the rounds, once they are over.
+        run_notes: what is known beside the rounds, once they are over.
     """
     found = _found(plan, view, rounds)
-    gate = probe_evidence(aftermath.probes)
-    product, invalid = _product_faults(found.findings, gate), _invalid(plan, found, aftermath.damage)
+    gate = probe_evidence(run_notes.probes)
+    product, invalid = _product_faults(found.findings, gate), _invalid(plan, found, run_notes.damage)
     faulty = bool(product) or any(c.verdict is Verdict.FAIL for c in found.product_claims)
-    gates = gates_of(plan, aftermath, rounds, product_fault=faulty, decided=ended == DECIDED) if ended else ()
-    unfinished = _unfinished(plan, ended, aftermath.failure)
+    gates = gates_of(plan, run_notes, rounds, product_fault=faulty, decided=ended == DECIDED) if ended else ()
+    unfinished = _unfinished(plan, ended, run_notes.failure)
     claims, missing = (*found.claims, *found.product_claims), (*unmade(gates), *unfinished)
     verdict, why = combine(claims, product_faults=product, invalid=invalid, missing=missing)
-    why = _with_end(why, unfinished, first=aftermath.failure is not None and not faulty)
+    why = _with_end(why, unfinished, first=run_notes.failure is not None and not faulty)
     return Judgement(
         verdict=verdict,
-        reasons=(*why, *_remarks(found.rung), *_notes(aftermath)),
+        reasons=(*why, *_remarks(found.rung), *_notes(run_notes)),
         claims=claims,
         evidence=(*_evidence_of(rounds, found.findings), *gate),
         trials=found.trials,
         audit=found.audit,
         gates=gates,
         details=_state(plan, view, found)
-        | _ending(ended, aftermath.failure, product_fault=faulty)
+        | _ending(ended, run_notes.failure, product_fault=faulty)
         | {"attribution": attribution_table(rounds, view)}
         | _beside(plan, rounds, found, open_run=verdict is Verdict.INCONCLUSIVE),
     )
@@ -325,9 +325,9 @@ def is_within_reach(plan: Plan, view: StackView) -> bool:
     return True
 
 
-def _notes(aftermath: Aftermath) -> tuple[str, ...]:
-    workload = (f"workload: {note}" for note in aftermath.workload_notes)
-    return (*aftermath.casualties, *workload, *aftermath.client_notes, *aftermath.store_notes)
+def _notes(run_notes: RunNotes) -> tuple[str, ...]:
+    workload = (f"workload: {note}" for note in run_notes.workload_notes)
+    return (*run_notes.casualties, *workload, *run_notes.client_notes, *run_notes.store_notes)
 
 
 def _unfinished(plan: Plan, ended: str | None, failure: str | None) -> tuple[str, ...]:

@@ -88,10 +88,10 @@ def test_a_gate_and_its_answers_are_on_record_with_what_became_of_it(tmp_path: P
         RunObserver(journal, said).probed((answer, answer), made)
     with Journal(tmp_path / "text", plan) as journal:
         RunObserver(journal, said).probed((), Gate(id=CORRECTNESS, status=other, reason="prompts were sent as text"))
-    assert read(tmp_path / "run").aftermath.gates == (made,)
-    assert read(tmp_path / "run").aftermath.probes == (answer, answer)
-    assert read(tmp_path / "text").aftermath.gates[0].status is other
-    assert read(tmp_path / "text").aftermath.probes == ()
+    assert read(tmp_path / "run").run_notes.gates == (made,)
+    assert read(tmp_path / "run").run_notes.probes == (answer, answer)
+    assert read(tmp_path / "text").run_notes.gates[0].status is other
+    assert read(tmp_path / "text").run_notes.probes == ()
     assert said.lines == [
         "correctness gate: 2 short requests, 2 FAILED",
         "correctness gate: not applicable: prompts were sent as text",
