@@ -22,7 +22,7 @@ from pytest_mooncake.stack.preflight.configuration import Fact, Facts
 from pytest_mooncake.stack.preflight.sources.commands import Kind, Process, flags_of
 from pytest_mooncake.stack.preflight.sources.documents import facts_of, read_file, settings_of
 from pytest_mooncake.stack.preflight.sources.engines import Placement, engine_of
-from pytest_mooncake.stack.preflight.sources.live import Seen, Shown, shown_by, told_by_metrics
+from pytest_mooncake.stack.preflight.sources.live import Seen, Shown, config_from_metrics, shown_by
 from pytest_mooncake.stack.preflight.sources.shell import Document
 from pytest_mooncake.stack.preflight.values import size_bytes
 from pytest_mooncake.workload.build import CHUNK_TOKENS, layout_of
@@ -273,7 +273,7 @@ async def _ask_engine(prober: Prober, index: int, engine: Engine) -> EngineConfi
     answer = await prober.try_get(url, most_bytes=METRICS_BYTES)
     text = answer.raw if answer is not None and answer.status == 200 else ""
     conf = await _ask_lmcache(prober, engine)
-    return told_by_metrics(f"engine {index}", text, where=url, lmcache=conf)
+    return config_from_metrics(f"engine {index}", text, where=url, lmcache=conf)
 
 
 async def _ask_lmcache(prober: Prober, engine: Engine) -> Facts | None:
