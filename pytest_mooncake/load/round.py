@@ -131,7 +131,7 @@ class _Run:
             await closed_loop(*parts, slots=self._slots, clock=clock)
 
     async def _send(self, prepared: Prepared, *, intended_ns: int, ready_ns: int | None) -> SendResult:
-        await self._turnstile.come_through(hurried=True)
+        await self._turnstile.wait_turn(priority=True)
         place, self._taken = self._taken, self._taken + 1
         exchange = Exchange(
             spec=self._spec,
