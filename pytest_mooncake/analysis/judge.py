@@ -41,7 +41,6 @@ from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
     DECIDED,
     TIME_LIMIT,
-    Aftermath,
     AuditFinding,
     Claim,
     Evidence,
@@ -51,6 +50,7 @@ from pytest_mooncake.records import (
     Phase,
     Round,
     Rung,
+    RunNotes,
     StackView,
     Status,
     Trial,
@@ -117,7 +117,7 @@ def judge(
     rounds: Sequence[Round],
     *,
     ended: str | None = None,
-    aftermath: Aftermath = Aftermath(),  # noqa: B008 - frozen
+    run_notes: RunNotes = RunNotes(),  # noqa: B008 - frozen
 ) -> Judgement:
     """Judge all rounds of a run, measured wholly or in part.
 
@@ -127,27 +127,27 @@ def judge(
         rounds: in the order they were sent, the left-out one included.
         ended: how the run ended, as the journal says; `None` while it goes on: what comes after its rounds (gates, its
             end) is not missing yet.
-        aftermath: what is known beside the rounds, once they are over.
+        run_notes: what is known beside the rounds, once they are over.
     """
-    found, gate = _found(plan, view, rounds), probe_evidence(aftermath.probes)
-    seen = _seen_of_all(plan, found, aftermath.damage)
+    found, gate = _found(plan, view, rounds), probe_evidence(run_notes.probes)
+    seen = _seen_of_all(plan, found, run_notes.damage)
     product = (*_product_faults(found.findings, gate), *blamed_on(Blame.PRODUCT, seen))
     faulty = bool(product) or any(c.verdict is Verdict.FAIL for c in found.product_claims)
-    gates = gates_of(plan, aftermath, rounds, product_fault=faulty, decided=ended == DECIDED) if ended else ()
-    unfinished = _unfinished(plan, ended, aftermath.failure)
+    gates = gates_of(plan, run_notes, rounds, product_fault=faulty, decided=ended == DECIDED) if ended else ()
+    unfinished = _unfinished(plan, ended, run_notes.failure)
     claims, missing = (*found.claims, *found.product_claims), (*unmade(gates), *unfinished)
     verdict, why = combine(claims, product_faults=product, invalid=blamed_on(Blame.INSTRUMENT, seen), missing=missing)
-    why = _with_end(why, unfinished, first=aftermath.failure is not None and not faulty)
+    why = _with_end(why, unfinished, first=run_notes.failure is not None and not faulty)
     return Judgement(
         verdict=verdict,
-        reasons=(*why, *_notes(found.rung, aftermath)),
+        reasons=(*why, *_notes(found.rung, run_notes)),
         claims=claims,
         evidence=(*_evidence_of(rounds, found.findings), *gate),
         trials=found.trials,
         audit=found.audit,
         gates=gates,
         details=_state(plan, view, found)
-        | _ending(ended, aftermath.failure, product_fault=faulty)
+        | _ending(ended, run_notes.failure, product_fault=faulty)
         | {"attribution": attribution_table(rounds, view)}
         | _beside(plan, rounds, found, open_run=verdict is Verdict.INCONCLUSIVE),
     )
@@ -339,10 +339,10 @@ def is_within_reach(plan: Plan, view: StackView) -> bool:
     return True
 
 
-def _notes(rung: RungJudgement, aftermath: Aftermath) -> tuple[str, ...]:
+def _notes(rung: RungJudgement, run_notes: RunNotes) -> tuple[str, ...]:
     tier = (rung.reason,) if rung.enough and rung.reason else ()
-    workload = (f"workload: {note}" for note in aftermath.workload_notes)
-    return (*tier, *aftermath.casualties, *workload, *aftermath.client_notes, *aftermath.store_notes)
+    workload = (f"workload: {note}" for note in run_notes.workload_notes)
+    return (*tier, *run_notes.casualties, *workload, *run_notes.client_notes, *run_notes.store_notes)
 
 
 def _unfinished(plan: Plan, ended: str | None, failure: str | None) -> tuple[str, ...]:

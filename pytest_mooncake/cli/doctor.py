@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pytest_mooncake.errors import ExitCode, UsageError
-from pytest_mooncake.stack.preflight import RULES, Ending, Examination, Finding, Intent, Severity, Subject, examine
+from pytest_mooncake.stack.preflight import RULES, Ending, Examination, Intent, LintFinding, Severity, Subject, examine
 from pytest_mooncake.stack.preflight.rule import page_of
 from pytest_mooncake.stack.preflight.sources.files import Files, model_config_of, read_files
 from pytest_mooncake.stack.preflight.sources.stack import subject_of_files
@@ -137,7 +137,7 @@ def lines(examination: Examination) -> Iterator[str]:
     )
 
 
-def _lines_of(finding: Finding) -> Iterator[str]:
+def _lines_of(finding: LintFinding) -> Iterator[str]:
     where = f" ({finding.where})" if finding.where else ""
     yield f"{finding.id} {finding.severity}: {finding.what}{where}"
     yield f"    why  {finding.why}"

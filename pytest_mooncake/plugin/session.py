@@ -28,7 +28,7 @@ from pytest_mooncake.run.endings import signals
 from pytest_mooncake.run.endings.crash import keep
 from pytest_mooncake.run.environment import describe
 from pytest_mooncake.run.phases.release import with_release
-from pytest_mooncake.run.plan_check import refuse_the_impossible
+from pytest_mooncake.run.plan_check import check_plan
 from pytest_mooncake.run.progress import WARNING, Console, Progress, Quiet, Silent
 from pytest_mooncake.run.run_directory import refuse_occupied, report_directory
 from pytest_mooncake.run.runner import Outcome, conclude, conduct, message_of, open_stack
@@ -142,7 +142,7 @@ class MooncakeSession:
     def _open(self, opened: contextlib.ExitStack) -> StackView:
         with self._uncaptured() as progress:
             try:
-                refuse_the_impossible(self.plan)
+                check_plan(self.plan)
                 self._warn_of_the_past(progress)
                 view = opened.enter_context(open_stack(self.plan, self._directory / "logs", progress))
             except MooncakeError as error:

@@ -11,7 +11,7 @@ from pytest_mooncake.run.progress import WARNING, Progress, RoundProgress, progr
 from pytest_mooncake.run.protocol import Step
 
 
-class Witness:
+class RunObserver:
     """Writes the journal and tells people. Used from the measuring thread only."""
 
     def __init__(self, journal: Journal, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:

@@ -101,7 +101,7 @@ def reported(recorded: Recorded) -> tuple[Report, StackView]:
     plan, view, rounds = recorded.plan, recorded.view, recorded.rounds
     if view is None or not rounds:
         raise JournalError(f"{recorded.directory}: not one round was finished; there is nothing to judge")
-    judgement = judge(plan, view, rounds, ended=recorded.end or KILLED, aftermath=recorded.aftermath)
+    judgement = judge(plan, view, rounds, ended=recorded.end or KILLED, run_notes=recorded.run_notes)
     report = build(
         plan,
         view,
@@ -110,7 +110,7 @@ def reported(recorded: Recorded) -> tuple[Report, StackView]:
         {**recorded.environment, "fingerprint": fingerprint_of(parts_of(plan, view, recorded.environment))},
         economics=plan.economics,
         without_cache=recorded.without_connector,
-        beside=recorded.aftermath.beside,
+        beside=recorded.run_notes.beside,
         crash=recorded.crash,
         versus=compare_visits(recorded.versus, (1,) if plan.quick else plan.looks, recorded.versus_end),
         **_told_by_history(recorded),

@@ -37,7 +37,7 @@ _NOT_COMPARED = frozenset({"name", "description", "isolate", "ready_timeout_s"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class PersistentStack:
     """What the state file says."""
 
     plan: Mapping[str, Any]
@@ -112,7 +112,7 @@ def _start(plan: StackPlan, progress: Callable[[str], None]) -> StackView:
     return view
 
 
-def _still_good(found: Kept, plan: StackPlan, progress: Callable[[str], None]) -> bool:
+def _still_good(found: PersistentStack, plan: StackPlan, progress: Callable[[str], None]) -> bool:
     if found.ended:
         progress(f"the kept stack lost {', '.join(found.ended)}; starting it anew")
         return False
@@ -124,7 +124,7 @@ def _still_good(found: Kept, plan: StackPlan, progress: Callable[[str], None]) -
     return True
 
 
-def _end(found: Kept) -> None:
+def _end(found: PersistentStack) -> None:
     """Let the warden end its stack; by force when it does not: its children die with it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + END_S
@@ -141,7 +141,7 @@ def _comparable(plan: StackPlan) -> dict[str, Any]:
     return plan.model_dump(mode="json", exclude=set(_NOT_COMPARED))
 
 
-def _runs_with(found: Kept, variables: Mapping[str, str]) -> bool:
+def _runs_with(found: PersistentStack, variables: Mapping[str, str]) -> bool:
     """Whether the engines have these variables. Their values are on no record: the engines themselves are asked."""
     import psutil
 
@@ -160,7 +160,7 @@ def _state_file() -> Path:
     return cache_dir() / "kept-stack.json"
 
 
-def _read() -> Kept | None:
+def _read() -> PersistentStack | None:
     """What the state file says; None when there is none or it is of another version."""
     try:
         state = json.loads(_state_file().read_text())
@@ -168,7 +168,7 @@ def _read() -> Kept | None:
         return None
     if state.get("schema") != SCHEMA:
         return None
-    return Kept(plan=state["plan"], view=view_of(state["view"]), pid=state["pid"], birth=state["birth"])
+    return PersistentStack(plan=state["plan"], view=view_of(state["view"]), pid=state["pid"], birth=state["birth"])
 
 
 @contextmanager

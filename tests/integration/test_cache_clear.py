@@ -17,7 +17,7 @@ from pytest_mooncake.cache import lmcache_api
 from pytest_mooncake.cache.clear import Cleared, Layer, Permission, clear, plan_clear
 from pytest_mooncake.cache.keys import count_keys, is_tagged, run_tag
 from pytest_mooncake.cache.remove_keys import Removal, remove_own_keys
-from pytest_mooncake.cache.run_keys import StoreCare
+from pytest_mooncake.cache.run_keys import RunKeys
 from pytest_mooncake.errors import EndpointError, UsageError
 from pytest_mooncake.records import Engine, Kind, Scrape, StackView, Store
 
@@ -282,7 +282,7 @@ async def test_a_run_that_may_clear_empties_what_is_nearer_than_the_store_before
     async def read() -> tuple[Scrape, ...]:
         return ()
 
-    care = StoreCare(
+    run_keys = RunKeys(
         session,
         replace(view, details={"lmcache_api_urls": [view.engines[0].url], "proof_tag": "proof-1"}),
         RUN,
@@ -290,17 +290,17 @@ async def test_a_run_that_may_clear_empties_what_is_nearer_than_the_store_before
         permission=Permission.OWN,
         note=lambda event, **values: events.append((event, values)),
     )
-    await care.start()
+    await run_keys.start()
     assert [values["plan"][:2] for event, values in events if event == "clearing"] == [
         ("the prefix cache of 1 engine", "LMCache's CPU memory on 1 worker (not its remote tier)")
     ]
     for kind, expected in ((Kind.COLD, 0), (Kind.WARM, 5)):
         fleet.calls.clear()
-        await care.prepare(kind, "a" * 32)
+        await run_keys.prepare(kind, "a" * 32)
         assert fleet.calls.count("connector LocalCPUBackend") == expected
         assert fleet.calls.count("reset") == min(expected, 1)
         assert not any(call.startswith("remove_all") for call in fleet.calls), "the store is what is to be read"
-    await care.finish()
+    await run_keys.finish()
     sentences = events[-1][1]["sentences"]
     not_empty = [sentence for sentence in sentences if sentence.startswith("not seen to be empty after clearing: ")]
     assert [sentence.split(": ", 1)[1].partition(" ")[0] for sentence in not_empty] == ["engine", "connector"]

@@ -18,7 +18,7 @@ import pytest
 from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.load.calibration import calibrate as calibrate_module
 from pytest_mooncake.load.calibration.calibrate import Calibration, calibrate, compare, scripted_server, scripted_spec
-from pytest_mooncake.load.calibration.client_error import OwnError
+from pytest_mooncake.load.calibration.client_error import ClientErrorMeter
 from pytest_mooncake.load.event_loop import run_in_thread
 from pytest_mooncake.load.workers.child_environment import child_environment
 from pytest_mooncake.records import ClientHealth, Kind, Phase, RequestRecord
@@ -148,7 +148,7 @@ async def test_a_server_that_is_stopped_is_an_error_and_is_ended(monkeypatch: py
     monkeypatch.setattr(subprocess, "Popen", Kept)
     monkeypatch.setattr(calibrate_module, "_WAIT_S", 0.2)
     told: list[tuple[str, dict[str, Any]]] = []
-    own = OwnError(lambda event, **values: told.append((event, values)), measure=measure)
+    own = ClientErrorMeter(lambda event, **values: told.append((event, values)), measure=measure)
     await own.before(Phase.CHAIN, concurrency=1)
 
     assert told[0][1]["error"] == "the calibration server did not tell its truth within 0.2 s"

@@ -134,7 +134,7 @@ async def test_a_worker_whose_parent_is_gone_ends() -> None:
     async with FaultyServer({COMPLETIONS: keep_waiting}) as server:
         spec = spec_for(server.url, requests=planned(4), concurrency=2)
         with sharding.tickets(4) as pipe, pool._started(pool._order_for(spec, workers=1, worker=0), pipe) as child:
-            hand = pool._Hand(child, ThreadPoolExecutor(1))
+            hand = pool._WorkerHandle(child, ThreadPoolExecutor(1))
             await hand.expect_ready()
             assert child.stdin is not None
             pool._write(child.stdin, pickle.dumps(0))

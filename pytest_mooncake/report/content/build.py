@@ -109,7 +109,7 @@ def _measured(rounds: Sequence[Round], judgement: Judgement, slots: int | None) 
     }
 
 
-def _named(plan: Plan, view: StackView, sides: Mapping[str, Summary]) -> dict[str, Any]:
+def _named(plan: Plan, view: StackView, sides: _Sides) -> dict[str, Any]:
     """Which run it was, what was asked of it, and what every output must say of its stack."""
     return {
         "run_id": plan.run_id,
@@ -122,12 +122,13 @@ def _named(plan: Plan, view: StackView, sides: Mapping[str, Summary]) -> dict[st
     }
 
 
-def _untold(sides: Mapping[str, Summary]) -> tuple[str, ...]:
+def _untold(sides: _Sides) -> tuple[str, ...]:
     """What every output must say where nobody tells how the tokens of an answer lie in its chunks."""
-    unsplit = sum(side.unsplit for side in sides.values())
+    both = (sides["cold"], sides["warm"])
+    unsplit = sum(side.unsplit for side in both)
     if not unsplit:
         return ()
-    answers = sum(side.requests - side.failed for side in sides.values())
+    answers = sum(side.requests - side.failed for side in both)
     return (
         f"ITL unknown: the server does not tell how many tokens each chunk carries ({unsplit:,} of {answers:,} "
         "answers). Gaps between chunks are reported instead, and TPOT is estimated: the first chunk counts as a mean "
@@ -157,9 +158,17 @@ def _counted_rounds(rounds: Sequence[Round], trials: Sequence[Trial]) -> list[Ro
     return [r for r in chain if r.round in used]
 
 
-def _sides(rounds: Sequence[Round], trials: Sequence[Trial]) -> dict[str, Summary]:
+class _Sides(TypedDict):
+    """The two sides of the comparison."""
+
+    cold: Summary
+    warm: Summary
+
+
+def _sides(rounds: Sequence[Round], trials: Sequence[Trial]) -> _Sides:
     counted = _counted_rounds(rounds, trials)
-    return {kind.value: summarise([r for r in counted if r.kind is kind]) for kind in Kind}
+    cold, warm = (summarise([r for r in counted if r.kind is kind]) for kind in (Kind.COLD, Kind.WARM))
+    return _Sides(cold=cold, warm=warm)
 
 
 def _trial_figures(rounds: Sequence[Round], trials: Sequence[Trial]) -> tuple[TrialFigures, ...]:

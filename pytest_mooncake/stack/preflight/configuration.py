@@ -16,9 +16,9 @@ __all__ = [
     "EngineConfig",
     "Fact",
     "Facts",
-    "Finding",
     "HostFacts",
     "Intent",
+    "LintFinding",
     "MPServer",
     "Part",
     "Severity",
@@ -57,7 +57,7 @@ class Part(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class LintFinding:
     """One thing that is not as it should be: what was seen, why it matters, what to do, where it was told."""
 
     id: str

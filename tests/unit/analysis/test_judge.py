@@ -18,7 +18,6 @@ from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import (
     CORRECTNESS,
-    Aftermath,
     ClientHealth,
     Engine,
     Evidence,
@@ -33,6 +32,7 @@ from pytest_mooncake.records import (
     ProbeRole,
     Round,
     Rung,
+    RunNotes,
     StackView,
     Verdict,
 )
@@ -175,8 +175,8 @@ def test_wrong_text_from_the_cache_fails_a_run_whose_claims_all_pass(plan: Plan,
     )
     right = replace(cold, role=ProbeRole.WARM, cached_tokens=8)
     wrong = replace(right, tokens=("b",), top=({"b": -0.1, "a": -3.0},))
-    assert judge(plan, VIEW, chain(3), aftermath=Aftermath(probes=(cold, right))).verdict is Verdict.PASS
-    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(probes=(cold, wrong)))
+    assert judge(plan, VIEW, chain(3), run_notes=RunNotes(probes=(cold, right))).verdict is Verdict.PASS
+    judgement = judge(plan, VIEW, chain(3), run_notes=RunNotes(probes=(cold, wrong)))
     assert judgement.verdict is Verdict.FAIL
     assert judgement.reasons[0].startswith(
         "correctness gate: correct_text: expected log-probabilities as without cache"
@@ -187,14 +187,14 @@ def test_wrong_text_from_the_cache_fails_a_run_whose_claims_all_pass(plan: Plan,
 
 def test_what_stays_in_the_store_is_said_with_any_verdict(plan: Plan, script: Script) -> None:
     note = "keys of this run stay in the store: no RPC"
-    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(store_notes=(note,)))
+    judgement = judge(plan, VIEW, chain(3), run_notes=RunNotes(store_notes=(note,)))
     assert judgement.verdict is Verdict.PASS
     assert note in judgement.reasons
 
 
 def test_a_component_that_died_is_named_before_what_stays_in_the_store(plan: Plan, script: Script) -> None:
     dead, note = "vllm-0 is no longer running; its log: a.log; Killed", "keys of this run stay in the store: no RPC"
-    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(store_notes=(note,), casualties=(dead,)))
+    judgement = judge(plan, VIEW, chain(3), run_notes=RunNotes(store_notes=(note,), casualties=(dead,)))
     assert judgement.reasons[-2:] == (dead, note)
 
 
@@ -215,13 +215,13 @@ def test_a_run_whose_time_was_over_says_so_and_which_option_gives_it_more(plan: 
 
 
 def test_what_of_the_workload_was_not_as_asked_is_said_with_the_verdict(plan: Plan, script: Script) -> None:
-    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(workload_notes=("qa: 1 of 8 documents are used",)))
+    judgement = judge(plan, VIEW, chain(3), run_notes=RunNotes(workload_notes=("qa: 1 of 8 documents are used",)))
     assert judgement.verdict is Verdict.PASS
     assert "workload: qa: 1 of 8 documents are used" in judgement.reasons
 
 
 def test_what_the_client_lacked_is_said_with_the_verdict(plan: Plan, script: Script) -> None:
-    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(client_notes=("stamped late",)))
+    judgement = judge(plan, VIEW, chain(3), run_notes=RunNotes(client_notes=("stamped late",)))
     assert judgement.verdict is Verdict.PASS
     assert "stamped late" in judgement.reasons
 
@@ -448,9 +448,9 @@ def test_a_run_is_audited_against_the_machines_it_names(plan: Plan, evidence_onl
     assert {a.law: a.status for a in judge(plan, VIEW, noisy_chain(3, 30)).audit}["compute"] == "not_applicable"
 
 
-def with_gate() -> Aftermath:
+def with_gate() -> RunNotes:
     answer = ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1)
-    return Aftermath(probes=(answer,), gates=(Gate(id=CORRECTNESS, status=GateStatus.MADE),))
+    return RunNotes(probes=(answer,), gates=(Gate(id=CORRECTNESS, status=GateStatus.MADE),))
 
 
 @pytest.fixture
@@ -459,7 +459,7 @@ def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_that_ended_by_itself_with_its_gate_is_a_pass(plan: Plan, script: Script, no_checks: None) -> None:
-    judgement = judge(plan, VIEW, chain(3), ended=DECIDED, aftermath=with_gate())
+    judgement = judge(plan, VIEW, chain(3), ended=DECIDED, run_notes=with_gate())
     assert judgement.verdict is Verdict.PASS
     assert [gate.status for gate in judgement.gates] == [GateStatus.MADE]
 
@@ -477,7 +477,7 @@ def test_a_run_without_its_gate_is_invalid_however_it_ended(
 
 @pytest.mark.parametrize("ended", [TIME_LIMIT, INTERRUPTED, FAILED, CRASHED, KILLED])
 def test_a_run_that_has_its_gate_but_no_end_is_no_pass(plan: Plan, script: Script, no_checks: None, ended: str) -> None:
-    judgement = judge(plan, VIEW, chain(3), ended=ended, aftermath=with_gate())
+    judgement = judge(plan, VIEW, chain(3), ended=ended, run_notes=with_gate())
     assert judgement.verdict is Verdict.INVALID
     assert "before it was decided" in judgement.reasons[0]
     assert len(judgement.reasons) == len(set(judgement.reasons))
@@ -499,7 +499,7 @@ def test_a_product_fault_stays_a_fail_without_gate_and_without_end(plan: Plan, s
 
 def test_text_prompts_pass_without_the_gate_and_say_why(plan: Plan, script: Script) -> None:
     text = Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason="prompts were sent as text")
-    judgement = judge(plan, VIEW, chain(3), ended=DECIDED, aftermath=Aftermath(gates=(text,)))
+    judgement = judge(plan, VIEW, chain(3), ended=DECIDED, run_notes=RunNotes(gates=(text,)))
     assert (judgement.verdict, judgement.gates) == (Verdict.PASS, (text,))
 
 
@@ -509,11 +509,11 @@ def test_while_a_run_goes_on_its_gate_is_not_missing_yet(plan: Plan, script: Scr
 
 
 def test_what_broke_down_is_said_first_unless_the_product_is_at_fault(plan: Plan, script: Script) -> None:
-    broke = Aftermath(failure="the stack did not start again for further trials: vllm died")
+    broke = RunNotes(failure="the stack did not start again for further trials: vllm died")
     script.claims = (claim(Verdict.INCONCLUSIVE),)
-    judgement = judge(plan, VIEW, chain(2), ended=FAILED, aftermath=broke)
+    judgement = judge(plan, VIEW, chain(2), ended=FAILED, run_notes=broke)
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert judgement.reasons[0] == f"the run ended before it was decided: {broke.failure}"
     assert judgement.details["unfinished"] == "failed"
     script.faults = {1: Fault.PRODUCT}
-    assert "scripted" in judge(plan, VIEW, chain(2), ended=FAILED, aftermath=broke).reasons[0]
+    assert "scripted" in judge(plan, VIEW, chain(2), ended=FAILED, run_notes=broke).reasons[0]

@@ -16,7 +16,6 @@ from pytest_mooncake.journal import DECIDED, KILLED
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
     CORRECTNESS,
-    Aftermath,
     AuditFinding,
     Claim,
     ClientHealth,
@@ -29,13 +28,14 @@ from pytest_mooncake.records import (
     ProbeRole,
     Round,
     Rung,
+    RunNotes,
     Verdict,
 )
 from tests.support import runs
 
 MADE = Gate(id=CORRECTNESS, status=GateStatus.MADE)
 ANSWERS = (ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1),)
-WHOLE = Aftermath(probes=ANSWERS, gates=(MADE,))
+WHOLE = RunNotes(probes=ANSWERS, gates=(MADE,))
 PLAN = runs.plan(evidence=Rung.TIMING, gates=(CORRECTNESS,))
 
 
@@ -57,7 +57,7 @@ Make = Callable[[pytest.MonkeyPatch], Judgement]
 
 
 def judged(rounds: tuple[Round, ...] = (), plan: Plan = PLAN, ended: str = DECIDED, **after: Any) -> Judgement:
-    return judge(plan, runs.view(), rounds or runs.rounds(), ended=ended, aftermath=replace(WHOLE, **after))
+    return judge(plan, runs.view(), rounds or runs.rounds(), ended=ended, run_notes=replace(WHOLE, **after))
 
 
 def of_claims(monkeypatch: pytest.MonkeyPatch, made: Claim) -> Judgement:

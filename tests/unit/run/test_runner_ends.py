@@ -34,7 +34,7 @@ from pytest_mooncake.records import CORRECTNESS, Crash, Gate, GateStatus, ProbeA
 from pytest_mooncake.report import exit_codes
 from pytest_mooncake.report.formats.terminal import summary_lines
 from pytest_mooncake.run import runner
-from pytest_mooncake.run.observer import Witness
+from pytest_mooncake.run.observer import RunObserver
 from pytest_mooncake.run.progress import Silent
 from pytest_mooncake.run.runner import Outcome, conduct, reported
 from tests.support.judged_chains import VIEW, Script, noisy_chain
@@ -70,12 +70,12 @@ class Runs:
         return outcome
 
     def conduct(self, *, trials: int = 4, before_gate: End = nothing, after_gate: End = nothing) -> Outcome:
-        def measure(_plan: Plan, _view: object, witness: Witness, _restart: object) -> int:
+        def measure(_plan: Plan, _view: object, observer: RunObserver, _restart: object) -> int:
             rounds = noisy_chain(trials, 30)
             for one in rounds if trials else ():
-                keep(witness, one)
+                keep(observer, one)
             before_gate()
-            witness.probed((ANSWER,), Gate(id=CORRECTNESS, status=GateStatus.MADE))
+            observer.probed((ANSWER,), Gate(id=CORRECTNESS, status=GateStatus.MADE))
             after_gate()
             return len(rounds)
 
@@ -91,10 +91,10 @@ class Runs:
         return exit_codes.of_command(reported(self.record)[0])
 
 
-def keep(witness: Witness, one: Round) -> None:
+def keep(observer: RunObserver, one: Round) -> None:
     for request in one.requests:
-        witness._journal.request(request)
-    witness._journal.round(one)
+        observer._journal.request(request)
+    observer._journal.round(one)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pytest_mooncake.stack.preflight.configuration import Fact, Facts
 from pytest_mooncake.stack.preflight.sources import commands, documents, engines, live, shell
 from pytest_mooncake.stack.preflight.sources.commands import arguments_of, flags_of, process_of
 from pytest_mooncake.stack.preflight.sources.documents import MOST_BYTES, read_file, settings_of, values_in
-from pytest_mooncake.stack.preflight.sources.live import told_by_metrics
+from pytest_mooncake.stack.preflight.sources.live import config_from_metrics
 from pytest_mooncake.stack.preflight.sources.shell import Document, read_script
 from pytest_mooncake.stack.preflight.values import json_mapping, size_bytes, version_key
 
@@ -331,7 +331,7 @@ def test_json_that_is_no_object_is_no_mapping() -> None:
 
 
 def test_an_engine_of_which_little_is_known_is_not_condemned_for_what_was_not_told() -> None:
-    attached = told_by_metrics("engine 0", METRICS)
+    attached = config_from_metrics("engine 0", METRICS)
     assert attached.arg("enable-prefix-caching") == "true"
     assert attached.arg("block-size") == "16"
     assert attached.uses_lmcache
@@ -340,11 +340,11 @@ def test_an_engine_of_which_little_is_known_is_not_condemned_for_what_was_not_to
 
 
 def test_an_engine_that_shows_nothing_has_no_findings() -> None:
-    silent = told_by_metrics("engine 0", "")
+    silent = config_from_metrics("engine 0", "")
     assert lint(Subject(engines=(silent, EngineConfig(name="engine 1", unknown=silent.unknown)))) == ()
 
 
 def test_settings_told_by_lmcache_itself_are_judged() -> None:
     conf = {"local_cpu": Fact(True, "/conf"), "remote_url": Fact("mooncakestore://m/", "/conf")}
-    told = told_by_metrics("engine 0", METRICS, lmcache=conf)
+    told = config_from_metrics("engine 0", METRICS, lmcache=conf)
     assert "E12" in {finding.id for finding in lint(Subject(engines=(told,)))}
