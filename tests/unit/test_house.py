@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pytest_mooncake"
@@ -49,3 +52,16 @@ def mirrors(path: Path, known: set[str]) -> bool:
     words = path.stem.removeprefix("test_").split("_")
     names = ("_".join(words[:n]) for n in range(len(words), 0, -1))
     return any(f"{room}/{name}" in known or room.endswith(name) for name in names)
+
+
+@pytest.mark.parametrize("where", ["acceptance", "docs"])
+def test_what_users_copy_imports_the_public_face_alone(where: str) -> None:
+    imported = {
+        name
+        for path in (ROOT / where).rglob("*")
+        if path.suffix in {".py", ".md"} and "adr" not in path.parts
+        for name in re.findall(
+            r"^\s*(?:from|import) (pytest_mooncake[\w.]*)", path.read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
+    }
+    assert imported == {"pytest_mooncake.api"}
