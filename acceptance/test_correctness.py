@@ -11,38 +11,37 @@ from typing import NoReturn
 
 import pytest
 
-from pytest_mooncake.records import CORRECTNESS, Evidence, GateStatus, Status
-from pytest_mooncake.run.runner import Outcome, RoundsOf
+from pytest_mooncake.api import CORRECTNESS, Evidence, GateStatus, Outcome, RoundsOf, Status
 
 
-def test_no_request_failed(run: Outcome) -> None:
+def test_no_request_failed(mooncake_run: Outcome) -> None:
     """Every request of every round, left-out ones too, was answered whole."""
-    failed = [r for one in run.recorded.rounds for r in one.requests if r.error is not None]
+    failed = [r for one in mooncake_run.recorded.rounds for r in one.requests if r.error is not None]
     if failed:
         shown = "\n".join(f"round {r.round} ({r.kind}) request {r.index}: {r.error}" for r in failed[:5])
         pytest.fail(f"{len(failed)} requests failed, the first of them:\n{shown}", pytrace=False)
 
 
-def test_prompts_had_the_planned_length(cold_round: RoundsOf, warm_round: RoundsOf) -> None:
+def test_prompts_had_the_planned_length(mooncake_cold_round: RoundsOf, mooncake_warm_round: RoundsOf) -> None:
     """The server counted as many prompt tokens as were planned, on every request."""
     wrong = [
         r
-        for r in (*cold_round.requests, *warm_round.requests)
+        for r in (*mooncake_cold_round.requests, *mooncake_warm_round.requests)
         if r.prompt_tokens_planned is not None and r.prompt_tokens != r.prompt_tokens_planned
     ]
     assert wrong == []
 
 
-def test_answers_had_the_asked_length(cold_round: RoundsOf, warm_round: RoundsOf) -> None:
+def test_answers_had_the_asked_length(mooncake_cold_round: RoundsOf, mooncake_warm_round: RoundsOf) -> None:
     """The server generated as many tokens as were asked for, on every request."""
-    requests = (*cold_round.requests, *warm_round.requests)
+    requests = (*mooncake_cold_round.requests, *mooncake_warm_round.requests)
     assert [r for r in requests if r.output_tokens != r.output_tokens_planned] == []
 
 
-def test_cold_and_warm_prompts_were_the_same(cold_round: RoundsOf, warm_round: RoundsOf) -> None:
+def test_cold_and_warm_prompts_were_the_same(mooncake_cold_round: RoundsOf, mooncake_warm_round: RoundsOf) -> None:
     """A warm round repeated the requests of the cold one before it: as many, of the same lengths."""
-    cold = {r.index: r.prompt_tokens for r in cold_round.requests}
-    warm = {r.index: r.prompt_tokens for r in warm_round.requests}
+    cold = {r.index: r.prompt_tokens for r in mooncake_cold_round.requests}
+    warm = {r.index: r.prompt_tokens for r in mooncake_warm_round.requests}
     assert cold == warm
 
 
@@ -62,17 +61,19 @@ def _gate(run: Outcome, check: str, fail_unless_quick: Callable[[str], NoReturn]
 
 
 @pytest.mark.parametrize("check", ["probes_answered", "correct_text", "cached_at_chunk_edges", "tenants_share_nothing"])
-def test_gate(run: Outcome, check: str, fail_unless_quick: Callable[[str], NoReturn]) -> None:
+def test_gate(mooncake_run: Outcome, check: str, mooncake_fail_unless_quick: Callable[[str], NoReturn]) -> None:
     """From the cache as without it: answered at all, right by log-probabilities, exact at chunk edges, by tenant."""
-    found = _gate(run, check, fail_unless_quick)
+    found = _gate(mooncake_run, check, mooncake_fail_unless_quick)
     if found.status is Status.BROKEN:
         pytest.fail(f"{check}: expected {found.expected}, observed {found.observed}; {found.detail}", pytrace=False)
 
 
 def test_what_a_cache_salt_isolates_is_reported(
-    run: Outcome, mooncake_fact: Callable[[str, object], None], fail_unless_quick: Callable[[str], NoReturn]
+    mooncake_run: Outcome,
+    mooncake_fact: Callable[[str, object], None],
+    mooncake_fail_unless_quick: Callable[[str], NoReturn],
 ) -> None:
     """What `cache_salt` keeps apart on this stack is a finding for the report, whatever it is."""
-    found = _gate(run, "cache_salt", fail_unless_quick)
+    found = _gate(mooncake_run, "cache_salt", mooncake_fail_unless_quick)
     mooncake_fact("cache_salt", found.observed)
     assert found.status is Status.HELD

@@ -12,38 +12,36 @@ from typing import NoReturn
 
 import pytest
 
-from pytest_mooncake.analysis.regression.release import ReleaseFinding
-from pytest_mooncake.records import Verdict
-from pytest_mooncake.run.runner import Outcome
+from pytest_mooncake.api import Outcome, ReleaseFinding, Verdict
 
 
 def test_release_is_not_slower_than_its_past(
-    release: ReleaseFinding | None,
+    mooncake_release: ReleaseFinding | None,
     mooncake_fact: Callable[[str, object], None],
-    fail_unless_quick: Callable[[str], NoReturn],
+    mooncake_fail_unless_quick: Callable[[str], NoReturn],
 ) -> None:
     """No metric alarms against the runs of the history and against the accepted release."""
-    if release is None:
+    if mooncake_release is None:
         pytest.skip("no history was compared: give --mooncake-history URL or --mooncake-baseline LABEL")
-    mooncake_fact("release", release.words)
-    if release.verdict is None:
-        pytest.skip(release.words)
-    if release.verdict is Verdict.FAIL:
-        pytest.fail(f"{release.verdict}: {release.words}", pytrace=False)
-    if release.verdict is not Verdict.PASS:
-        fail_unless_quick(f"{release.verdict}: {release.words}")
+    mooncake_fact("release", mooncake_release.words)
+    if mooncake_release.verdict is None:
+        pytest.skip(mooncake_release.words)
+    if mooncake_release.verdict is Verdict.FAIL:
+        pytest.fail(f"{mooncake_release.verdict}: {mooncake_release.words}", pytrace=False)
+    if mooncake_release.verdict is not Verdict.PASS:
+        mooncake_fail_unless_quick(f"{mooncake_release.verdict}: {mooncake_release.words}")
 
 
 def test_new_endpoint_is_not_slower_than_the_old_one(
-    run: Outcome, fail_unless_quick: Callable[[str], NoReturn]
+    mooncake_run: Outcome, mooncake_fail_unless_quick: Callable[[str], NoReturn]
 ) -> None:
     """Measured in turns, no request of the new endpoint fails, no metric is confirmed as slower or stays undecided."""
-    versus = run.report.versus
+    versus = mooncake_run.report.versus
     if versus is None:
-        if why := run.report.beside_not_made.get("versus"):
-            fail_unless_quick(f"planned and not made: {why}")
+        if why := mooncake_run.report.beside_not_made.get("versus"):
+            mooncake_fail_unless_quick(f"planned and not made: {why}")
         pytest.skip("only one endpoint was measured: give --mooncake-url NEW and --mooncake-versus OLD")
     if versus.verdict is Verdict.FAIL:
         pytest.fail(f"{versus.verdict}: {versus.text}", pytrace=False)
     if versus.verdict is not Verdict.PASS:
-        fail_unless_quick(f"{versus.verdict}: {versus.text}")
+        mooncake_fail_unless_quick(f"{versus.verdict}: {versus.text}")

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pytest_mooncake.errors import PlanError, UsageError
+from pytest_mooncake.errors import UsageError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from pytest_mooncake.analysis.audit.external_figures import Figures
-    from pytest_mooncake.report.content.document import Report
     from pytest_mooncake.report.text.labels import Lang
-
-M = TypeVar("M", bound="BaseModel")
 
 
 def judge(
@@ -39,71 +33,26 @@ def judge(
 
     One pair of figures carries no spread, so it is INCONCLUSIVE at best; a broken law of the audit makes it INVALID.
     """
+    from pytest_mooncake.api import judge as judge_figures
+    from pytest_mooncake.plan.sources.lookup import find
     from pytest_mooncake.report import exit_codes
     from pytest_mooncake.report.formats.terminal import summary_lines
     from pytest_mooncake.report.formats.write import write_reports
     from pytest_mooncake.run.endings.crash import about
 
-    language = _lang(lang)
-    here = Path.cwd()
+    language, here = _lang(lang), Path.cwd()
     directory = _unused(report or here / "mooncake-report" / f"judged-{figures.stem}")
     with about(directory, run_id=figures.stem):
-        made = judged_report(figures, here, targets=targets, economics=economics)
+        made = judge_figures(
+            figures,
+            targets=find("targets", targets, here, option="--targets"),
+            economics=None if economics is None else find("economics", economics, here, option="--economics"),
+            base=here,
+        )
         files = write_reports(made, directory, lang=language)
         for line in summary_lines(made, files=files, lang=language):
             typer.echo(line)
         raise typer.Exit(exit_codes.of_command(made))
-
-
-def judged_report(
-    path: Path, invocation_dir: Path, *, targets: str = "default", economics: str | None = None
-) -> Report:
-    """Judge a file of figures.
-
-    Args:
-        path: YAML file or CSV table.
-        invocation_dir: where names of targets, economics and hardware sheets are looked up first.
-        targets: NAME or path of the claims.
-        economics: NAME or path of the costs; `None`: no business case.
-
-    Raises:
-        PlanError: a file cannot be read or holds what does not belong (one line a finding, with file and line).
-        UsageError: there is no such file or name.
-    """
-    from pytest_mooncake.analysis.claims.point_estimates import judge_figures
-    from pytest_mooncake.plan.models import EconomicsPlan, TargetsPlan
-    from pytest_mooncake.plan.sources.figures import read_figures
-    from pytest_mooncake.report.content.build_from_figures import build
-
-    given, mapping = read_figures(path, invocation_dir)
-    figures = _figures(path, mapping)
-    claims = _named("targets", targets, invocation_dir, TargetsPlan)
-    return build(
-        figures,
-        judge_figures(figures, claims),
-        name=path.stem,
-        targets=claims.claims,
-        economics=None if economics is None else _named("economics", economics, invocation_dir, EconomicsPlan),
-        label=given.description or None,
-        date=given.date,
-    )
-
-
-def _figures(path: Path, mapping: dict[str, Any]) -> Figures:
-    from pytest_mooncake.analysis.audit.external_figures import figures_from_mapping
-
-    try:
-        return figures_from_mapping(mapping)
-    except PlanError as error:
-        raise PlanError(f"{path}: {error}") from None
-
-
-def _named(kind: Literal["targets", "economics"], value: str, invocation_dir: Path, model: type[M]) -> M:
-    from pytest_mooncake.plan.sources.lookup import find
-    from pytest_mooncake.plan.sources.yaml_loader import load
-
-    path = find(kind, value, invocation_dir, option=f"--{kind}")
-    return load(path, model, name=path.stem)
 
 
 def _lang(text: str) -> Lang:

@@ -20,6 +20,7 @@ SESSION = pytest.StashKey["MooncakeSession"]()
 REFUSED_UNDER_XDIST = pytest.StashKey[bool]()
 OUR_OWN = "mooncake_session"
 """In the closure of every fixture that needs a run; names such as `run` or `stack` may be the user's own."""
+CLAIM = "mooncake_claim"
 XDIST_LINE = (
     "pytest-mooncake measures one stack with one clock and cannot be spread over xdist workers: "
     "leave out -n (or run the acceptance with -n 0)"
@@ -52,8 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give a test that asks for `claim` one case per claim of the run's targets."""
-    if not {"claim", OUR_OWN}.issubset(metafunc.fixturenames):
+    """Give a test that asks for `mooncake_claim` (`claim`) one case per claim of the run's targets."""
+    if CLAIM not in metafunc.fixturenames:
         return
     try:
         mooncake = _session(metafunc.config)
@@ -61,7 +62,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             ids = mooncake.claim_ids()
     except pytest.UsageError:
         ids = ("unknown",)  # said by pytest_collection_finish, where pytest prints it as one line
-    metafunc.parametrize("claim", ids, indirect=True)
+    metafunc.parametrize(CLAIM, ids, indirect=True)
 
 
 @pytest.hookimpl(trylast=True)

@@ -6,7 +6,7 @@ the same call.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_mooncake.analysis.figures.summary import Summary
     from pytest_mooncake.report.content.document import Report
 
-__all__ = ["Outcome", "RoundsOf", "conclude", "reported"]
+__all__ = ["Outcome", "RoundsOf", "conclude", "judged", "reported"]
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,25 @@ def conclude(recorded: Recorded, directory: Path) -> Outcome:
     """
     from pytest_mooncake.report.formats.write import write_reports
 
+    outcome = judged(recorded)
+    files = write_reports(outcome.report, directory, lang=recorded.plan.lang)
+    return replace(outcome, directory=directory, files=files)
+
+
+def judged(recorded: Recorded) -> Outcome:
+    """Judge a recorded run without writing anything.
+
+    Raises:
+        JournalError: the record holds no stack or no finished round.
+    """
     report, view = reported(recorded)
     return Outcome(
         recorded=recorded,
         view=view,
         judgement=report.judgement,
         report=report,
-        directory=directory,
-        files=write_reports(report, directory, lang=recorded.plan.lang),
+        directory=recorded.directory,
+        files=(),
     )
 
 

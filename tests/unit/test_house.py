@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pytest_mooncake"
 MOST_ENTRIES = 12
@@ -72,3 +74,16 @@ def test_no_test_imports_another_test() -> None:
         if "data" not in path.parts and pattern.search(path.read_text(encoding="utf-8"))
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("where", ["acceptance", "docs"])
+def test_what_users_copy_imports_the_public_face_alone(where: str) -> None:
+    imported = {
+        name
+        for path in (ROOT / where).rglob("*")
+        if path.suffix in {".py", ".md"} and "adr" not in path.parts
+        for name in re.findall(
+            r"^\s*(?:from|import) (pytest_mooncake[\w.]*)", path.read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
+    }
+    assert imported == {"pytest_mooncake.api"}

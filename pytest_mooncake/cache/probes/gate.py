@@ -129,8 +129,7 @@ async def run_gate(
         return (), _no_room(view)
     ask = _Asking(sessions=(session, fresh or session), view=view, headers=headers, params=params, request_s=request_s)
     conduct = _Conduct(ask, (run_id, ids, view), read=read, clear=clear, longest=longest)
-    cut = await _cut_off(conduct, limit_s)
-    answers = tuple(conduct.answers)
+    cut, answers = await _cut_off(conduct, limit_s), tuple(conduct.answers)
     return answers, gate_of(answers, cut)
 
 

@@ -7,7 +7,7 @@ A CSV table is either `key,value` rows with dotted keys (`cold.ttft_ms.mean,1200
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pytest_mooncake.plan.sources.hardware import with_sheets
 from pytest_mooncake.plan.sources.yaml_loader import load, validated
 from pytest_mooncake.plan.sources.yaml_text import Location, clipped, parse, read_bounded
 
-__all__ = ["FiguresFile", "read_figures"]
+__all__ = ["FiguresFile", "figures_in", "read_figures"]
 
 
 class DistributionGiven(Model):
@@ -91,6 +91,34 @@ def read_figures(path: Path, invocation_dir: Path) -> tuple[FiguresFile, dict[st
     mapping = given.model_dump(exclude_none=True, exclude={"description", "date"})
     mapping["printed"] = printed or parse(read_bounded(path), str(path)).texts
     return given, with_sheets(mapping, path, invocation_dir)
+
+
+def figures_in(values: Mapping[str, object], invocation_dir: Path) -> tuple[FiguresFile, dict[str, Any]]:
+    """Take figures out of a mapping that says what a file would; paths in it start from `invocation_dir`.
+
+    Returns:
+        As `read_figures`. A number stands for as many digits as Python prints of it; a text (`"14.50"`) for its own.
+
+    Raises:
+        PlanError: it holds what does not belong (UsageError: there is no such hardware sheet).
+    """
+    where = Path("figures")
+    given = validated(where, _plain(values), None, FiguresFile)
+    mapping = given.model_dump(exclude_none=True, exclude={"description", "date"})
+    mapping["printed"] = dict(_printed(values, ""))
+    return given, with_sheets(mapping, invocation_dir / where, invocation_dir)
+
+
+def _plain(values: Mapping[str, object]) -> dict[str, Any]:
+    return {str(key): _plain(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def _printed(values: Mapping[str, object], above: str) -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _printed(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", str(value)
 
 
 def _table(path: Path, printed: dict[str, str]) -> FiguresFile:

@@ -34,8 +34,8 @@ def load(path: Path, model: type[M], **defaults: object) -> M:
     return validated(path, {**defaults, **data}, lines, model)
 
 
-def validated(path: Path, data: dict[str, Any], lines: dict[Location, int], model: type[M]) -> M:
-    """Make a `model` of what was read from `path`; `lines` says on which line each key stands.
+def validated(path: Path, data: dict[str, Any], lines: dict[Location, int] | None, model: type[M]) -> M:
+    """Make a `model` of what was read from `path`; `lines` says on which line each key stands, if it has lines.
 
     Raises:
         PlanError: as for `load`.
@@ -53,10 +53,16 @@ def _parse(path: Path) -> tuple[Any, dict[Location, int]]:
     return found.data if found.data is not None else {}, found.lines()
 
 
-def _explain(path: Path, lines: dict[Location, int], model: type[BaseModel], found: Any) -> str:
-    location: Location = tuple(found["loc"])
+def _place(path: Path, lines: dict[Location, int] | None, location: Location) -> str:
+    if lines is None:
+        return str(path)
     line = next((lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in lines), 1)
-    where = f"{path}:{line}"
+    return f"{path}:{line}"
+
+
+def _explain(path: Path, lines: dict[Location, int] | None, model: type[BaseModel], found: Any) -> str:
+    location: Location = tuple(found["loc"])
+    where = _place(path, lines, location)
     said = " ".join(found["msg"].split())[:MOST_MESSAGE]
     name = clipped(".".join(str(part) for part in location))
     if found["type"] == "extra_forbidden":

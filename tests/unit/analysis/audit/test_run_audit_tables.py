@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_mooncake.cli.judge import judged_report
+from pytest_mooncake.api import judge
 from pytest_mooncake.records import AuditFinding, Verdict
 from tests.support.step_engine import Load, Machine, by_rank, interpolated, printed, run, table, yaml_of
 
@@ -55,7 +55,7 @@ def true_table(seed: int) -> dict[str, Any]:
 def judged(figures: dict[str, Any], here: Path) -> dict[str, AuditFinding]:
     path = here / "figures.yaml"
     path.write_text(yaml_of(figures), encoding="utf-8")
-    return {one.law: one for one in judged_report(path, here).judgement.audit}
+    return {one.law: one for one in judge(path, base=here).judgement.audit}
 
 
 def with_status(found: dict[str, AuditFinding], status: str) -> dict[str, str]:
@@ -172,14 +172,14 @@ def test_each_of_ten_untrue_kinds_is_named(change: Callable[[dict[str, Any]], No
 
 @pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.yaml")), ids=lambda path: path.stem)
 def test_published_tables_break_no_law_unless_they_contradict_themselves(path: Path) -> None:
-    judgement = judged_report(path, path.parent).judgement
+    judgement = judge(path).judgement
     broken = {one.law.partition(".")[0] for one in judgement.audit if one.status == "broken"}
     expected = {"contradict-e2e": {"latency"}, "contradict-makespan": {"rate"}}
     assert broken == expected.get(path.stem, set())
 
 
 def test_a_reply_of_one_token_has_no_tpot_and_no_claim_on_it_fails_for_that() -> None:
-    judgement = judged_report(PUBLISHED / "gpustack-20k-1tok.yaml", PUBLISHED).judgement
+    judgement = judge(PUBLISHED / "gpustack-20k-1tok.yaml").judgement
     claim = next(one for one in judgement.claims if one.id == "tpot_mean")
     assert (judgement.verdict, claim.verdict) == (Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE)
     assert claim.reason.endswith("a reply of one token has none")
@@ -187,7 +187,7 @@ def test_a_reply_of_one_token_has_no_tpot_and_no_claim_on_it_fails_for_that() ->
 
 
 def test_all_requests_at_once_are_asked_about_and_not_condemned() -> None:
-    judgement = judged_report(PUBLISHED / "gpustack-8k-vllm-bench-conc100.yaml", PUBLISHED).judgement
+    judgement = judge(PUBLISHED / "gpustack-8k-vllm-bench-conc100.yaml").judgement
     found = {one.law: one for one in judgement.audit}
     assert found["little.warm"].status == "warning"
     assert found["little.warm"].detail.endswith("was this an open loop? then leave concurrency out")

@@ -14,7 +14,7 @@ from pytest_mooncake.analysis.audit.external_figures import figures_from_mapping
 from pytest_mooncake.analysis.audit.model.geometry import geometry_of
 from pytest_mooncake.analysis.audit.model.kv_width import kv_dtype_bytes, weight_bits
 from pytest_mooncake.analysis.audit.run_audit import audit
-from pytest_mooncake.cli.judge import judged_report
+from pytest_mooncake.api import judge
 from pytest_mooncake.errors import PlanError
 from pytest_mooncake.plan.sources.model_config import READ, language_model_of, relevant
 from pytest_mooncake.records import Verdict
@@ -198,7 +198,7 @@ def test_a_healthy_run_of_a_hybrid_model_on_100_gigabits_is_not_invalid(tmp_path
     (tmp_path / "figures.yaml").write_text(HEALTHY, encoding="utf-8")
     targets = tmp_path / "targets.yaml"
     targets.write_text("claims:\n  - {metric: ttft_mean, target: '-60 %'}\n", encoding="utf-8")
-    report = judged_report(tmp_path / "figures.yaml", tmp_path, targets=str(targets))
+    report = judge(tmp_path / "figures.yaml", targets=targets, base=tmp_path)
     assert report.judgement.verdict is Verdict.INCONCLUSIVE
     assert "14 Gb/s of 100 Gb/s" in {one.law: one.detail for one in report.judgement.audit}["bytes"]
     assert report.limits is not None
@@ -208,7 +208,7 @@ def test_a_healthy_run_of_a_hybrid_model_on_100_gigabits_is_not_invalid(tmp_path
 def test_a_window_shortens_what_a_prompt_loads(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(GPT_OSS), encoding="utf-8")
     (tmp_path / "figures.yaml").write_text(HEALTHY, encoding="utf-8")
-    limits = judged_report(tmp_path / "figures.yaml", tmp_path).limits
+    limits = judge(tmp_path / "figures.yaml", base=tmp_path).limits
     assert limits is not None
     assert limits["kv_bytes_per_prompt"] == 24_576 * (16_384 + 128)
     assert limits["kv_bytes_per_token"] == 24_768
@@ -225,7 +225,7 @@ def test_a_type_that_cannot_be_meant_is_refused_with_its_line(model: str, messag
     (tmp_path / "config.json").write_text(json.dumps(QWEN_72B), encoding="utf-8")
     (tmp_path / "figures.yaml").write_text(HEALTHY.replace("{config: config.json}", model), encoding="utf-8")
     with pytest.raises(PlanError) as refused:
-        judged_report(tmp_path / "figures.yaml", tmp_path)
+        judge(tmp_path / "figures.yaml", base=tmp_path)
     assert message in str(refused.value)
     assert "figures.yaml:7" in str(refused.value)
 
