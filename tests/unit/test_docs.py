@@ -68,3 +68,14 @@ def test_what_contributors_are_sent_to_look_for_is_there() -> None:
 def test_links_of_the_pages_at_the_root_lead_somewhere(page: str) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text(encoding="utf-8"))
     assert {link for link in links if not (ROOT / link).exists()} == set()
+
+
+def test_files_that_docstrings_and_pages_name_exist() -> None:
+    pages = [page for page in (ROOT / "docs").rglob("*.md") if "adr" not in page.parts]
+    sources = [path for room in ("pytest_mooncake", "acceptance", "benchmarks") for path in (ROOT / room).rglob("*.py")]
+    named = {
+        (source.relative_to(ROOT).as_posix(), path)
+        for source in [*pages, *sources]
+        for path in re.findall(r"\b(?:tests|pytest_mooncake)/[\w/]+\.py", source.read_text(encoding="utf-8"))
+    }
+    assert {one for one in named if not (ROOT / one[1]).exists()} == set()
