@@ -19,15 +19,15 @@ A_TURN = 4
 """Most that a turn lets through. One alone finds the CPU's caches cold each time, so that all takes longer."""
 
 UNHURRIED_EVERY = 32
-"""Every so many turns belong to work that is not urgent, however much urgent work waits."""
+"""Every so many turns belong to those who do not hurry, however many do."""
 
 Work = Callable[[], object]
 
 
 class Turnstile:
-    """Lets at most `A_TURN` tasks through per turn of the event loop: urgent ones first, else in order of arrival.
+    """Lets at most `A_TURN` through per turn of the running loop: who hurries first, else in order of their coming.
 
-    Urgent (`hurried`) is what the next request depends on: the end of a response, and a send. Reading responses is not.
+    In a hurry is what the next request depends on: the end of a response, and a send. Reading responses is not.
     """
 
     def __init__(self) -> None:
