@@ -1,7 +1,7 @@
 """Many simulated histories at once: `analysis.regression.alarm`, vectorised, and its confirmation by a chain.
 
 Arrays of noise are (histories, runs, metrics) in units of σ. The same rule, run by run, is `compare_release`;
-`tests/unit/analysis/test_regression_benchmark.py` holds one against the other.
+`tests/unit/analysis/regression/test_alarm_benchmark.py` holds one against the other.
 """
 
 from __future__ import annotations

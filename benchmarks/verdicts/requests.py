@@ -2,8 +2,8 @@
 
 Before: the t test of the rounds' own percentiles, the exact interval of pooled stalls. After:
 `analysis.statistics.percentiles.order_statistics` and `analysis.statistics.percentiles.shares`, written out for many
-runs at once (`tests/unit/analysis/test_percentiles.py` holds them together). A request's log latency is
-s·(sqrt(ρ)·round + sqrt(1 - ρ)·own): ρ of its variance belongs to the round.
+runs at once (`tests/unit/analysis/statistics/percentiles/test_order_statistics.py` holds them together).
+A request's log latency is s·(sqrt(ρ)·round + sqrt(1 - ρ)·own): ρ of its variance belongs to the round.
 """
 
 from __future__ import annotations

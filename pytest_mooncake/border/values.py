@@ -99,7 +99,7 @@ def parse_json(
 
     Raises:
         NotJson: it is no JSON.
-        BorderError: it is larger, deeper or stranger than anything that can be meant.
+        BorderError: it is too large, nested too deeply, or holds a number or text that cannot be taken in.
     """
     import orjson
 

@@ -1,1 +1,1 @@
-"""What the caches did: counters, quiesce, evidence."""
+"""What touches caches: counters scraped, stores awaited, keys removed, caches cleared."""

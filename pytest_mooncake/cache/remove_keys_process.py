@@ -1,4 +1,4 @@
-"""The process that removes keys: reads an order from stdin, writes one line of JSON. See `own_keys`."""
+"""The process that removes keys: reads an order from stdin, writes one line of JSON. See `cache.remove_keys`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run does to a store that is not its alone: tag what it writes, take it away again, say what stays.
+"""What a run does to a store that others use too: tag what it writes, take it away again, say what stays.
 
 Cold rounds are cold by their prompts, not by clearing, so every one of them adds its KV to the store. Requests carry
 the run's id into LMCache's keys (`lmcache.tag.run`) and the nonce of their round. As soon as the warm round that reads

@@ -16,7 +16,7 @@ def judged_by(plan: Plan, options: Options, invocation_dir: Path) -> Plan:
     """The plan with the targets, costs, hardware and language that `options` give instead of its own.
 
     Raises:
-        UsageError: an option cannot be meant (PlanError: a YAML file cannot).
+        UsageError: an option is unknown, contradictory or out of range (PlanError: a YAML file is).
     """
     changes: dict[str, object] = {}
     if options.targets:

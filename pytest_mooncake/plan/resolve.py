@@ -135,7 +135,7 @@ def _stack(options: Options, invocation_dir: Path) -> StackPlan:
         return checked_stack(load(find("stacks", name, invocation_dir), StackPlan, name=_stem(name)))
     for url in options.url:
         check_url("--mooncake-url", url)
-    metrics_places(options.url, options.metrics)  # refuses what cannot be meant before anything is asked
+    metrics_places(options.url, options.metrics)  # refuses wrong addresses before any server is asked
     for flag, given in (("master", options.master), ("metadata", options.metadata)):
         if given:
             check_url(f"--mooncake-{flag}", given)

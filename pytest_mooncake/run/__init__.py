@@ -1,1 +1,1 @@
-"""One run: the protocol as prose, the instruments it is played on, who runs it and what comes out."""
+"""One run: its protocol, the instruments that it measures with, the runner and the outcome."""

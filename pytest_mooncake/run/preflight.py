@@ -1,6 +1,6 @@
 """What a stack says of itself, as the lints want it: processes that we started, servers that answer, files of a user.
 
-Nothing is sent but GETs. What nobody tells stays unknown and is held against nobody.
+Nothing is sent but GETs. What is not told stays unknown and makes no finding.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ async def attach(
 
     Raises:
         EndpointError: whatever an endpoint does that keeps it from being measured; one line.
-        UsageError: addresses that cannot be meant, or options that contradict each other; one line.
+        UsageError: addresses that are none, or options that contradict each other; one line.
     """
     urls = tuple(engine_url(url) for url in plan.urls)
     _check(plan, urls)

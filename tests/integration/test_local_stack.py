@@ -27,7 +27,7 @@ from pytest_mooncake.stack.local.requirements import Parts
 from pytest_mooncake.stack.namespace import inside
 from pytest_mooncake.stack.process import birth
 
-STANDIN = Path(__file__).with_name("standin.py")
+STANDIN = Path(__file__).parents[1] / "support" / "standin.py"
 VERSIONS = {"vllm": "0.32.0", "lmcache": "0.5.6", "mooncake": "0.3.13", "torch": "2.13.0"}
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ALPHA = 0.05
 RATIOS = (3.0, 4.0, 5.0, 6.0, 8.0, 11.0, 16.0, 30.0)
 """σ_w/σ_c around those at which the rate of false PASS is largest: 4 to 6 for most look sets, about 10 with a look at
-two trials. Below and above them the rate falls (`tests/unit/analysis/test_levels.py`)."""
+two trials. Below and above them the rate falls (`tests/unit/analysis/statistics/test_levels.py`)."""
 RUNS = 100_000
 TABLE_RUNS = 2_000_000
 TABLE: dict[tuple[int, ...], float] = {
@@ -99,7 +99,7 @@ SEGMENTED, SINGLE = 0.85, 0.70
 Each segment has an intercept of its own, and the leverages by which Welch's degrees of freedom are counted then claim
 slightly too many: at σ_w/σ_c of 4 to 6 the rate of false PASS rises to 5.4 % (segments of two trials) and 5.7 % (of
 one) at the default looks. The factors are the least over all look sets of `TABLE` with three looks or more
-(`tests/unit/analysis/test_segments.py`).
+(`tests/unit/analysis/statistics/test_contrast_segments.py`).
 """
 
 

@@ -68,7 +68,7 @@ def parse_target(text: str, metric: NamedMetric, margin: float | None = None) ->
         Direction and ratio, or direction and bound.
 
     Raises:
-        ValueError: one line: what cannot be meant and how to write what is.
+        ValueError: one line: what cannot be read, and how to write it.
 
     >>> from pytest_mooncake.plan.targets.metrics import NAMED
     >>> parse_target("down >= 60 %", NAMED["ttft_mean"]).ratio

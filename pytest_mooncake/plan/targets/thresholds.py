@@ -144,7 +144,7 @@ def parse_expression(metric: str, text: str) -> Asked:
         text: e.g. "avg<=0.4*cold", "p(99) < 2s", "rate<1%".
 
     Raises:
-        ValueError: one line: the metric, the aggregate or the value that cannot be meant, and what can.
+        ValueError: one line: the metric, the aggregate or the value that is not known here, and what is.
 
     >>> parse_expression("warm.ttft", "p(99)<2s").value
     2000.0

@@ -45,7 +45,7 @@ class CommandCrash(Exception):
 
 @contextlib.contextmanager
 def about(directory: Path, *, run_id: str | None = None) -> Iterator[None]:
-    """Say which directory a command is about, for the net of `cli.main`.
+    """Say which directory a command is about, for `cli.app.main`, which catches what it raises.
 
     Args:
         directory: where the traceback goes if the command crashes.
@@ -110,7 +110,7 @@ def keep(
 
 
 def _redactor(plan: Plan | None, recorded: Recorded | None) -> Redactor:
-    """What takes the run's secrets out of words that nobody has looked at yet."""
+    """A redactor of the run's secrets, for text that was not redacted where it came in."""
     known = plan or (recorded.plan if recorded else None)
     return redactor_of(known, os.environ) if known else Redactor()
 

@@ -2,7 +2,7 @@
 
 While a run is measured the first of them ends it as Ctrl-C does. What must not be cut short (judging, reports, the
 history) is `held`: a signal that comes meanwhile ends the run right after it. Once a run is ending, further signals
-change nothing: whoever asks twice gets the report too. SIGTERM and SIGHUP, and a second Ctrl-C, start a clock: when it
+change nothing: a second Ctrl-C does not cost the report. SIGTERM, SIGHUP and a second Ctrl-C start a clock: when it
 runs out the process ends as it is, because Kubernetes kills 30 s after SIGTERM and would not let it say why. Files
 appear whole or not at all, and processes that were started here end with their parent.
 """

@@ -3,8 +3,8 @@
 Such a store keeps what was used last. Mooncake evicts a batch of the keys whose lease ended first (5 %) when a put
 finds the store above its watermark (90 or 95 %), so what it keeps lies below an exact LRU of its whole size. Played on
 the packed scenarios and both published traces, at 1/8 to 9/10 of the working set, such a store served at least 99 % of
-what an exact LRU of 80 % of its size does (`tests/unit/workload/test_workload_steady.py` plays it again). That is the
-least a round is held to. The most is what a store that forgets nothing serves.
+what an exact LRU of 80 % of its size does (`tests/unit/workload/reuse/test_steady_state.py` plays it again). That
+is the least a round is held to. The most is what a store that forgets nothing serves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether looks at one address saw one process: a restart is told from replicas, and both from what nobody can tell.
+"""Whether looks at one address saw one process: tells restarts from replicas, and both from what cannot be known.
 
 A process is known by its start time and by its labels; its own counters only rise, and no series of it vanishes. Behind
 one address there may be several: a service, a gateway, a router. A start time that is *earlier* than the one before,

@@ -243,7 +243,7 @@ def _parts(units: Sequence[Unit], replies: int) -> Iterator[Sequence[Unit]]:
 
 
 def _served(prompts: Ints, units: Sequence[Unit]) -> Ints:
-    """The same as `expect.external_tokens` of prompts that nothing nearer served: a row a unit, a column a prompt."""
+    """The same as `formulae.external_tokens` of prompts that nothing nearer served: a row a unit, a column a prompt."""
     import numpy as np
 
     sizes = np.array([[unit.tokens] for unit in units], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Targets as people write them become numbers, and what cannot be meant is refused with what to write instead."""
+"""Targets as people write them become numbers, and what cannot be read is refused with what to write instead."""
 
 from __future__ import annotations
 
