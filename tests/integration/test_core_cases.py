@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,9 +212,9 @@ def test_keys_of_others_that_go_while_ours_are_served_are_nobodys_fault(
 def test_counters_that_were_not_read_once_are_no_fault_of_the_product(reason: str, source: str, side: str) -> None:
     before, after = (engine(2, 10, 20490, 0), master(2, 5080, 0)), (engine(3, 20, 40980, 20480), master(3, 5080, 80))
     silent = Scrape(source=source, at_ns=9, samples={}, error=reason)
-    warm = a_round(Kind.WARM, before, after, 2048)
-    read = tuple(silent if one.source == source else one for one in getattr(warm, side))
-    warm = replace(warm, before=read) if side == "before" else replace(warm, after=read)
+    looks: dict[str, tuple[Scrape, ...]] = {"before": before, "after": after}
+    looks[side] = tuple(silent if one.source == source else one for one in looks[side])
+    warm = a_round(Kind.WARM, looks["before"], looks["after"], 2048)
     evidence = round_evidence(warm, VIEW, reference=COLD)
     assert broken(evidence) == []
     assert any(reason in one.detail for one in evidence if one.status is Status.UNAVAILABLE)
