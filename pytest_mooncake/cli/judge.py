@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
+from pytest_mooncake.cli.saying import say
 from pytest_mooncake.errors import PlanError, UsageError
 
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ def judge(
     with about(directory, run_id=figures.stem):
         made = judged_report(figures, here, targets=targets, economics=economics)
         files = write_reports(made, directory, lang=language)
-        for line in summary_lines(made, files=files, lang=language):
-            typer.echo(line)
+        say(summary_lines(made, files=files, lang=language))
         raise typer.Exit(exit_codes.of_command(made))
 
 
