@@ -8,10 +8,12 @@ PYTEST := $(BIN)/pytest -p no:cacheprovider
 ARGS ?=
 COVERAGE ?= 95
 DONE := build/full
+# what `make check` runs, one after the other; each is a hook of .pre-commit-config.yaml, too
+CHECKS := ruff-check ruff-format mypy import-linter mkdocs towncrier
 # measures clients against each other, so nothing may run beside it
 ALONE := tests/integration/test_load_benchmark.py
 
-.PHONY: help acceptance setup setup-test check test test-full chromium postgresql clean
+.PHONY: help acceptance setup setup-test check $(CHECKS) test test-full chromium postgresql clean
 
 help:
 	@sed -n '2,4s/^#   //p' Makefile
@@ -25,12 +27,25 @@ setup-test:
 acceptance: setup
 	$(PYTEST) acceptance/ $(ARGS)
 
-check: setup-test
+check: $(CHECKS)
+
+ruff-check: setup-test
 	$(BIN)/ruff check .
+
+ruff-format: setup-test
 	$(BIN)/ruff format --check .
+
+mypy: setup-test
 	$(BIN)/mypy
+
+import-linter: setup-test
 	$(BIN)/lint-imports
+
+mkdocs: setup-test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+towncrier: setup-test
+	@mkdir -p build && $(BIN)/towncrier build --draft > build/changelog.md
 
 test: check
 	rm -f .coverage .coverage.*

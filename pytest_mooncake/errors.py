@@ -1,7 +1,7 @@
 """Every error this package raises for a user, in one tree.
 
     MooncakeError                exit code 4: nothing could be measured
-    ├── UsageError               an option, ini value or flag that cannot be meant
+    ├── UsageError               an option, ini value or flag that is unknown, contradictory or out of range
     │   └── PlanError            a YAML file that does not say what it should (carries file and line)
     ├── EndpointError            an attached endpoint: unreachable, refused, no such model
     │   └── BorderError          an answer that cannot be taken in: too long, too deep, no number, no text
@@ -17,9 +17,12 @@ A message is one line: what was seen, what was expected, what to do. Nobody catc
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 __all__ = [
     "BorderError",
     "EndpointError",
+    "ExitCode",
     "HistoryError",
     "JournalError",
     "MissingPartError",
@@ -31,10 +34,24 @@ __all__ = [
 ]
 
 
+class ExitCode(IntEnum):
+    """What pytest and the commands exit with; which of them uses which: `report.exit_codes.TABLE`."""
+
+    OK = 0
+    FAIL = 1
+    INTERRUPTED = 2
+    """Of pytest; a command exits with it on a command line that it does not understand."""
+    INTERNAL_ERROR = 3
+    """Of pytest alone, whose number it is."""
+    NOTHING_MEASURED = 4
+    INCONCLUSIVE = 10
+    INVALID = 11
+
+
 class MooncakeError(Exception):
     """Root of all errors meant for a user; `exit_code` is what pytest or the command exits with."""
 
-    exit_code = 4
+    exit_code = ExitCode.NOTHING_MEASURED
 
 
 class UsageError(MooncakeError):

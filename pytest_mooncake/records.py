@@ -331,7 +331,7 @@ class ProbeAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aftermath:
+class RunNotes:
     """What is known of a run beside its rounds: the correctness gate's answers, and what became of its keys."""
 
     probes: tuple[ProbeAnswer, ...] = ()

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from pytest_mooncake.plan.models import TraceSpec, WorkloadPlan
 from pytest_mooncake.workload.build import layout_of
-from pytest_mooncake.workload.layouts.long_document import LongDocument
+from pytest_mooncake.workload.layouts.long_document import document_layout
+from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.reuse.planned_reuse import planned_reuse
 from pytest_mooncake.workload.tokens.pools import pool_of_ids
 
@@ -63,7 +64,8 @@ def plan_trace(trace: Path) -> tuple[float, float, str]:
 
 def prompt_us(prompts: int) -> float:
     """Median microseconds to make one prompt of 16,384 tokens."""
-    planned = LongDocument(WorkloadPlan(name="w", requests=prompts), pool_of_ids(range(8000), "bench")).requests("n")
+    plan = WorkloadPlan(name="w", requests=prompts)
+    planned = Workload(plan, document_layout(plan), pool_of_ids(range(8000), "bench")).requests("n")
     took = []
     for i in range(prompts):
         began = time.perf_counter()

@@ -12,22 +12,35 @@ from typing import Any
 
 from pytest_mooncake.analysis.audit.external_figures import machine_from_mapping
 from pytest_mooncake.analysis.audit.run_audit import audit_rounds
-from pytest_mooncake.analysis.claims.client_validity import BiasedRound, coarseness, saturation
+from pytest_mooncake.analysis.claims.client_validity import (
+    BiasedRound,
+    closed_loop_slots,
+    coarseness,
+    idle_share,
+    saturation,
+)
 from pytest_mooncake.analysis.claims.combine import combine, failures_claim, hit_share_claim
 from pytest_mooncake.analysis.claims.gates import gates_of, unmade
 from pytest_mooncake.analysis.claims.judge_claims import judge_claims
 from pytest_mooncake.analysis.claims.remarks import remarks
 from pytest_mooncake.analysis.evidence.checks.correctness import probe_evidence
+from pytest_mooncake.analysis.evidence.faults import Blame, Seen, blamed_on
 from pytest_mooncake.analysis.evidence.hit_share import warm_hit_share
 from pytest_mooncake.analysis.evidence.round_evidence import attribution_table, round_evidence
 from pytest_mooncake.analysis.evidence.rungs import RungJudgement, judge_rung
 from pytest_mooncake.analysis.figures.summary import summarise
 from pytest_mooncake.analysis.outlook.guidance import feasibility_of, outlook_of, settlement_of, trial_seconds
+from pytest_mooncake.analysis.trials import (
+    RoundFindings,
+    repeats_allowed,
+    rounds_of_valid_trials,
+    too_many_repeats,
+    trials_of,
+)
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
     DECIDED,
     TIME_LIMIT,
-    Aftermath,
     AuditFinding,
     Claim,
     Evidence,
@@ -37,6 +50,7 @@ from pytest_mooncake.records import (
     Phase,
     Round,
     Rung,
+    RunNotes,
     StackView,
     Status,
     Trial,
@@ -45,15 +59,6 @@ from pytest_mooncake.records import (
 
 _HOW = {DECIDED: None, TIME_LIMIT: "time_limit"}
 """What reports call the way in which a run ended; of one that is over, everything else is an interruption."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundFindings:
-    """One round's evidence and what is wrong with it, as sentences."""
-
-    evidence: tuple[Evidence, ...]
-    product_faults: tuple[str, ...]
-    instrument_faults: tuple[str, ...]
 
 
 def judge_round(measured: Round, rounds: Sequence[Round], view: StackView, plan: Plan) -> RoundFindings:
@@ -76,7 +81,7 @@ def judge_round(measured: Round, rounds: Sequence[Round], view: StackView, plan:
     return RoundFindings(
         evidence=evidence,
         product_faults=_broken(evidence, Fault.PRODUCT, measured),
-        instrument_faults=(*_broken(evidence, Fault.INSTRUMENT, measured), *_client_faults(measured)),
+        instrument_faults=(*_broken(evidence, Fault.INSTRUMENT, measured), *_client_faults(measured, plan)),
     )
 
 
@@ -100,8 +105,9 @@ def _sentence(evidence: Evidence) -> str:
     return f"{said}; {evidence.detail}" if evidence.detail else said
 
 
-def _client_faults(measured: Round) -> tuple[str, ...]:
-    reason = saturation(measured.client, ttft_mean_ms=summarise((measured,)).ttft_ms.mean)
+def _client_faults(measured: Round, plan: Plan) -> tuple[str, ...]:
+    ttft_mean_ms = summarise((measured,)).ttft_ms.mean
+    reason = saturation(measured, slots=closed_loop_slots(plan), ttft_mean_ms=ttft_mean_ms)
     return (f"round {measured.round} ({measured.kind}): {reason}",) if reason else ()
 
 
@@ -111,7 +117,7 @@ def judge(
     rounds: Sequence[Round],
     *,
     ended: str | None = None,
-    aftermath: Aftermath = Aftermath(),  # noqa: B008 - frozen
+    run_notes: RunNotes = RunNotes(),  # noqa: B008 - frozen
 ) -> Judgement:
     """Judge all rounds of a run, measured wholly or in part.
 
@@ -121,40 +127,66 @@ def judge(
         rounds: in the order they were sent, the left-out one included.
         ended: how the run ended, as the journal says; `None` while it goes on: what comes after its rounds (gates, its
             end) is not missing yet.
-        aftermath: what is known beside the rounds, once they are over.
+        run_notes: what is known beside the rounds, once they are over.
     """
+    found, gate = _found(plan, view, rounds), probe_evidence(run_notes.probes)
+    seen = _seen_of_all(plan, found, run_notes.damage)
+    product = (*_product_faults(found.findings, gate), *blamed_on(Blame.PRODUCT, seen))
+    faulty = bool(product) or any(c.verdict is Verdict.FAIL for c in found.product_claims)
+    gates = gates_of(plan, run_notes, rounds, product_fault=faulty, decided=ended == DECIDED) if ended else ()
+    unfinished = _unfinished(plan, ended, run_notes.failure)
+    claims, missing = (*found.claims, *found.product_claims), (*unmade(gates), *unfinished)
+    verdict, why = combine(claims, product_faults=product, invalid=blamed_on(Blame.INSTRUMENT, seen), missing=missing)
+    why = _with_end(why, unfinished, first=run_notes.failure is not None and not faulty)
+    return Judgement(
+        verdict=verdict,
+        reasons=(*why, *_notes(found.rung, run_notes)),
+        claims=claims,
+        evidence=(*_evidence_of(rounds, found.findings), *gate),
+        trials=found.trials,
+        audit=found.audit,
+        gates=gates,
+        details=_state(plan, view, found)
+        | _ending(ended, run_notes.failure, product_fault=faulty)
+        | {"attribution": attribution_table(rounds, view)}
+        | _beside(plan, rounds, found, open_run=verdict is Verdict.INCONCLUSIVE),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What the rounds of a run show, whatever came after them."""
+
+    findings: Mapping[int, RoundFindings]
+    trials: tuple[Trial, ...]
+    claims: tuple[Claim, ...]
+    product_claims: tuple[Claim, ...]
+    rung: RungJudgement
+    audit: tuple[AuditFinding, ...]
+
+
+def _found(plan: Plan, view: StackView, rounds: Sequence[Round]) -> _Found:
+    """Judge the rounds by themselves: evidence of each, trials, claims, the rung that was reached, the audit."""
     findings = {r.round: judge_round(r, rounds, view, plan) for r in rounds}
     trials, claims = _trials_and_claims(plan, view, rounds, findings)
     valid_rounds = rounds_of_valid_trials(rounds, trials)
-    product_claims = _product_claims(plan, view, rounds, sum(t.valid for t in trials))
-    gate = probe_evidence(aftermath.probes)
-    rung = judge_rung(plan.evidence, view, _evidence_of(valid_rounds or rounds, findings))
-    audit = _audited(plan, valid_rounds)
-    invalid, product = _invalid(plan, trials, rung, audit), _product_faults(findings, gate)
-    invalid = (*(f"the record is damaged: {one}" for one in aftermath.damage), *invalid)
-    faulty = bool(product) or any(c.verdict is Verdict.FAIL for c in product_claims)
-    gates = gates_of(plan, aftermath, rounds, product_fault=faulty, decided=ended == DECIDED) if ended else ()
-    unfinished = _unfinished(plan, ended, aftermath.failure)
-    missing = (*unmade(gates), *unfinished)
-    verdict, why = combine((*claims, *product_claims), product_faults=product, invalid=invalid, missing=missing)
-    broke_down = aftermath.failure is not None and not faulty
-    return Judgement(
-        verdict=verdict,
-        reasons=(*_with_end(why, unfinished, first=broke_down), *_remarks(rung), *_notes(aftermath)),
-        claims=(*claims, *product_claims),
-        evidence=(*_evidence_of(rounds, findings), *gate),
+    return _Found(
+        findings=findings,
         trials=trials,
-        audit=audit,
-        gates=gates,
-        details={
-            **_state(plan, view, trials, rung),
-            "unfinished": "failed" if aftermath.failure else _HOW.get(ended or DECIDED, "interrupted"),
-            "failure": aftermath.failure,
-            "product_fault": faulty,
-            "attribution": attribution_table(rounds, view),
-            **_beside(plan, rounds, trials, claims, open_run=verdict is Verdict.INCONCLUSIVE),
-        },
+        claims=claims,
+        product_claims=_product_claims(plan, view, rounds, sum(t.valid for t in trials)),
+        rung=judge_rung(plan.evidence, view, _evidence_of(valid_rounds or rounds, findings)),
+        audit=_audited(plan, valid_rounds),
     )
+
+
+def _ending(ended: str | None, failure: str | None, *, product_fault: bool) -> dict[str, Any]:
+    """How the run ended, as reports call it, and whether the product had to answer for it."""
+    return {
+        "unfinished": "failed" if failure else _HOW.get(ended or DECIDED, "interrupted"),
+        "failure": failure,
+        "product_fault": product_fault,
+    }
 
 
 def _audited(plan: Plan, rounds: Sequence[Round]) -> tuple[AuditFinding, ...]:
@@ -165,13 +197,13 @@ def _audited(plan: Plan, rounds: Sequence[Round]) -> tuple[AuditFinding, ...]:
     return audit_rounds(rounds, cap, model=model, hardware=hardware)
 
 
-def _invalid(
-    plan: Plan, trials: Sequence[Trial], rung: RungJudgement, audit: Sequence[AuditFinding]
-) -> tuple[str, ...]:
-    """Why the whole run is invalid, if it is: evidence too weak, too many repeats, a broken law."""
-    weak = () if rung.enough or not trials else (rung.reason,)
-    broken = (f"audit: {a.law}: {a.detail}" for a in audit if a.status == "broken")
-    return (*weak, *_too_many_repeats(plan, trials), *broken)
+def _seen_of_all(plan: Plan, found: _Found, damage: Sequence[str]) -> tuple[Seen, ...]:
+    """What is wrong with the run as a whole: a damaged record, evidence too weak, too many repeats, a broken law."""
+    damaged = (("record/damaged", f"the record is damaged: {one}") for one in damage)
+    weak = () if found.rung.enough or not found.trials else (("run/rung", found.rung.reason),)
+    repeats = (("run/repeats", one) for one in too_many_repeats(plan, found.trials))
+    broken = (("audit/broken", f"audit: {a.law}: {a.detail}") for a in found.audit if a.status == "broken")
+    return (*damaged, *weak, *repeats, *broken)
 
 
 def _product_faults(findings: Mapping[int, RoundFindings], gate: Sequence[Evidence]) -> tuple[str, ...]:
@@ -187,20 +219,18 @@ def _trials_and_claims(
     return _claims_of_fine_trials(plan, rounds, tuple(_with_rung(t, findings, view, plan) for t in trials))
 
 
-def _state(plan: Plan, view: StackView, trials: Sequence[Trial], rung: RungJudgement) -> dict[str, Any]:
+def _state(plan: Plan, view: StackView, found: _Found) -> dict[str, Any]:
     return {
-        "valid_trials": sum(t.valid for t in trials),
-        "invalid_trials": sum(not t.valid for t in trials),
-        "rung": rung.reached,
-        "rung_out_of_reach": bool(trials) and not is_within_reach(plan, view),
+        "valid_trials": sum(t.valid for t in found.trials),
+        "invalid_trials": sum(not t.valid for t in found.trials),
+        "rung": found.rung.reached,
+        "rung_out_of_reach": bool(found.trials) and not is_within_reach(plan, view),
     }
 
 
-def _beside(
-    plan: Plan, rounds: Sequence[Round], trials: Sequence[Trial], claims: Sequence[Claim], *, open_run: bool
-) -> dict[str, Any]:
+def _beside(plan: Plan, rounds: Sequence[Round], found: _Found, *, open_run: bool) -> dict[str, Any]:
     """What stands beside the verdict: remarks, feasibility, and of an undecided run its outlook and what settles it."""
-    used, valid = rounds_of_valid_trials(rounds, trials), sum(t.valid for t in trials)
+    used, valid = rounds_of_valid_trials(rounds, found.trials), sum(t.valid for t in found.trials)
     sides: dict[str, Any] = dict.fromkeys(("remarks", "feasibility", "outlook", "settlement"))
     if not valid:
         return sides | {"remarks": []}
@@ -209,8 +239,8 @@ def _beside(
     if plan.workload.in_flight_cap is not None:  # the formula is that of a closed loop
         sides["feasibility"] = feasibility_of(plan.targets, used)
     if open_run and not plan.quick:
-        sides["outlook"] = outlook_of(plan.targets, plan.looks, claims, used, valid)
-        sides["settlement"] = settlement_of(claims, trial_seconds(used))
+        sides["outlook"] = outlook_of(plan.targets, plan.looks, found.claims, used, valid)
+        sides["settlement"] = settlement_of(found.claims, trial_seconds(used))
     return sides
 
 
@@ -251,19 +281,24 @@ def _with_bias(plan: Plan, claims: Sequence[Claim], rounds: Sequence[Round], tri
     """A trial whose claims the client's own measured bias could have moved too far is invalid."""
     at = {r.round: r for r in rounds}
     cold, warm = at[trial.cold], at[trial.warm]
-    if not trial.valid or cold.client.bias_ms is None or warm.client.bias_ms is None:
+    if not trial.valid:
         return trial
-    reason = coarseness(plan.targets.claims, claims, _biased(cold), _biased(warm))
+    slots = closed_loop_slots(plan)
+    sides = [_biased(one, slots) for one in (cold, warm)]
+    if cold.client.bias_ms is None or warm.client.bias_ms is None:  # what is not known is held against nobody
+        sides = [replace(one, bias_ms=0.0, itl_bias_ms=0.0, error_p99_ms=None) for one in sides]
+    reason = coarseness(plan.targets.claims, claims, *sides)
     return replace(trial, valid=False, reasons=(*trial.reasons, reason)) if reason else trial
 
 
-def _biased(measured: Round) -> BiasedRound:
+def _biased(measured: Round, slots: int | None) -> BiasedRound:
     client = measured.client
     return BiasedRound(
         summary=summarise((measured,)),
         bias_ms=client.bias_ms or 0.0,
         itl_bias_ms=client.itl_bias_ms,
         error_p99_ms=client.error_p99_ms,
+        idle_share=0.0 if slots is None else idle_share(measured.requests, slots),
     )
 
 
@@ -304,9 +339,10 @@ def is_within_reach(plan: Plan, view: StackView) -> bool:
     return True
 
 
-def _notes(aftermath: Aftermath) -> tuple[str, ...]:
-    workload = (f"workload: {note}" for note in aftermath.workload_notes)
-    return (*aftermath.casualties, *workload, *aftermath.client_notes, *aftermath.store_notes)
+def _notes(rung: RungJudgement, run_notes: RunNotes) -> tuple[str, ...]:
+    tier = (rung.reason,) if rung.enough and rung.reason else ()
+    workload = (f"workload: {note}" for note in run_notes.workload_notes)
+    return (*tier, *run_notes.casualties, *workload, *run_notes.client_notes, *run_notes.store_notes)
 
 
 def _unfinished(plan: Plan, ended: str | None, failure: str | None) -> tuple[str, ...]:
@@ -327,60 +363,6 @@ def _with_end(why: Sequence[str], unfinished: Sequence[str], *, first: bool) -> 
     if first:
         return (*unfinished, *others)
     return tuple(why) if len(others) < len(why) else (*others, *unfinished)
-
-
-def _remarks(rung: RungJudgement) -> tuple[str, ...]:
-    return (rung.reason,) if rung.enough and rung.reason else ()
-
-
-def trials_of(rounds: Sequence[Round], findings: Mapping[int, RoundFindings], *, quick: bool) -> tuple[Trial, ...]:
-    """The trials of all chains: each warm round with its neighbours.
-
-    A trial without its last cold round is left out (the run is still going on, or was interrupted there), except in a
-    quick run, whose form it is.
-    """
-    chain = [r for r in rounds if r.phase is Phase.CHAIN]
-    at = {(r.segment, r.position): r for r in chain}
-    trials: list[Trial] = []
-    for warm in (r for r in chain if r.kind is Kind.WARM):
-        before, after = at.get((warm.segment, warm.position - 1)), at.get((warm.segment, warm.position + 1))
-        if before is None or (after is None and not quick):
-            continue
-        members = [r for r in (before, warm, after) if r is not None]
-        reasons = tuple(fault for r in members for fault in findings[r.round].instrument_faults)
-        trials.append(
-            Trial(
-                index=len(trials) + 1,
-                segment=warm.segment,
-                cold=before.round,
-                warm=warm.round,
-                cold_after=after.round if after else None,
-                valid=not reasons,
-                reasons=reasons,
-            )
-        )
-    return tuple(trials)
-
-
-def rounds_of_valid_trials(rounds: Sequence[Round], trials: Sequence[Trial]) -> tuple[Round, ...]:
-    """The rounds that figures and statistics are made of: members of valid trials, in order of time."""
-    members = {number for t in trials if t.valid for number in (t.cold, t.warm, t.cold_after)}
-    return tuple(r for r in rounds if r.round in members)
-
-
-def repeats_allowed(plan: Plan) -> int:
-    """How many invalid trials a run may repeat: a third of the planned trials, rounded down."""
-    return max(plan.looks) // 3
-
-
-def _too_many_repeats(plan: Plan, trials: Sequence[Trial]) -> list[str]:
-    invalid = [t for t in trials if not t.valid]
-    if plan.quick:
-        return [reason for t in invalid for reason in t.reasons]
-    if len(invalid) <= repeats_allowed(plan):
-        return []
-    first = "; ".join(invalid[0].reasons[:1])
-    return [f"{len(invalid)} trials were invalid, {repeats_allowed(plan)} may be repeated (first: {first})"]
 
 
 def is_decided(plan: Plan, judgement: Judgement) -> bool:

@@ -36,7 +36,6 @@ __all__ = [
     "Reply",
     "each_line",
     "open_session",
-    "read_body",
     "reason_of",
     "redacted",
     "send",
@@ -264,15 +263,6 @@ def _is_success(response: aiohttp.ClientResponse) -> bool:
 
 def _headers(session: aiohttp.ClientSession, response: aiohttp.ClientResponse) -> dict[str, str]:
     return {name.lower(): redacted(session, whole_text(value)) for name, value in response.headers.items()}
-
-
-async def read_body(response: aiohttp.ClientResponse, most_bytes: int = MOST_BYTES) -> str:
-    """Return the body of a response that was asked for without unpacking (`auto_decompress=False`).
-
-    Raises:
-        NoReply: it is longer than `most_bytes`.
-    """
-    return await _text(response, str(response.url), most_bytes)
 
 
 async def _text(response: aiohttp.ClientResponse, url: str, most_bytes: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from pytest_mooncake.records import Store
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["KeyCensus", "census", "count_keys", "is_tagged", "list_keys", "own_pattern", "run_tag"]
+__all__ = ["KeyCensus", "count_keys", "is_tagged", "own_pattern", "run_tag"]
 
 TIMEOUT_S = 30.0
 MAX_BYTES = 512 * 2**20
@@ -78,17 +78,6 @@ def is_tagged(run_id: str, part: str | None = None) -> IsOwn:
     return lambda key: pattern.search(key) is not None
 
 
-async def list_keys(session: aiohttp.ClientSession, store: Store) -> tuple[str, ...]:
-    """Return all keys of all tenants. The call grants no lease and moves no counter.
-
-    Raises:
-        EndpointError: the master does not list its keys.
-    """
-    keys: list[str] = []
-    await _each_key(session, store, keys.append)
-    return tuple(keys)
-
-
 async def count_keys(session: aiohttp.ClientSession, store: Store, is_own: IsOwn = lambda _: False) -> KeyCensus:
     """Count own and foreign keys while they are listed: a store of millions of keys costs no memory.
 
@@ -124,18 +113,3 @@ async def _each_key(session: aiohttp.ClientSession, store: Store, take: Callable
         raise EndpointError(f"{problem}; without a list of keys nothing is cleared") from None
     if status != 200:
         raise EndpointError(f"{url}: HTTP {status}; without a list of keys nothing is cleared")
-
-
-def census(keys: Iterable[str], is_own: IsOwn) -> KeyCensus:
-    """Count own and foreign keys.
-
-    >>> census(["m@run%1", "other"], lambda key: key.endswith("@run%1"))
-    KeyCensus(own=1, foreign=1, foreign_sample=('other',))
-    """
-    own, foreign = 0, []
-    for key in keys:
-        if is_own(key):
-            own += 1
-        else:
-            foreign.append(key)
-    return KeyCensus(own=own, foreign=len(foreign), foreign_sample=tuple(foreign[:SAMPLE]))

@@ -27,7 +27,7 @@ from pytest_mooncake.records import Kind, Scrape, StackView, Store
 if TYPE_CHECKING:
     import aiohttp
 
-__all__ = ["StoreCare", "can_carry_tags", "ends_with_the_run"]
+__all__ = ["RunKeys", "can_carry_tags", "ends_with_the_run"]
 
 RPC_PORT = 50051
 """Mooncake's default, tried where only the master's admin port is known."""
@@ -56,7 +56,7 @@ def can_carry_tags(view: StackView, seen: tuple[Scrape, ...]) -> bool:
     )
 
 
-class StoreCare:
+class RunKeys:
     """Keeps one run's keys apart and takes them away.
 
     Args:

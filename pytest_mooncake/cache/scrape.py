@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.analysis.evidence.counters.exposition import MAX_SERIES, exposition_of, parse_samples, series_name
+from pytest_mooncake.analysis.evidence.counters.exposition import MAX_SERIES, exposition_of, series_name
 from pytest_mooncake.analysis.evidence.counters.processes import Change, change_of, processes_seen
 from pytest_mooncake.analysis.evidence.counters.sources import MASTER, TIMED_OUT
 from pytest_mooncake.border.http import NoReply, send
@@ -27,7 +27,6 @@ __all__ = [
     "MAX_SERIES",
     "Reader",
     "Source",
-    "parse_samples",
     "scrape",
     "series_name",
     "sources_of",

@@ -20,7 +20,7 @@ from pytest_mooncake.cli.history import history_app
 from pytest_mooncake.cli.judge import judge
 from pytest_mooncake.cli.report import report
 from pytest_mooncake.cli.workload import workload_app
-from pytest_mooncake.errors import MooncakeError, UsageError
+from pytest_mooncake.errors import ExitCode, MooncakeError, UsageError
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.records import StackView
 from pytest_mooncake.run.progress import Console
@@ -89,34 +89,34 @@ def stack_up(
 ) -> None:
     """Start a stack and leave it running; `pytest acceptance/ --mooncake-keep-stack` uses it."""
     from pytest_mooncake.plan.resolve import resolve
-    from pytest_mooncake.stack import persistent as kept
+    from pytest_mooncake.stack import persistent
 
     plan = resolve(Options(stack=stack), Path.cwd())
     if plan.stack.kind != "local":
         raise UsageError(f"--stack {stack}: only a local stack can be kept; this one is {plan.stack.kind}")
     with _console() as console:
-        view = kept.up(plan.stack, console.tick)
+        view = persistent.up(plan.stack, console.tick)
     _print_view(view)
 
 
 @stack_app.command("status")
 def stack_status() -> None:
     """Show the stack that was left running; exit code 1 when there is none."""
-    from pytest_mooncake.stack import persistent as kept
+    from pytest_mooncake.stack import persistent
 
-    view = kept.status()
+    view = persistent.status()
     if view is None:
         typer.echo("no stack is running (start one: pytest-mooncake stack up)")
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAIL)
     _print_view(view)
 
 
 @stack_app.command("down")
 def stack_down() -> None:
     """Stop the stack that was left running."""
-    from pytest_mooncake.stack import persistent as kept
+    from pytest_mooncake.stack import persistent
 
-    typer.echo("stopped" if kept.down() else "no stack was running")
+    typer.echo("stopped" if persistent.down() else "no stack was running")
 
 
 def _print_view(view: StackView) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pytest_mooncake.errors import UsageError
-from pytest_mooncake.stack.preflight import RULES, Ending, Examination, Finding, Intent, Severity, Subject, examine
+from pytest_mooncake.errors import ExitCode, UsageError
+from pytest_mooncake.stack.preflight import RULES, Ending, Examination, Intent, LintFinding, Severity, Subject, examine
 from pytest_mooncake.stack.preflight.rule import page_of
 from pytest_mooncake.stack.preflight.sources.files import Files, model_config_of, read_files
 from pytest_mooncake.stack.preflight.sources.stack import subject_of_files
@@ -115,7 +115,7 @@ def _tell(examination: Examination) -> None:
     for line in lines(examination):
         typer.echo(line)
     if any(finding.severity is Severity.ERROR for finding in examination.findings):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAIL)
 
 
 def lines(examination: Examination) -> Iterator[str]:
@@ -137,7 +137,7 @@ def lines(examination: Examination) -> Iterator[str]:
     )
 
 
-def _lines_of(finding: Finding) -> Iterator[str]:
+def _lines_of(finding: LintFinding) -> Iterator[str]:
     where = f" ({finding.where})" if finding.where else ""
     yield f"{finding.id} {finding.severity}: {finding.what}{where}"
     yield f"    why  {finding.why}"
@@ -241,9 +241,9 @@ def _of_kept_stack() -> Subject:
     from pytest_mooncake.plan.options import Options
     from pytest_mooncake.plan.resolve import resolve
     from pytest_mooncake.run.preflight import subject_of
-    from pytest_mooncake.stack import persistent as kept
+    from pytest_mooncake.stack import persistent
 
-    view = kept.status()
+    view = persistent.status()
     if view is None:
         raise UsageError(
             "nothing to look at: give --url of an engine that runs, or files (--vllm-args, --lmcache-yaml, "

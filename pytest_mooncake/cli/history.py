@@ -13,13 +13,13 @@ import typer
 
 from pytest_mooncake.analysis.regression.ruptures_points import Method
 from pytest_mooncake.errors import UsageError
+from pytest_mooncake.history import DEFAULT_URL
 
 if TYPE_CHECKING:
     from pytest_mooncake.history.store import History
     from pytest_mooncake.history.stored_run import StoredRun
 
 history_app = typer.Typer(no_args_is_help=True)
-DEFAULT = "sqlite:///mooncake-history.sqlite"
 
 At = Annotated[
     str,
@@ -46,7 +46,7 @@ def _opened(url: str, *, must_exist: bool = True) -> History:
 @history_app.command("add")
 def add(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a recorded run.")],
-    at: At = DEFAULT,
+    at: At = DEFAULT_URL,
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="LABEL|RUN", help="What it is held against, as in a run.")
     ] = None,
@@ -66,7 +66,7 @@ def add(
 
 @history_app.command("list")
 def list_runs(
-    at: At = DEFAULT,
+    at: At = DEFAULT_URL,
     label: OfLabel = None,
     fingerprint: OfFingerprint = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="The newest so many.")] = 20,
@@ -84,7 +84,7 @@ def list_runs(
 @history_app.command("show")
 def show(
     name: Annotated[str, typer.Argument(metavar="LABEL|RUN", help="Label of a release or id of a run.")],
-    at: At = DEFAULT,
+    at: At = DEFAULT_URL,
 ) -> None:
     """All that is kept of a run (of a label: of its newest run)."""
     from pytest_mooncake.cli.history_tables import run_lines
@@ -100,7 +100,7 @@ def show(
 def compare(
     before: Annotated[str, typer.Argument(metavar="A", help="Label of a release or id of a run.")],
     after: Annotated[str, typer.Argument(metavar="B", help="The one that is held against it.")],
-    at: At = DEFAULT,
+    at: At = DEFAULT_URL,
 ) -> None:
     """B against A, one ratio a metric; refused where they were not measured on the same.
 
@@ -118,7 +118,7 @@ def compare(
 
 @history_app.command("trend")
 def trend(
-    at: At = DEFAULT,
+    at: At = DEFAULT_URL,
     metric: Annotated[
         list[str] | None, typer.Option("--metric", metavar="NAME", help="Repeatable; default: what gates releases.")
     ] = None,
@@ -182,7 +182,7 @@ def _whole_fingerprint(opened: History, start: str | None) -> str | None:
 def accept(
     name: Annotated[str, typer.Argument(metavar="LABEL|RUN", help="Release that others are measured by from now on.")],
     why: Annotated[str, typer.Option("--why", metavar="TEXT", help="Kept with your name and the time.")],
-    at: At = DEFAULT,
+    at: At = DEFAULT_URL,
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who accepts it (default: you).")] = None,
     although: Annotated[
         list[str] | None,
@@ -209,7 +209,7 @@ def export(
     output: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="File to write (default: standard output).")
     ] = None,
-    at: At = DEFAULT,
+    at: At = DEFAULT_URL,
     label: OfLabel = None,
     otava: Annotated[
         Path | None,
@@ -266,7 +266,7 @@ def _export_otava(opened: History, directory: Path, label: str | None, fingerpri
 @history_app.command("import")
 def import_(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="What history export wrote.")],
-    at: At = DEFAULT,
+    at: At = DEFAULT_URL,
 ) -> None:
     """Add an exported history: all of it or nothing; what is there already stays as it is."""
     from pytest_mooncake.history.jsonl import import_file
@@ -278,7 +278,7 @@ def import_(
 
 @history_app.command("prune")
 def prune(
-    at: At = DEFAULT,
+    at: At = DEFAULT_URL,
     keep: Annotated[int | None, typer.Option("--keep", min=1, help="Keep the newest N of each fingerprint.")] = None,
     before: Annotated[str | None, typer.Option("--before", metavar="DATE", help="Remove what began before.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it they are only listed.")] = False,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_mooncake.errors import UsageError
+from pytest_mooncake.plan.sources.lookup import packed_root
 
 PACKED = ("acceptance", "fixtures", "conftest.py")
 PIPELINES = {
@@ -17,13 +18,6 @@ PIPELINES = {
     "argo": ("argo-rollouts.yaml", "mooncake-rollout.yaml"),
 }
 """For each pipeline its file here and where it belongs in a repository."""
-
-
-def packed_root() -> Path:
-    """Where the suite lies: inside the installed wheel, or the checkout's own root."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "packed"
-    return inside if inside.is_dir() else package.parent
 
 
 def write_suite(directory: Path, *, force: bool = False) -> tuple[Path, ...]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.analysis.regression.alarm import RELEASES_PER_YEAR, PastRun, compare_release
+from pytest_mooncake.analysis.regression.alarm import RELEASES_PER_YEAR, Comparison, PastRun, compare_release
 from pytest_mooncake.analysis.regression.release import ReleaseFinding, finding_of
 from pytest_mooncake.analysis.regression.versus import Versus
 from pytest_mooncake.records import Verdict
@@ -55,16 +55,19 @@ def compare_with_history(
     with open_history(url, base=base) as history:
         past = _past(history.runs(), run, level_since(history, run.fingerprint))
         anchor = _named(history, baseline, run) if baseline else anchored_runs(history, run.fingerprint)
-        comparison = compare_release(
-            _as_past(run),
-            [_as_past(one) for one in past],
-            anchor=[_as_past(one) for one in anchor],
-            releases_per_year=per_year,
-        )
-        found = finding_of(comparison, versus)
+        found = finding_of(_compared(run, past, anchor, per_year), versus)
         if keep:
             history.add_finding(*_findings(run, past, found))
     return found
+
+
+def _compared(run: StoredRun, past: Sequence[StoredRun], anchor: Sequence[StoredRun], per_year: float) -> Comparison:
+    return compare_release(
+        _as_past(run),
+        [_as_past(one) for one in past],
+        anchor=[_as_past(one) for one in anchor],
+        releases_per_year=per_year,
+    )
 
 
 def _past(runs: Sequence[StoredRun], run: StoredRun, since: str | None) -> list[StoredRun]:

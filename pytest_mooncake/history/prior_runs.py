@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_mooncake.analysis.judge import judge, rounds_of_valid_trials
+from pytest_mooncake.analysis.judge import judge
 from pytest_mooncake.analysis.outlook.forecast import assumed_of
 from pytest_mooncake.analysis.outlook.guidance import feasibility_of, feasibility_of_times, trial_seconds
 from pytest_mooncake.analysis.outlook.power_lines import Past
 from pytest_mooncake.analysis.regression.fingerprint import Parts, plan_parts
 from pytest_mooncake.analysis.statistics.power import Assumed
+from pytest_mooncake.analysis.trials import rounds_of_valid_trials
 from pytest_mooncake.errors import JournalError, MooncakeError
 from pytest_mooncake.journal import REQUESTS_FILE, read
 from pytest_mooncake.plan.models import Plan

@@ -11,14 +11,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from pytest_mooncake.errors import HistoryError, UsageError
+from pytest_mooncake.history import DEFAULT_URL
 from pytest_mooncake.history.sql import schema
 from pytest_mooncake.history.sql.database import Database
 from pytest_mooncake.history.sql.rows import anchor_of, finding_of, insert_run, row_of_anchor, row_of_finding, runs_of
 from pytest_mooncake.history.stored_run import Anchor, Finding, StoredRun
 
-__all__ = ["DEFAULT_URL", "History", "open_history"]
-
-DEFAULT_URL = "sqlite:///mooncake-history.sqlite"
+__all__ = ["History", "open_history"]
 
 
 def open_history(url: str = DEFAULT_URL, *, base: Path | None = None, must_exist: bool = False) -> History:
@@ -162,13 +161,6 @@ class History:
             wanted = wanted.where(table.c.fingerprint == fingerprint)
         with self._database.reading() as connection:
             return tuple(anchor_of(dict(row)) for row in connection.execute(wanted).mappings())
-
-    def set_anchor(self, *anchors: Anchor) -> int:
-        """Record that somebody accepted a release; earlier anchors stay on record. Returns how many were new.
-
-        Whether it may be accepted is asked beforehand (`history.acceptance`).
-        """
-        return self._added(schema.anchors, schema.anchors.c.anchor_id, [row_of_anchor(a) for a in anchors])
 
     def _added(self, table: sa.Table, key: sa.Column[Any], rows: Sequence[dict[str, Any]]) -> int:
         with self._database.writing() as connection:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.analysis.claims.combine import WARM_HIT_SHARE
 from pytest_mooncake.analysis.figures.summary import Summary, summarise
-from pytest_mooncake.analysis.judge import rounds_of_valid_trials
 from pytest_mooncake.analysis.regression.alarm import RELEASES_PER_YEAR
 from pytest_mooncake.analysis.regression.fingerprint import fingerprint_of, parts_of, release_of
+from pytest_mooncake.analysis.trials import rounds_of_valid_trials
 from pytest_mooncake.errors import MooncakeError, UsageError
+from pytest_mooncake.history import DEFAULT_URL
 from pytest_mooncake.journal import Recorded
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.records import Claim, Judgement, Kind, Round, StackView
@@ -46,8 +47,6 @@ def history_url(options: Options) -> str | None:
         return options.history
     if not options.baseline:
         return None
-    from pytest_mooncake.history.store import DEFAULT_URL
-
     return DEFAULT_URL
 
 

@@ -42,11 +42,11 @@ from pytest_mooncake.records import (
     JOURNAL_SCHEMA,
     KILLED,
     TIME_LIMIT,
-    Aftermath,
     Crash,
     Phase,
     RequestRecord,
     Round,
+    RunNotes,
     StackView,
 )
 
@@ -96,7 +96,7 @@ class Recorded:
     rounds: tuple[Round, ...]
     environment: Mapping[str, Any] = field(default_factory=dict)
     end: str | None = None
-    aftermath: Aftermath = field(default_factory=Aftermath)
+    run_notes: RunNotes = field(default_factory=RunNotes)
     orphans: tuple[RequestRecord, ...] = ()
     """Requests of a round that was never finished, or of which some are lost."""
     without_connector: tuple[Round, ...] = ()
@@ -123,7 +123,7 @@ class Recorded:
     @property
     def damage(self) -> tuple[str, ...]:
         """Sentences, file and line first: where the record is not as it was written."""
-        return self.aftermath.damage
+        return self.run_notes.damage
 
 
 def read(directory: Path) -> Recorded:
@@ -243,7 +243,7 @@ class _Reading:
         if not self._is_checked:
             self._damage += _gaps(rounds, requests, decided=end == DECIDED)
         chain = self._with_worst_error([r for r in rounds if r.phase not in _BESIDE], events)
-        view, aftermath = self._view(events), self._aftermath(events)
+        view, run_notes = self._view(events), self._run_notes(events)
         return Recorded(
             directory=self._directory,
             plan=self._head.plan,
@@ -253,7 +253,7 @@ class _Reading:
             versus=tuple(r for r in rounds if r.phase is Phase.VERSUS and r.position > 0),
             versus_end=_versus_end(self._head.plan, events),
             environment=self._environment(events),
-            aftermath=replace(aftermath, damage=self._told()),
+            run_notes=replace(run_notes, damage=self._told()),
             end=end,
             crash=next((crash for _, crash in self._each(events, CRASH, crash_of)), None),
             history=next((e for _, e in reversed(events) if e["event"] == HISTORY), None),
@@ -349,13 +349,13 @@ class _Reading:
             if why is not None
         }
 
-    def _aftermath(self, events: Events) -> Aftermath:
+    def _run_notes(self, events: Events) -> RunNotes:
         def sentences(name: str, key: str) -> Iterator[str]:
             for _, said in self._each(events, name, lambda e: sentences_of(e.get(key))):
                 yield from said
 
         ends = [failure for _, failure in self._each(events, RUN_END, lambda e: text_or_none(e.get("error")))]
-        return Aftermath(
+        return RunNotes(
             failure=ends[-1] if ends else None,
             beside=self._beside(events),
             probes=tuple(answer for _, answers in self._each(events, "probes", probes_of) for answer in answers),

@@ -13,7 +13,7 @@ from pytest_mooncake.load.health import HealthSampler, tainted_requests
 from pytest_mooncake.load.http.bodies import Bodies, Prepared
 from pytest_mooncake.load.http.exchange import Exchange, endpoint_of
 from pytest_mooncake.load.http.transport import Clock, Transport
-from pytest_mooncake.load.schedule.pacing import Opening, Outcome, closed_loop, open_loop
+from pytest_mooncake.load.schedule.pacing import Opening, SendResult, closed_loop, open_loop
 from pytest_mooncake.load.schedule.turns import Answers, Turns
 from pytest_mooncake.load.spec import RoundResult, RoundSpec
 from pytest_mooncake.records import RequestRecord
@@ -130,8 +130,8 @@ class _Run:
         else:
             await closed_loop(*parts, slots=self._slots, clock=clock)
 
-    async def _send(self, prepared: Prepared, *, intended_ns: int, ready_ns: int | None) -> Outcome:
-        await self._turnstile.come_through(hurried=True)
+    async def _send(self, prepared: Prepared, *, intended_ns: int, ready_ns: int | None) -> SendResult:
+        await self._turnstile.wait_turn(priority=True)
         place, self._taken = self._taken, self._taken + 1
         exchange = Exchange(
             spec=self._spec,
@@ -147,7 +147,7 @@ class _Run:
         finally:
             self._open.discard(exchange)
         self._finished.put_nowait((place, exchange))
-        return Outcome(free_ns=exchange.free_ns, refused=exchange.error is not None)
+        return SendResult(free_ns=exchange.free_ns, refused=exchange.error is not None)
 
     async def _write_records(self) -> None:
         """Read finished responses in order of completion, beside the requests that are still on their way."""

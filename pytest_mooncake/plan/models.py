@@ -19,7 +19,6 @@ from pytest_mooncake.plan.targets.models import Target as Target
 from pytest_mooncake.plan.targets.models import TargetsPlan as TargetsPlan
 from pytest_mooncake.records import Rung
 
-Loopback = Literal["127.0.0.1"]
 MOST_TRACE_REQUESTS = 10_000_000
 MOST_CHUNK_TOKENS = 2**20
 

@@ -10,7 +10,7 @@ from pytest_mooncake.cache.store_budget import BUDGET_SHARE, StoreCost, check_bu
 from pytest_mooncake.plan.models import Plan, StackPlan, Target
 from pytest_mooncake.plan.permissions import has_own_store
 from pytest_mooncake.records import KVGeometry
-from pytest_mooncake.run.plan_check import capacity_bytes, geometry, laid_out, steady_of
+from pytest_mooncake.run.plan_check import capacity_bytes, geometry, layout_of_plan, steady_of
 from pytest_mooncake.workload.build import planned_chunk_tokens
 from pytest_mooncake.workload.describe import in_brief, reuse_in_brief
 from pytest_mooncake.workload.reuse.planned_reuse import distinct_tokens, planned_reuse
@@ -26,7 +26,7 @@ def plan_lines(plan: Plan, past: Past | None = None) -> Iterator[str]:
     yield f"  stack      {_stack(plan.stack)}"
     if plan.stack.metrics_urls:
         yield f"  counters   {', '.join(plan.stack.metrics_urls)}"
-    layout = laid_out(plan)
+    layout = layout_of_plan(plan)
     reuse = planned_reuse(layout, planned_chunk_tokens(plan.stack))
     steady = steady_of(plan, layout, reuse)
     yield f"  workload   {in_brief(plan.workload, layout)}"

@@ -28,8 +28,8 @@ from pytest_mooncake.run.endings import signals
 from pytest_mooncake.run.endings.crash import keep
 from pytest_mooncake.run.environment import describe
 from pytest_mooncake.run.phases.release import with_release
-from pytest_mooncake.run.plan_check import refuse_the_impossible
-from pytest_mooncake.run.progress import Console, Progress, Silent
+from pytest_mooncake.run.plan_check import check_plan
+from pytest_mooncake.run.progress import WARNING, Console, Progress, Quiet, Silent
 from pytest_mooncake.run.run_directory import refuse_occupied, report_directory
 from pytest_mooncake.run.runner import Outcome, conclude, conduct, message_of, open_stack
 
@@ -123,7 +123,7 @@ class MooncakeSession:
         except MooncakeError:
             return  # the history itself has been opened before, and what fails in storing into it is said then
         if past is not None and past.feasibility is not None and not past.feasibility["feasible"]:
-            progress.say(f"WARNING: as in {past.name}: {past.feasibility['text']}")
+            progress.say(f"{WARNING}as in {past.name}: {past.feasibility['text']}")
 
     @contextlib.contextmanager
     def opened_stack(self) -> Iterator[StackView]:
@@ -142,7 +142,7 @@ class MooncakeSession:
     def _open(self, opened: contextlib.ExitStack) -> StackView:
         with self._uncaptured() as progress:
             try:
-                refuse_the_impossible(self.plan)
+                check_plan(self.plan)
                 self._warn_of_the_past(progress)
                 view = opened.enter_context(open_stack(self.plan, self._directory / "logs", progress))
             except MooncakeError as error:
@@ -243,7 +243,7 @@ class MooncakeSession:
     def _uncaptured(self) -> Iterator[Progress]:
         """Progress that reaches the terminal although pytest captures output."""
         reporter = self._reporter()
-        if reporter is None or self._config.get_verbosity() < 0:
+        if reporter is None or self._config.get_verbosity() < -1:
             yield Silent()
             return
         capture = self._config.pluginmanager.get_plugin("capturemanager")
@@ -254,7 +254,8 @@ class MooncakeSession:
             reporter.write(text, flush=True)
 
         with silence:
-            yield Console(write, live=bool(reporter.isatty) and not os.environ.get("CI"))
+            quiet = self._config.get_verbosity() < 0
+            yield Quiet(write) if quiet else Console(write, live=bool(reporter.isatty) and not os.environ.get("CI"))
 
     def exit_status(self, status: int) -> int:
         """Pytest's exit code, corrected by what the run and its release came to, whatever tests were selected."""

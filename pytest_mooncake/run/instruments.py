@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_mooncake.analysis.audit.store_need import told_bytes_per_token
 from pytest_mooncake.analysis.evidence.counters.deltas import read as read_quantity
 from pytest_mooncake.analysis.evidence.expected.formulae import object_bytes
 from pytest_mooncake.analysis.evidence.expected.told_chunks import chunk_tokens_of
 from pytest_mooncake.analysis.evidence.store_ownership import ends_with_the_run
-from pytest_mooncake.analysis.judge import judge
+from pytest_mooncake.analysis.judge import judge, judge_round
+from pytest_mooncake.analysis.trials import RoundFindings
 from pytest_mooncake.border.http import NoReply, open_session, send
 from pytest_mooncake.cache.clear import Permission
 from pytest_mooncake.cache.probes.gate import run_gate
 from pytest_mooncake.cache.quiesce import quiesce
-from pytest_mooncake.cache.run_keys import StoreCare
+from pytest_mooncake.cache.run_keys import RunKeys
 from pytest_mooncake.cache.scrape import Reader, scrape, sources_of
 from pytest_mooncake.cache.store_budget import check_budget, chunks_held, free_bytes
 from pytest_mooncake.errors import UsageError
-from pytest_mooncake.load.calibration.client_error import OwnError
-from pytest_mooncake.load.round import RoundResult, RoundSpec
+from pytest_mooncake.load.calibration.client_error import ClientErrorMeter
+from pytest_mooncake.load.round import RoundSpec
 from pytest_mooncake.load.schedule.scheduled import Scheduled, offsets_of
+from pytest_mooncake.load.spec import Api
 from pytest_mooncake.load.workers.pool import run_round_in_workers
 from pytest_mooncake.load.workers.sharding import worker_count
 from pytest_mooncake.plan.permissions import check_permissions
@@ -33,27 +35,31 @@ from pytest_mooncake.records import (
     CORRECTNESS,
     Gate,
     GateStatus,
+    Judgement,
     Kind,
     PlannedRequest,
     PlannedReuse,
     ProbeAnswer,
     RequestRecord,
+    Round,
     Scrape,
     Settle,
     StackView,
 )
-from pytest_mooncake.run.protocol import Instruments, Step
+from pytest_mooncake.run.protocol import Sent, Step
 from pytest_mooncake.workload.build import build
 from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.reuse.planned_reuse import distinct_tokens
 from pytest_mooncake.workload.reuse.steady_state import SteadyState, at_once, steady_state
 from pytest_mooncake.workload.tokens.nonce import round_nonce
-from pytest_mooncake.workload.tokens.pools import Pool, TokenPool
+from pytest_mooncake.workload.tokens.pools import TokenPool
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
     from pytest_mooncake.plan.models import Plan
+
+T = TypeVar("T")
 
 QUIESCE_LIMIT_S = 30.0
 NEEDS_IDS = "prompts were sent as text, and it compares answers to prompts of token ids"
@@ -65,49 +71,14 @@ def _ignore(_event: str, **_values: object) -> None:
     """Where nobody keeps a journal."""
 
 
-class _Opener(Protocol):
-    """How instruments are opened."""
-
-    def __call__(
-        self, plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore, /
-    ) -> contextlib.AbstractAsyncContextManager[Instruments]:
-        """Open them."""
-
-
-def _unrepeated(open_instruments: _Opener) -> _Opener:
-    """Take out of all that the world says through its instruments what it repeats of our secrets.
-
-    Counters' labels, settle times, the gate's answers, events and errors (of our own making included) quote servers.
-    """
-
-    @contextlib.asynccontextmanager
-    async def opened(
-        plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore
-    ) -> AsyncIterator[Instruments]:
-        clean = credentials_of(plan.stack, environ).redactor.cleaned
-
-        def after(ask: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-            async def asked(*given: Any) -> Any:
-                return clean(await ask(*given))
-
-            return asked
-
-        try:
-            async with open_instruments(plan, view, environ, lambda event, **said: note(event, **clean(said))) as use:
-                yield replace(use, scrape=after(use.scrape), settle=after(use.settle), probe=after(use.probe))
-        except Exception as error:
-            error.args = clean(error.args)
-            raise
-
-    return wraps(open_instruments)(opened)
-
-
-@_unrepeated
 @contextlib.asynccontextmanager
 async def instruments_for(
     plan: Plan, view: StackView, environ: Mapping[str, str], note: Callable[..., None] = _ignore
-) -> AsyncIterator[Instruments]:
+) -> AsyncIterator[StackInstruments]:
     """Instruments for one run; at the end its keys are removed from the store and connections closed.
+
+    All that the world says through them is rid of what it repeats of our secrets: counters' labels, settle times, the
+    gate's answers, events and errors (of our own making included) quote servers.
 
     Args:
         plan: what will be run.
@@ -119,32 +90,175 @@ async def instruments_for(
         WorkloadError: the prompts cannot be made for this model.
         UsageError: the run would store more than the budget, or clear what is somebody else's.
     """
-    check_permissions(plan)
     credentials = credentials_of(plan.stack, environ)
+    clean = credentials.redactor.cleaned
+    try:
+        async with _opened(plan, view, credentials, lambda event, **said: note(event, **clean(said))) as instruments:
+            yield instruments
+    except Exception as error:
+        error.args = clean(error.args)
+        raise
+
+
+@contextlib.asynccontextmanager
+async def _opened(
+    plan: Plan, view: StackView, credentials: Credentials, note: Callable[..., None]
+) -> AsyncIterator[StackInstruments]:
+    check_permissions(plan)
     async with _connections(credentials) as http, _connections(credentials, keep_alive=False) as fresh:
         api = await _api(plan, view, http, credentials.headers)
-        workload = await build(plan.workload, view, http=http, headers=credentials.headers, run_id=plan.run_id, api=api)
-        note("workload", notes=workload.layout.notes)
+        workload = await _workload(plan, view, http, credentials.headers, api, note)
         read = Reader(fresh, sources_of(view), identified=view.provisioned)
         permission = Permission(plan.allow_clear)
-        care = StoreCare(http, view, plan.run_id, read=read, permission=permission, keep_full=plan.steady, note=note)
-        await care.start()
-        planned = _planned(plan, view, care, workload, note)
-        own_error = OwnError(note, workers=worker_count(plan.workers, plan.workload.in_flight_cap))
+        run_keys = RunKeys(http, view, plan.run_id, read=read, permission=permission, keep_full=plan.steady, note=note)
+        await run_keys.start()
+        planned = _planned(plan, view, run_keys, workload, note)
+        error_meter = ClientErrorMeter(note, workers=worker_count(plan.workers, plan.workload.in_flight_cap))
         try:
-            yield Instruments(
-                requests=partial(_requests, plan, view, workload),
-                send=partial(_send, plan, view, credentials.headers, care, own_error, api),
-                scrape=read,
-                settle=partial(_settle, plan, view, planned, read),
-                judge=partial(judge, plan, view),
-                nonce=partial(round_nonce, plan.run_id),
-                prepare=partial(_prepare, plan, care, own_error),
-                probe=partial(_probe, plan, view, credentials.headers, care, own_error, (http, fresh), workload.pool),
+            yield StackInstruments(
+                plan=plan,
+                view=view,
+                credentials=credentials,
+                http=http,
+                fresh=fresh,
+                api=api,
+                workload=workload,
+                read=read,
+                run_keys=run_keys,
+                error_meter=error_meter,
                 planned=planned,
             )
         finally:
-            await care.finish()
+            await run_keys.finish()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackInstruments:
+    """The instruments of one run on a running stack: `run.protocol.Instruments` in terms of sockets and files."""
+
+    plan: Plan
+    view: StackView
+    credentials: Credentials
+    http: ClientSession
+    fresh: ClientSession
+    """Takes a new connection for each request."""
+    api: Api
+    workload: Workload
+    read: Reader
+    run_keys: RunKeys
+    error_meter: ClientErrorMeter
+    planned: PlannedReuse
+
+    def nonce(self, number: int, /) -> str:
+        """What the prompts of a round begin with."""
+        return round_nonce(self.plan.run_id, number)
+
+    def requests(self, nonce: str, kind: Kind, /) -> Sequence[PlannedRequest]:
+        """The prompts of a round; in an open loop with the times at which they are sent, the same in every round."""
+        planned = self.workload.requests(nonce, engines=len(self.view.engines), shift=int(kind is Kind.WARM))
+        arrivals = self.plan.workload.arrivals
+        if arrivals is None:
+            return planned
+        return Scheduled(planned, offsets_of(arrivals, len(planned), seed=self.plan.workload.seed))
+
+    async def prepare(self, step: Step, /) -> None:
+        """What comes before a round: caches and keys as they must be, then the client's own error."""
+        await self.run_keys.prepare(step.kind, step.nonce)
+        await self.error_meter.before(step.phase, concurrency=self.plan.workload.in_flight_cap)
+
+    async def send(
+        self, step: Step, requests: Sequence[PlannedRequest], on_record: Callable[[RequestRecord], None], /
+    ) -> Sent:
+        """Send a round with as many processes as the plan asks for, and put the client's own error beside it."""
+        records: list[RequestRecord] = []
+
+        def keep(record: RequestRecord) -> None:
+            records.append(record)
+            on_record(record)
+
+        result = await run_round_in_workers(
+            self._round_spec(step, requests),
+            workers=worker_count(self.plan.workers, self.plan.workload.in_flight_cap),
+            on_record=keep,
+        )
+        return Sent(result=self.error_meter.seen(result, records), records=tuple(records))
+
+    def _round_spec(self, step: Step, requests: Sequence[PlannedRequest]) -> RoundSpec:
+        return RoundSpec(
+            round=step.round,
+            kind=step.kind,
+            phase=step.phase,
+            requests=requests,
+            concurrency=self.plan.workload.in_flight_cap,
+            timeouts=self.plan.timeouts,
+            engines=self.view.engines,
+            model=self.view.model,
+            headers=self.credentials.headers,
+            api=self.api,
+            body=self.run_keys.body(step.nonce),
+        )
+
+    async def scrape(self) -> tuple[Scrape, ...]:
+        """Read the counters of every source."""
+        return self._cleaned(await self.read())
+
+    async def settle(self, step: Step, before: tuple[Scrape, ...], /) -> Settle:
+        """Wait until the round's keys have arrived in the store, or for a fixed time where nobody counts them."""
+        settle = await quiesce(
+            self.read,
+            expect_keys=None if self.plan.steady else _keys_to_come(self.planned, self.view, step),
+            expect_requests=self.planned.requests,
+            enough_share=self.plan.targets.warm_hit_share,
+            before=before,
+            fixed_s=self.plan.settle_fixed_s if step.kind is Kind.COLD else None,
+            deadline_s=QUIESCE_LIMIT_S,
+        )
+        return self._cleaned(settle)
+
+    async def probe(self) -> tuple[tuple[ProbeAnswer, ...], Gate]:
+        """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
+        await self.error_meter.after()
+        pool, run_keys = self.workload.pool, self.run_keys
+        if not isinstance(pool, TokenPool):
+            return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=NEEDS_IDS)
+        found = await run_gate(
+            self.http,
+            self.view,
+            self.plan.run_id,
+            pool.ids,
+            read=partial(scrape, self.http, sources_of(self.view)),
+            headers=self.credentials.headers,
+            params=(lambda tenant: run_keys.params(f"gate-{tenant}")) if run_keys.tags_requests else None,
+            clear=run_keys.clear_nearer if run_keys.may_clear else None,
+            fresh=self.fresh,
+            longest=self.plan.workload.prompt_tokens,
+        )
+        return self._cleaned(found)
+
+    def judge_round(self, measured: Round, rounds: Sequence[Round], /) -> RoundFindings:
+        """What one round shows, beside the run so far."""
+        return judge_round(measured, rounds, self.view, self.plan)
+
+    def judge(self, rounds: tuple[Round, ...], /) -> Judgement:
+        """What the run so far comes to."""
+        return judge(self.plan, self.view, rounds)
+
+    def _cleaned(self, said: T) -> T:
+        return self.credentials.redactor.cleaned(said)
+
+
+async def _workload(
+    plan: Plan,
+    view: StackView,
+    http: ClientSession,
+    headers: Mapping[str, str],
+    api: Api,
+    note: Callable[..., None],
+) -> Workload:
+    """The run's prompts; what of them is not as asked is on record."""
+    workload = await build(plan.workload, view, http=http, headers=headers, run_id=plan.run_id, api=api)
+    note("workload", notes=workload.layout.notes)
+    return workload
 
 
 def _connections(credentials: Credentials, *, keep_alive: bool = True) -> ClientSession:
@@ -158,17 +272,8 @@ def _connections(credentials: Credentials, *, keep_alive: bool = True) -> Client
     return open_session(headers_for=credentials.headers_for, keep_alive=keep_alive, resolver=resolver)
 
 
-def _requests(plan: Plan, view: StackView, workload: Workload, nonce: str, kind: Kind) -> Sequence[PlannedRequest]:
-    """The prompts of a round; in an open loop with the times at which they are sent, the same in every round."""
-    planned = workload.requests(nonce, engines=len(view.engines), shift=int(kind is Kind.WARM))
-    arrivals = plan.workload.arrivals
-    if arrivals is None:
-        return planned
-    return Scheduled(planned, offsets_of(arrivals, len(planned), seed=plan.workload.seed))
-
-
 def _planned(
-    plan: Plan, view: StackView, care: StoreCare, workload: Workload, note: Callable[..., None]
+    plan: Plan, view: StackView, run_keys: RunKeys, workload: Workload, note: Callable[..., None]
 ) -> PlannedReuse:
     """What the rounds reuse, and what the store makes of it: room enough, or in a steady state too little.
 
@@ -177,20 +282,20 @@ def _planned(
     """
     planned = workload.planned(chunk_tokens_of(view))
     if not plan.steady:
-        note("store_budget", **_checked_budget(plan, view, care, planned, distinct_tokens(workload.layout)))
+        note("store_budget", **_checked_budget(plan, view, run_keys, planned, distinct_tokens(workload.layout)))
         return planned
-    steady = _steady(plan, view, care, planned, workload)
+    steady = _steady(plan, view, run_keys, planned, workload)
     note("workload", notes=(steady.sentence(),))
     return steady.sums()
 
 
-def _steady(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse, workload: Workload) -> SteadyState:
+def _steady(plan: Plan, view: StackView, run_keys: RunKeys, planned: PlannedReuse, workload: Workload) -> SteadyState:
     """What a store smaller than the working set must serve.
 
     Raises:
         UsageError: nobody tells how much it holds, or it holds everything.
     """
-    capacity = read_quantity(care.seen, "capacity_bytes")
+    capacity = read_quantity(run_keys.seen, "capacity_bytes")
     if view.kv is None or not capacity:
         raise UsageError(
             "--mooncake-steady: how many chunks the store holds is not known; its master's counters and the model's KV "
@@ -201,22 +306,22 @@ def _steady(plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse,
 
 
 def _checked_budget(
-    plan: Plan, view: StackView, care: StoreCare, planned: PlannedReuse, tokens: int
+    plan: Plan, view: StackView, run_keys: RunKeys, planned: PlannedReuse, tokens: int
 ) -> dict[str, object]:
     """What the run will store at most at a time, against what it may, as the journal holds it.
 
     Args:
         plan: what will be run.
         view: the stack; where it does not tell its KV geometry, the plan's hardware may.
-        care: knows what is free in the store, and whether keys go again.
+        run_keys: knows what is free in the store, and whether keys go again.
         planned: chunks of a round.
         tokens: different prompt tokens of a round.
 
     Raises:
         UsageError: it is more.
     """
-    rounds = 1 if care.removes_keys or plan.quick else max(plan.looks) + 2
-    each, free = told_bytes_per_token(plan), free_bytes(care.seen)
+    rounds = 1 if run_keys.removes_keys or plan.quick else max(plan.looks) + 2
+    each, free = told_bytes_per_token(plan), free_bytes(run_keys.seen)
     per_round = None if each is None else tokens * each
     if view.kv is not None:
         per_round = planned.distinct_chunks * view.kv.ranks * object_bytes(view.kv)
@@ -230,44 +335,7 @@ def _checked_budget(
     return {"sentence": sentence, "known": known}
 
 
-async def _prepare(plan: Plan, care: StoreCare, own_error: OwnError, step: Step) -> None:
-    """What comes before a round: caches and keys as they must be, then the client's own error."""
-    await care.prepare(step.kind, step.nonce)
-    await own_error.before(step.phase, concurrency=plan.workload.in_flight_cap)
-
-
-async def _probe(
-    plan: Plan,
-    view: StackView,
-    headers: Mapping[str, str],
-    care: StoreCare,
-    own_error: OwnError,
-    sessions: tuple[ClientSession, ClientSession],
-    pool: Pool,
-) -> tuple[tuple[ProbeAnswer, ...], Gate]:
-    """Measure the client's own error once more, then run the correctness gate, which needs prompts of token ids."""
-    await own_error.after()
-    if not isinstance(pool, TokenPool):
-        return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=NEEDS_IDS)
-    http, fresh = sessions
-    answers, gate = await run_gate(
-        http,
-        view,
-        plan.run_id,
-        pool.ids,
-        read=partial(scrape, http, sources_of(view)),
-        headers=headers,
-        params=(lambda tenant: care.params(f"gate-{tenant}")) if care.tags_requests else None,
-        clear=care.clear_nearer if care.may_clear else None,
-        fresh=fresh,
-        longest=plan.workload.prompt_tokens,
-    )
-    return answers, gate
-
-
-async def _api(
-    plan: Plan, view: StackView, http: ClientSession, headers: Mapping[str, str]
-) -> Literal["completions", "chat"]:
+async def _api(plan: Plan, view: StackView, http: ClientSession, headers: Mapping[str, str]) -> Api:
     """What requests are sent to: as the plan says, else completions unless the endpoint has none."""
     if plan.api != "auto":
         return plan.api
@@ -279,62 +347,6 @@ async def _api(
     except NoReply:
         return "completions"
     return "chat" if reply.status in _ABSENT else "completions"
-
-
-async def _send(
-    plan: Plan,
-    view: StackView,
-    headers: Mapping[str, str],
-    care: StoreCare,
-    own_error: OwnError,
-    api: Literal["completions", "chat"],
-    step: Step,
-    requests: Sequence[PlannedRequest],
-    on_record: Callable[[RequestRecord], None],
-) -> RoundResult:
-    records: list[RequestRecord] = []
-
-    def keep(record: RequestRecord) -> None:
-        records.append(record)
-        on_record(record)
-
-    result = await run_round_in_workers(
-        RoundSpec(
-            round=step.round,
-            kind=step.kind,
-            phase=step.phase,
-            requests=requests,
-            concurrency=plan.workload.in_flight_cap,
-            timeouts=plan.timeouts,
-            engines=view.engines,
-            model=view.model,
-            headers=headers,
-            api=api,
-            body=care.body(step.nonce),
-        ),
-        workers=worker_count(plan.workers, plan.workload.in_flight_cap),
-        on_record=keep,
-    )
-    return own_error.seen(result, records)
-
-
-async def _settle(
-    plan: Plan,
-    view: StackView,
-    planned: PlannedReuse,
-    read: Callable[[], Awaitable[tuple[Scrape, ...]]],
-    step: Step,
-    before: tuple[Scrape, ...],
-) -> Settle:
-    return await quiesce(
-        read,
-        expect_keys=None if plan.steady else _keys_to_come(planned, view, step),
-        expect_requests=planned.requests,
-        enough_share=plan.targets.warm_hit_share,
-        before=before,
-        fixed_s=plan.settle_fixed_s if step.kind is Kind.COLD else None,
-        deadline_s=QUIESCE_LIMIT_S,
-    )
 
 
 def _keys_to_come(planned: PlannedReuse, view: StackView, step: Step) -> int | None:

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from pytest_mooncake.journal import Journal
 from pytest_mooncake.records import Gate, GateStatus, Judgement, Kind, ProbeAnswer, RequestRecord, Round
-from pytest_mooncake.run.progress import Progress, RoundProgress, progress_line
+from pytest_mooncake.run.progress import WARNING, Progress, RoundProgress, progress_line
 from pytest_mooncake.run.protocol import Step
 
 
-class Witness:
+class RunObserver:
     """Writes the journal and tells people. Used from the measuring thread only."""
 
     def __init__(self, journal: Journal, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
@@ -94,7 +94,7 @@ class Witness:
         found = judgement.details.get("feasibility")
         if found is not None and not found["feasible"] and not self._warned:
             self._warned = True
-            self._progress.say(f"WARNING: {found['text']}; Ctrl-C ends the run and keeps what was measured")
+            self._progress.say(f"{WARNING}{found['text']}; Ctrl-C ends the run and keeps what was measured")
 
     def probed(self, answers: tuple[ProbeAnswer, ...], gate: Gate) -> None:
         """Keep the correctness gate's answers and what became of it, then say it."""
@@ -115,7 +115,7 @@ class Witness:
         """
         self._journal.event(event, **values)
         if event == "store_budget" and values.get("known") is False:
-            self._progress.say(f"WARNING: {values['sentence']}")
+            self._progress.say(f"{WARNING}{values['sentence']}")
         lines = values.get("plan")
         if event == "clearing" and isinstance(lines, tuple) and lines != self._clearing:
             self._clearing = lines

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_mooncake.analysis.judge import judge, rounds_of_valid_trials
+from pytest_mooncake.analysis.judge import judge
 from pytest_mooncake.analysis.regression.fingerprint import fingerprint_of, parts_of
+from pytest_mooncake.analysis.trials import rounds_of_valid_trials
 from pytest_mooncake.errors import JournalError
 from pytest_mooncake.journal import KILLED, Recorded
 from pytest_mooncake.records import Judgement, Kind, RequestRecord, Round, StackView
@@ -100,7 +101,7 @@ def reported(recorded: Recorded) -> tuple[Report, StackView]:
     plan, view, rounds = recorded.plan, recorded.view, recorded.rounds
     if view is None or not rounds:
         raise JournalError(f"{recorded.directory}: not one round was finished; there is nothing to judge")
-    judgement = judge(plan, view, rounds, ended=recorded.end or KILLED, aftermath=recorded.aftermath)
+    judgement = judge(plan, view, rounds, ended=recorded.end or KILLED, run_notes=recorded.run_notes)
     report = build(
         plan,
         view,
@@ -109,7 +110,7 @@ def reported(recorded: Recorded) -> tuple[Report, StackView]:
         {**recorded.environment, "fingerprint": fingerprint_of(parts_of(plan, view, recorded.environment))},
         economics=plan.economics,
         without_cache=recorded.without_connector,
-        beside=recorded.aftermath.beside,
+        beside=recorded.run_notes.beside,
         crash=recorded.crash,
         versus=compare_visits(recorded.versus, (1,) if plan.quick else plan.looks, recorded.versus_end),
         **_told_by_history(recorded),

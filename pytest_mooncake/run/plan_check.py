@@ -14,7 +14,7 @@ from pytest_mooncake.workload.prompts import check_context
 from pytest_mooncake.workload.reuse.planned_reuse import Reuse, planned_reuse
 from pytest_mooncake.workload.reuse.steady_state import SteadyState, at_once, steady_state
 
-__all__ = ["capacity_bytes", "geometry", "laid_out", "misfit", "refuse_the_impossible", "steady_of"]
+__all__ = ["capacity_bytes", "check_plan", "geometry", "layout_of_plan", "misfit", "steady_of"]
 
 
 def geometry(stack: StackPlan) -> KVGeometry | None:
@@ -31,7 +31,7 @@ def capacity_bytes(stack: StackPlan) -> int:
     return stack.store.nodes * stack.store.segment_bytes
 
 
-def laid_out(plan: Plan) -> Layout:
+def layout_of_plan(plan: Plan) -> Layout:
     """The workload as the stack would get it. What an attached one takes and how it stores is not known yet.
 
     Raises:
@@ -76,14 +76,14 @@ def misfit(plan: Plan, view: StackView) -> str | None:
     return None
 
 
-def refuse_the_impossible(plan: Plan) -> None:
+def check_plan(plan: Plan) -> None:
     """Refuse a workload that cannot be made, before a stack is started for it. An attached one starts in no time.
 
     Raises:
-        MooncakeError: as `laid_out` and `steady_of`.
+        MooncakeError: as `layout_of_plan` and `steady_of`.
     """
     if plan.stack.kind == "attached":
         return
-    layout = laid_out(plan)
+    layout = layout_of_plan(plan)
     if plan.steady:
         steady_of(plan, layout, planned_reuse(layout, plan.stack.connector.chunk_tokens))

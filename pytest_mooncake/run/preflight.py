@@ -17,12 +17,12 @@ from pytest_mooncake.analysis.evidence.expected.told_chunks import chunk_tokens_
 from pytest_mooncake.analysis.evidence.store_ownership import ends_with_the_run
 from pytest_mooncake.errors import EndpointError, MooncakeError, PlanError
 from pytest_mooncake.records import Engine, StackView
-from pytest_mooncake.stack.preflight import EngineConfig, Finding, HostFacts, Intent, Subject, WorkloadShape, lint
+from pytest_mooncake.stack.preflight import EngineConfig, HostFacts, Intent, LintFinding, Subject, WorkloadShape, lint
 from pytest_mooncake.stack.preflight.configuration import Fact, Facts
 from pytest_mooncake.stack.preflight.sources.commands import Kind, Process, flags_of
 from pytest_mooncake.stack.preflight.sources.documents import facts_of, read_file, settings_of
 from pytest_mooncake.stack.preflight.sources.engines import Placement, engine_of
-from pytest_mooncake.stack.preflight.sources.live import Seen, Shown, shown_by, told_by_metrics
+from pytest_mooncake.stack.preflight.sources.live import Seen, Shown, config_from_metrics, shown_by
 from pytest_mooncake.stack.preflight.sources.shell import Document
 from pytest_mooncake.stack.preflight.values import size_bytes
 from pytest_mooncake.workload.build import CHUNK_TOKENS, layout_of
@@ -50,7 +50,7 @@ LMCACHE_PORTS = (7000, 6999)
 """Where LMCache's internal API listens on its own machine, if it is on: first worker, then scheduler."""
 
 
-async def findings(plan: Plan, view: StackView, environ: Mapping[str, str]) -> tuple[Finding, ...]:
+async def findings(plan: Plan, view: StackView, environ: Mapping[str, str]) -> tuple[LintFinding, ...]:
     """Lint a running stack against what the run is going to do.
 
     Args:
@@ -61,7 +61,7 @@ async def findings(plan: Plan, view: StackView, environ: Mapping[str, str]) -> t
     return lint(await subject_of(plan, view, environ))
 
 
-def inspect(plan: Plan, view: StackView, environ: Mapping[str, str]) -> tuple[Finding, ...]:
+def inspect(plan: Plan, view: StackView, environ: Mapping[str, str]) -> tuple[LintFinding, ...]:
     """Do the same from code that has no event loop."""
     import asyncio
 
@@ -273,7 +273,7 @@ async def _ask_engine(prober: Prober, index: int, engine: Engine) -> EngineConfi
     answer = await prober.try_get(url, most_bytes=METRICS_BYTES)
     text = answer.raw if answer is not None and answer.status == 200 else ""
     conf = await _ask_lmcache(prober, engine)
-    return told_by_metrics(f"engine {index}", text, where=url, lmcache=conf)
+    return config_from_metrics(f"engine {index}", text, where=url, lmcache=conf)
 
 
 async def _ask_lmcache(prober: Prober, engine: Engine) -> Facts | None:

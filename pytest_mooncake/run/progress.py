@@ -40,6 +40,25 @@ class Silent:
         """Drop the text."""
 
 
+WARNING = "WARNING: "
+"""How a line begins that is said although little is to be said."""
+
+
+class Quiet:
+    """Says warnings alone: `-q`. What may concern somebody else's store is said before anything is sent to it."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+
+    def say(self, line: str) -> None:
+        """Print a warning, drop any other line."""
+        if line.startswith(WARNING):
+            self._write(f"\n{line}\n")  # pytest -q has dots on the line
+
+    def tick(self, text: str) -> None:
+        """Drop the text."""
+
+
 class Console:
     """Progress through `write`, which takes raw text and flushes it."""
 

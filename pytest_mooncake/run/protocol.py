@@ -14,13 +14,14 @@ Nothing here knows sockets, files or pytest: the world comes in as `Instruments`
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Protocol
 
 from pytest_mooncake.analysis.claims.gates import ENDED_BY_FAULT
-from pytest_mooncake.analysis.judge import is_decided, judge_round
+from pytest_mooncake.analysis.judge import is_decided
+from pytest_mooncake.analysis.trials import RoundFindings
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
@@ -37,8 +38,9 @@ from pytest_mooncake.records import (
     Round,
     Scrape,
     Settle,
-    StackView,
 )
+
+NOTHING_TO_STORE = Settle(seconds=0.0, settled=True, how="nothing is stored without a connector")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,38 +67,57 @@ class Step:
         return f"{letter}{(self.position + 1) // 2}"
 
 
-class Send(Protocol):
-    """Send the requests of a round; each finished record is handed to `on_record` at once."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A round as it was sent: what it came to as a whole, and the record of every request, in the order they ended."""
 
-    def __call__(
-        self, step: Step, requests: Sequence[PlannedRequest], on_record: Callable[[RequestRecord], None]
-    ) -> Awaitable[RoundResult]:
-        """Send and wait for all of them."""
+    result: RoundResult
+    records: tuple[RequestRecord, ...]
+
+
+class Instruments(Protocol):
+    """All that the protocol needs of the world: prompts, a client, counters, settle times, and who judges."""
+
+    @property
+    def planned(self) -> PlannedReuse | None:
+        """What every round reuses by plan; `None` where that is not known."""
+
+    def nonce(self, number: int, /) -> str:
+        """What the prompts of a round begin with, so that nobody has seen them."""
         ...
 
+    def requests(self, nonce: str, kind: Kind, /) -> Sequence[PlannedRequest]:
+        """The requests of a round."""
+        ...
 
-async def _nothing_to_prepare(_step: Step) -> None:
-    """Where nothing is cleared and nothing taken away."""
+    async def prepare(self, step: Step, /) -> None:
+        """Bring caches and keys into the state that the round needs."""
 
+    async def send(
+        self, step: Step, requests: Sequence[PlannedRequest], on_record: Callable[[RequestRecord], None], /
+    ) -> Sent:
+        """Send all requests and wait for all of them; each finished record is handed to `on_record` at once."""
+        ...
 
-async def _no_gate() -> tuple[tuple[ProbeAnswer, ...], Gate]:
-    """Where nothing asks for the correctness gate."""
-    return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_MADE, reason="there was nothing to make it with")
+    async def scrape(self) -> tuple[Scrape, ...]:
+        """Read the counters of every source."""
+        ...
 
+    async def settle(self, step: Step, before: tuple[Scrape, ...], /) -> Settle:
+        """Wait until every asynchronous store of the round has finished."""
+        ...
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instruments:
-    """All that the protocol needs of the world."""
+    async def probe(self) -> tuple[tuple[ProbeAnswer, ...], Gate]:
+        """Ask whether what the cache gives back is right."""
+        ...
 
-    requests: Callable[[str, Kind], Sequence[PlannedRequest]]
-    send: Send
-    scrape: Callable[[], Awaitable[tuple[Scrape, ...]]]
-    settle: Callable[[Step, tuple[Scrape, ...]], Awaitable[Settle]]
-    judge: Callable[[tuple[Round, ...]], Judgement]
-    nonce: Callable[[int], str]
-    prepare: Callable[[Step], Awaitable[None]] = _nothing_to_prepare
-    probe: Callable[[], Awaitable[tuple[tuple[ProbeAnswer, ...], Gate]]] = _no_gate
-    planned: PlannedReuse | None = None
+    def judge_round(self, measured: Round, rounds: Sequence[Round], /) -> RoundFindings:
+        """What one round shows, beside the run so far."""
+        ...
+
+    def judge(self, rounds: tuple[Round, ...], /) -> Judgement:
+        """What the run so far comes to."""
+        ...
 
 
 class _End(Enum):
@@ -135,15 +156,13 @@ class Experiment:
     def __init__(
         self,
         plan: Plan,
-        view: StackView,
         instruments: Instruments,
         observer: Observer,
         earlier: Sequence[Round] = (),
     ) -> None:
         self._plan = plan
-        self._view = view
-        self._use = instruments
-        self._tell = observer
+        self._instruments = instruments
+        self._observer = observer
         self.rounds: list[Round] = list(earlier)
         self._earlier = len(earlier)
         self._product_fault = False
@@ -156,14 +175,14 @@ class Experiment:
         """
         if await self._measure() is _End.START_IS_DONE:
             return False
-        self._tell.probed(*await self._gate())
+        self._observer.probed(*await self._gate())
         return True
 
     async def _gate(self) -> tuple[tuple[ProbeAnswer, ...], Gate]:
         """Ask whether what the cache gives back is right; a run that failed already need not know."""
         if self._product_fault:
             return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=ENDED_BY_FAULT)
-        return await self._use.probe()
+        return await self._instruments.probe()
 
     async def _measure(self) -> _End:
         if self._plan.quick:
@@ -194,8 +213,8 @@ class Experiment:
             cold = self._step(Kind.COLD, Phase.CHAIN, segment=segment, position=warm.position + 1)
             if not await self._round(cold):
                 return _End.DECIDED
-            judgement = self._use.judge(tuple(self.rounds))
-            self._tell.judged(judgement)
+            judgement = self._instruments.judge(tuple(self.rounds))
+            self._observer.judged(judgement)
             if is_decided(self._plan, judgement):
                 return _End.DECIDED
             if self._has_its_share(judgement):
@@ -210,7 +229,12 @@ class Experiment:
     def _step(self, kind: Kind, phase: Phase, *, segment: int, position: int) -> Step:
         number = len(self.rounds)
         return Step(
-            round=number, kind=kind, phase=phase, segment=segment, position=position, nonce=self._use.nonce(number)
+            round=number,
+            kind=kind,
+            phase=phase,
+            segment=segment,
+            position=position,
+            nonce=self._instruments.nonce(number),
         )
 
     def _warm_after(self, cold: Step) -> Step:
@@ -218,27 +242,28 @@ class Experiment:
 
     async def _round(self, step: Step) -> bool:
         """Send one round and record it. False when it shows a product fault, which ends the run."""
-        measured = await measure_round(step, self._use, self._tell)
+        measured = await measure_round(step, self._instruments, self._observer)
         self.rounds.append(measured)
-        self._product_fault = bool(judge_round(measured, self.rounds, self._view, self._plan).product_faults)
+        self._product_fault = bool(self._instruments.judge_round(measured, self.rounds).product_faults)
         return not self._product_fault
 
 
-async def measure_round(step: Step, use: Instruments, tell: Observer) -> Round:
-    """Send one round, wait until it has settled, and tell the observer; counters are read before and after."""
-    await use.prepare(step)
-    requests = use.requests(step.nonce, step.kind)
-    tell.round_starts(step, len(requests))
-    before = await use.scrape()
-    records: list[RequestRecord] = []
+async def measure_round(step: Step, instruments: Instruments, observer: Observer, *, settles: bool = True) -> Round:
+    """Send one round, wait until it has settled, and tell the observer; counters are read before and after.
 
-    def keep(record: RequestRecord) -> None:
-        records.append(record)
-        tell.request_done(record)
-
-    sent = await use.send(step, requests, keep)
-    settle = await use.settle(step, before)
-    after = await use.scrape()
+    Args:
+        step: which round it is.
+        instruments: the world.
+        observer: is told as things happen.
+        settles: whether anything is stored, so that there is something to wait for.
+    """
+    await instruments.prepare(step)
+    requests = instruments.requests(step.nonce, step.kind)
+    observer.round_starts(step, len(requests))
+    before = await instruments.scrape()
+    sent = await instruments.send(step, requests, observer.request_done)
+    settle = await instruments.settle(step, before) if settles else NOTHING_TO_STORE
+    after = await instruments.scrape()
     measured = Round(
         round=step.round,
         kind=step.kind,
@@ -246,15 +271,15 @@ async def measure_round(step: Step, use: Instruments, tell: Observer) -> Round:
         segment=step.segment,
         position=step.position,
         nonce=step.nonce,
-        started_ns=sent.started_ns,
-        ended_ns=sent.ended_ns,
-        requests=tuple(sorted(records, key=lambda r: r.index)),
+        started_ns=sent.result.started_ns,
+        ended_ns=sent.result.ended_ns,
+        requests=tuple(sorted(sent.records, key=lambda r: r.index)),
         before=before,
         after=after,
         settle=settle,
-        client=sent.health,
-        cut_short=sent.cut_short,
-        planned=use.planned,
+        client=sent.result.health,
+        cut_short=sent.result.cut_short,
+        planned=instruments.planned,
     )
-    tell.round_done(step, measured)
+    observer.round_done(step, measured)
     return measured

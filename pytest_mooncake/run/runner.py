@@ -17,7 +17,7 @@ from pytest_mooncake.plan.secrets.credentials import redactor_of
 from pytest_mooncake.records import Crash, Round, StackView
 from pytest_mooncake.run.endings import signals
 from pytest_mooncake.run.environment import describe
-from pytest_mooncake.run.observer import Witness
+from pytest_mooncake.run.observer import RunObserver
 from pytest_mooncake.run.outcome import Outcome, RoundsOf, conclude, reported
 from pytest_mooncake.run.phases.cold_tax import measure_bare_rounds, without_connector
 from pytest_mooncake.run.phases.versus import measure_visits
@@ -133,15 +133,15 @@ def _record(
     with Journal(directory, plan, redactor_of(plan, os.environ)) as journal:
         journal.event("environment", environment=describe(Path.cwd()))
         journal.event("stack", view=view)
-        witness = Witness(journal, progress)
+        observer = RunObserver(journal, progress)
         try:
             with _crash_on_record(journal):
                 with _end_on_record(journal):
-                    rounds = _measure(plan, view, witness, restart)
+                    rounds = _measure(plan, view, observer, restart)
                 if plan.cold_tax:
-                    _measure_cold_tax(plan, view, directory, witness, progress, first=rounds)
+                    _measure_cold_tax(plan, view, directory, observer, progress, first=rounds)
                 if old is not None:
-                    _measure_versus(plan, (view, old), witness, progress, first=rounds)
+                    _measure_versus(plan, (view, old), observer, progress, first=rounds)
         except (KeyboardInterrupt, MooncakeError) as error:
             return error
         except _TimeIsOver:
@@ -188,17 +188,17 @@ def _crash_on_record(journal: Journal) -> Iterator[None]:
 
 
 def _measure_cold_tax(
-    plan: Plan, view: StackView, directory: Path, witness: Witness, progress: Progress, *, first: int
+    plan: Plan, view: StackView, directory: Path, observer: RunObserver, progress: Progress, *, first: int
 ) -> None:
     """Measure cold rounds without a connector on a stack of their own; what goes wrong there costs the run nothing."""
     bare = without_connector(plan, view)
     progress.say("cold tax: cold rounds on an engine without a connector")
     try:
         with open_stack(bare, directory / "logs" / "without-connector", progress) as other:
-            rounds = partial(measure_bare_rounds, bare, other, os.environ, witness, first=first)
+            rounds = partial(measure_bare_rounds, bare, other, os.environ, observer, first=first)
             _in_thread(lambda: asyncio.wait_for(rounds(), plan.timeouts.run_s), other)
     except (MooncakeError, TimeoutError) as error:
-        witness.note("cold_tax", error=str(error) or TIME_LIMIT)
+        observer.note("cold_tax", error=str(error) or TIME_LIMIT)
         progress.say(f"cold tax not measured: {str(error) or TIME_LIMIT}")
 
 
@@ -222,19 +222,19 @@ def _versus_view(plan: Plan, view: StackView, progress: Progress) -> StackView |
 
 
 def _measure_versus(
-    plan: Plan, views: tuple[StackView, StackView], witness: Witness, progress: Progress, *, first: int
+    plan: Plan, views: tuple[StackView, StackView], observer: RunObserver, progress: Progress, *, first: int
 ) -> None:
     """Measure the new and the old endpoint in turns; what goes wrong there costs the run nothing."""
     progress.say("versus: the new and the old endpoint in turns")
     new, old = views
-    witness.note("versus", view=old)
+    observer.note("versus", view=old)
     ended: str | None
     try:
-        visits = partial(measure_visits, plan, new, old, os.environ, witness, first=first)
+        visits = partial(measure_visits, plan, new, old, os.environ, observer, first=first)
         ended = _in_thread(lambda: asyncio.wait_for(visits(), plan.timeouts.run_s), new)
     except (MooncakeError, TimeoutError) as error:
         ended = str(error) or TIME_LIMIT
-    witness.note("versus_end", error=ended)
+    observer.note("versus_end", error=ended)
     if ended is not None:
         progress.say(f"versus not measured to the end: {ended}")
 
@@ -248,7 +248,7 @@ def _in_thread(make: Callable[[], Coroutine[Any, Any, T]], view: StackView) -> T
     return run_in_thread(make, on_thread_start=partial(enter, namespace) if namespace else None)
 
 
-def _measure(plan: Plan, view: StackView, witness: Witness, restart: Callable[[], StackView] | None) -> int:
+def _measure(plan: Plan, view: StackView, observer: RunObserver, restart: Callable[[], StackView] | None) -> int:
     """Measure on one engine start after the other until the run is decided.
 
     Returns:
@@ -263,11 +263,11 @@ def _measure(plan: Plan, view: StackView, witness: Witness, restart: Callable[[]
     while not decided:
         if rounds and restart is not None:
             view = _again(restart)
-            witness.note("restart", view=view)
+            observer.note("restart", view=view)
         try:
-            decided, rounds = _in_thread(partial(_one_start, plan, view, witness, rounds, ends_at_s), view)
+            decided, rounds = _in_thread(partial(_one_start, plan, view, observer, rounds, ends_at_s), view)
         finally:
-            _note_casualties(plan, view, witness)
+            _note_casualties(plan, view, observer)
     return len(rounds)
 
 
@@ -284,14 +284,14 @@ def _again(restart: Callable[[], StackView]) -> StackView:
         raise StackError(f"the stack did not start again for further trials: {error}", details) from error
 
 
-def _note_casualties(plan: Plan, view: StackView, witness: Witness) -> None:
+def _note_casualties(plan: Plan, view: StackView, observer: RunObserver) -> None:
     """Name what died of a stack that was started here: a client only sees refused connections."""
     if plan.stack.kind != "local":
         return
     from pytest_mooncake.stack.local.provision import casualties
 
     if dead := casualties(view):
-        witness.note("casualties", sentences=[_in_one_line(error) for error in dead])
+        observer.note("casualties", sentences=[_in_one_line(error) for error in dead])
 
 
 def _in_one_line(error: MooncakeError) -> str:
@@ -300,13 +300,13 @@ def _in_one_line(error: MooncakeError) -> str:
 
 
 async def _one_start(
-    plan: Plan, view: StackView, witness: Witness, earlier: tuple[Round, ...], ends_at_s: float
+    plan: Plan, view: StackView, observer: RunObserver, earlier: tuple[Round, ...], ends_at_s: float
 ) -> tuple[bool, tuple[Round, ...]]:
     """Whether the run is decided, and all its rounds so far."""
     from pytest_mooncake.run.instruments import instruments_for
 
-    async with instruments_for(plan, view, os.environ, witness.note) as use:
-        experiment = Experiment(plan, view, use, witness, earlier)
+    async with instruments_for(plan, view, os.environ, observer.note) as instruments:
+        experiment = Experiment(plan, instruments, observer, earlier)
         try:
             async with asyncio.timeout(ends_at_s - time.monotonic()) as limit:
                 decided = await experiment.run()

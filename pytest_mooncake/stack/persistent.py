@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_mooncake.errors import StackError
+from pytest_mooncake.journal.values import view_of
 from pytest_mooncake.plan.models import StackPlan
-from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
+from pytest_mooncake.records import StackView
 from pytest_mooncake.stack.local.assembly import prove_again
 from pytest_mooncake.stack.local.host.paths import cache_dir
 from pytest_mooncake.stack.local.provision import start_stack
@@ -36,7 +37,7 @@ _NOT_COMPARED = frozenset({"name", "description", "isolate", "ready_timeout_s"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class PersistentStack:
     """What the state file says."""
 
     plan: Mapping[str, Any]
@@ -111,7 +112,7 @@ def _start(plan: StackPlan, progress: Callable[[str], None]) -> StackView:
     return view
 
 
-def _still_good(found: Kept, plan: StackPlan, progress: Callable[[str], None]) -> bool:
+def _still_good(found: PersistentStack, plan: StackPlan, progress: Callable[[str], None]) -> bool:
     if found.ended:
         progress(f"the kept stack lost {', '.join(found.ended)}; starting it anew")
         return False
@@ -123,7 +124,7 @@ def _still_good(found: Kept, plan: StackPlan, progress: Callable[[str], None]) -
     return True
 
 
-def _end(found: Kept) -> None:
+def _end(found: PersistentStack) -> None:
     """Let the warden end its stack; by force when it does not: its children die with it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + END_S
@@ -140,7 +141,7 @@ def _comparable(plan: StackPlan) -> dict[str, Any]:
     return plan.model_dump(mode="json", exclude=set(_NOT_COMPARED))
 
 
-def _runs_with(found: Kept, variables: Mapping[str, str]) -> bool:
+def _runs_with(found: PersistentStack, variables: Mapping[str, str]) -> bool:
     """Whether the engines have these variables. Their values are on no record: the engines themselves are asked."""
     import psutil
 
@@ -159,7 +160,7 @@ def _state_file() -> Path:
     return cache_dir() / "kept-stack.json"
 
 
-def _read() -> Kept | None:
+def _read() -> PersistentStack | None:
     """What the state file says; None when there is none or it is of another version."""
     try:
         state = json.loads(_state_file().read_text())
@@ -167,19 +168,7 @@ def _read() -> Kept | None:
         return None
     if state.get("schema") != SCHEMA:
         return None
-    return Kept(plan=state["plan"], view=_view(state["view"]), pid=state["pid"], birth=state["birth"])
-
-
-def _view(raw: dict[str, Any]) -> StackView:
-    """A view as `dataclasses.asdict` and JSON have left it."""
-    store, kv = raw.pop("store"), raw.pop("kv")
-    return StackView(
-        engines=tuple(Engine(**{**one, "metrics_urls": tuple(one["metrics_urls"])}) for one in raw.pop("engines")),
-        store=Store(**{**store, "node_urls": tuple(store["node_urls"])}) if store else None,
-        kv=KVGeometry(**kv) if kv else None,
-        notes=tuple(raw.pop("notes")),
-        **raw,
-    )
+    return PersistentStack(plan=state["plan"], view=view_of(state["view"]), pid=state["pid"], birth=state["birth"])
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pytest_mooncake.records import PlannedRequest, PlannedReuse
 from pytest_mooncake.workload.layouts.layout import Layout
 from pytest_mooncake.workload.tokens.nonce import NONCE_TOKENS, nonce_places
 from pytest_mooncake.workload.tokens.pools import OPENER, Pool, TokenPool, WordPool
-from pytest_mooncake.workload.tokens.streams import Content, MadeUp
+from pytest_mooncake.workload.tokens.streams import Content, SyntheticTokens
 
 if TYPE_CHECKING:
     from pytest_mooncake.workload.reuse.planned_reuse import Reuse
@@ -53,7 +53,7 @@ class Workload:
         self.layout = layout
         self.pool: Pool = pool or WordPool()
         symbols = self.pool.ids if isinstance(self.pool, TokenPool) else self.pool.words
-        self.content: Content = own_text or MadeUp(symbols)
+        self.content: Content = own_text or SyntheticTokens(symbols)
         self.has_own_text = own_text is not None
         self._replies: dict[int, tuple[int, ...]] = {}
         self._replies_of: str | None = None

@@ -17,10 +17,8 @@ import aiohttp
 import pytest
 
 from pytest_mooncake.border.http import NoReply, each_line, open_session, send, send_now
-from pytest_mooncake.cache import clear
-from pytest_mooncake.cache import keys as keys_module
-from pytest_mooncake.cache import lmcache_api as connectors
-from pytest_mooncake.cache.keys import count_keys, list_keys
+from pytest_mooncake.cache import clear, keys, lmcache_api
+from pytest_mooncake.cache.keys import count_keys
 from pytest_mooncake.cache.lmcache_api import connectors_of
 from pytest_mooncake.cache.scrape import Source, scrape
 from pytest_mooncake.errors import BorderError, MooncakeError
@@ -29,7 +27,7 @@ from pytest_mooncake.plan.secrets.credentials import Credentials, credentials_of
 from pytest_mooncake.records import Engine, StackView, Store
 from pytest_mooncake.run.instruments import _api, _connections
 from pytest_mooncake.stack.attach import attach
-from pytest_mooncake.stack.local.host import http as local
+from pytest_mooncake.stack.local.host import http
 from pytest_mooncake.workload.tokens.server_tokenizer import ServerTokenizer, fetch_token_pool, fetch_word_pool
 from tests.support.faulty_server import Disconnect, FaultyServer, Hang, Pause, Reply, text
 
@@ -133,16 +131,12 @@ async def read_words(url: str, **_: Any) -> object:
 
 
 async def read_keys(url: str, **_: Any) -> object:
-    return len(await list_keys(_connections_of(url), Store(master_url=url)))
-
-
-async def read_count_of_keys(url: str, **_: Any) -> object:
     return await count_keys(_connections_of(url), Store(master_url=url))
 
 
 async def read_lmcache(url: str, **_: Any) -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(connectors, "FIRST_PORT", urlsplit(url).port)
+        patch.setattr(lmcache_api, "FIRST_PORT", urlsplit(url).port)
         return await connectors_of(_connections_of(url), view_for(url))
 
 
@@ -155,11 +149,11 @@ async def read_kind_of_api(url: str, **_: Any) -> object:
 
 
 async def read_local(url: str, **_: Any) -> object:
-    return await asyncio.to_thread(local.get, urlsplit(url).port or 0, "/health")
+    return await asyncio.to_thread(http.get, urlsplit(url).port or 0, "/health")
 
 
 async def read_local_completion(url: str, **_: Any) -> object:
-    return (await asyncio.to_thread(local.post, urlsplit(url).port or 0, "/v1/completions", {}, 5.0))[0]
+    return (await asyncio.to_thread(http.post, urlsplit(url).port or 0, "/v1/completions", {}, 5.0))[0]
 
 
 def _auto() -> Any:
@@ -204,7 +198,6 @@ READERS: dict[str, tuple[str, Callable[..., Awaitable[object]]]] = {
     "tokens": ("/tokenize", read_tokens),
     "words": ("/tokenize", read_words),
     "keys": ("/get_all_keys", read_keys),
-    "count of keys": ("/get_all_keys", read_count_of_keys),
     "LMCache": ("/lmc_version", read_lmcache),
     "reset": ("/reset_prefix_cache", read_reset),
     "kind of API": ("/v1/completions", read_kind_of_api),
@@ -227,13 +220,13 @@ async def outcome(reader: str, reply: Reply) -> tuple[str, object]:
 @pytest.fixture(autouse=True)
 def _small_key_list(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a bomb need not be of 512 MiB here."""
-    monkeypatch.setattr(keys_module, "MAX_BYTES", 32 * MIB)
+    monkeypatch.setattr(keys, "MAX_BYTES", 32 * MIB)
 
 
 @pytest.fixture(autouse=True)
 def _lmcache_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """One rank is enough."""
-    monkeypatch.setattr(connectors, "MOST_RANKS", 1)
+    monkeypatch.setattr(lmcache_api, "MOST_RANKS", 1)
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -13,11 +13,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from pytest_mooncake.cache import lmcache_api as connectors
+from pytest_mooncake.cache import lmcache_api
 from pytest_mooncake.cache.clear import Cleared, Layer, Permission, clear, plan_clear
-from pytest_mooncake.cache.keys import census, is_tagged, list_keys, run_tag
+from pytest_mooncake.cache.keys import count_keys, is_tagged, run_tag
 from pytest_mooncake.cache.remove_keys import Removal, remove_own_keys
-from pytest_mooncake.cache.run_keys import StoreCare
+from pytest_mooncake.cache.run_keys import RunKeys
 from pytest_mooncake.errors import EndpointError, UsageError
 from pytest_mooncake.records import Engine, Kind, Scrape, StackView, Store
 
@@ -261,15 +261,15 @@ async def test_workers_are_found_where_lmcache_says_its_version_and_nowhere_else
     fleet: Fleet, view: StackView, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = urlsplit(view.engines[0].url).port
-    monkeypatch.setattr(connectors, "FIRST_PORT", port)
-    monkeypatch.setattr(connectors, "MOST_RANKS", 1)
-    assert await connectors.connectors_of(session, view) == (view.engines[0].url,)
+    monkeypatch.setattr(lmcache_api, "FIRST_PORT", port)
+    monkeypatch.setattr(lmcache_api, "MOST_RANKS", 1)
+    assert await lmcache_api.connectors_of(session, view) == (view.engines[0].url,)
     fleet.version = "<html>another service</html>"
-    assert await connectors.connectors_of(session, view) == ()
+    assert await lmcache_api.connectors_of(session, view) == ()
     told = replace(view, details={"lmcache_api_urls": ["http://127.0.0.1:7777"]})
-    assert await connectors.connectors_of(session, told) == ("http://127.0.0.1:7777",)
-    monkeypatch.setattr(connectors, "FIRST_PORT", 1)
-    assert await connectors.connectors_of(session, view) == (), "nothing listens there"
+    assert await lmcache_api.connectors_of(session, told) == ("http://127.0.0.1:7777",)
+    monkeypatch.setattr(lmcache_api, "FIRST_PORT", 1)
+    assert await lmcache_api.connectors_of(session, view) == (), "nothing listens there"
 
 
 async def test_a_run_that_may_clear_empties_what_is_nearer_than_the_store_before_every_warm_round(
@@ -282,7 +282,7 @@ async def test_a_run_that_may_clear_empties_what_is_nearer_than_the_store_before
     async def read() -> tuple[Scrape, ...]:
         return ()
 
-    care = StoreCare(
+    run_keys = RunKeys(
         session,
         replace(view, details={"lmcache_api_urls": [view.engines[0].url], "proof_tag": "proof-1"}),
         RUN,
@@ -290,17 +290,17 @@ async def test_a_run_that_may_clear_empties_what_is_nearer_than_the_store_before
         permission=Permission.OWN,
         note=lambda event, **values: events.append((event, values)),
     )
-    await care.start()
+    await run_keys.start()
     assert [values["plan"][:2] for event, values in events if event == "clearing"] == [
         ("the prefix cache of 1 engine", "LMCache's CPU memory on 1 worker (not its remote tier)")
     ]
     for kind, expected in ((Kind.COLD, 0), (Kind.WARM, 5)):
         fleet.calls.clear()
-        await care.prepare(kind, "a" * 32)
+        await run_keys.prepare(kind, "a" * 32)
         assert fleet.calls.count("connector LocalCPUBackend") == expected
         assert fleet.calls.count("reset") == min(expected, 1)
         assert not any(call.startswith("remove_all") for call in fleet.calls), "the store is what is to be read"
-    await care.finish()
+    await run_keys.finish()
     sentences = events[-1][1]["sentences"]
     not_empty = [sentence for sentence in sentences if sentence.startswith("not seen to be empty after clearing: ")]
     assert [sentence.split(": ", 1)[1].partition(" ")[0] for sentence in not_empty] == ["engine", "connector"]
@@ -328,9 +328,9 @@ async def test_keys_are_told_apart_by_the_whole_tag(
 ) -> None:
     fleet.keys += THEIRS
     assert view.store is not None
-    keys = await list_keys(session, view.store)
+    counted = await count_keys(session, view.store, is_tagged(RUN))
 
-    assert census(keys, is_tagged(RUN)).own == len(OURS)
+    assert (counted.own, counted.foreign) == (len(OURS), len(THEIRS))
     assert run_tag(RUN) == {"lmcache.tag.run": RUN}
     assert is_tagged(RUN)(f"m@1@0@aa@bfloat16@run%{RUN}@tenant%x")
 

@@ -13,7 +13,7 @@ from pytest_mooncake.cache import quiesce
 from pytest_mooncake.cache.clear import Permission
 from pytest_mooncake.cache.keys import run_tag
 from pytest_mooncake.cache.probes.gate import run_gate
-from pytest_mooncake.cache.run_keys import StoreCare
+from pytest_mooncake.cache.run_keys import RunKeys
 from pytest_mooncake.cache.scrape import scrape, sources_of
 from pytest_mooncake.records import Evidence, Gate, GateStatus, ProbeAnswer, ProbeRole, Status
 from tests.support.cached_server import CachedServer
@@ -38,7 +38,7 @@ async def made(
     ):
         read = partial(scrape, session, sources_of(view))
         permission = Permission.OWN if may_clear else Permission.NONE
-        care = StoreCare(session, view, "run-1", read=read, permission=permission, note=lambda *_a, **_v: None)
+        run_keys = RunKeys(session, view, "run-1", read=read, permission=permission, note=lambda *_a, **_v: None)
         answers, gate = await run_gate(
             session,
             view,
@@ -47,7 +47,7 @@ async def made(
             read=read,
             headers={},
             params=(lambda tenant: run_tag("run-1", tenant)) if tagged else None,
-            clear=care.clear_nearer if care.may_clear else None,
+            clear=run_keys.clear_nearer if run_keys.may_clear else None,
             fresh=fresh,
             longest=longest,
             **limits,

@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
 from pytest_mooncake.analysis.evidence.counters.sources import TIMED_OUT
-from pytest_mooncake.cache import scrape as module
+from pytest_mooncake.cache import scrape as scrape_module
 from pytest_mooncake.cache.scrape import Source, scrape
 
 MASTER_TEXT = "# TYPE mem_cache_hit_nums_ counter\nmem_cache_hit_nums_ 7\nmaster_key_count 3\n"
@@ -115,7 +115,7 @@ async def test_every_source_is_read_in_order_with_its_time_and_start(
 async def test_an_answer_that_is_no_metrics_is_one_line_of_error(
     server: TestServer, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, path: str, words: str
 ) -> None:
-    monkeypatch.setattr(module, "MAX_BYTES", 5000)
+    monkeypatch.setattr(scrape_module, "MAX_BYTES", 5000)
     (seen,) = await scrape(session, (Source(name="master", url=str(server.make_url(path))),))
 
     assert seen.samples == {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mooncake.analysis import judge as judging
+from pytest_mooncake.analysis import judge
 from pytest_mooncake.cli.history_add import add_recorded
 from pytest_mooncake.errors import HistoryError, JournalError, UsageError
 from pytest_mooncake.history.store import open_history
@@ -18,7 +18,7 @@ from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import CORRECTNESS, GateStatus, ProbeAnswer, ProbeRole
 from pytest_mooncake.run.runner import reported
-from tests.unit.analysis.test_judge import VIEW, Script, noisy_chain
+from tests.support.judged_chains import VIEW, Script, noisy_chain
 
 URL = "sqlite:///kept.sqlite"
 ANSWER = ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1)
@@ -40,8 +40,8 @@ def record(plan: Plan, directory: Path, *, began: str = "2026-01-01T00:00:00+00:
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(judging, "round_evidence", Script().round_evidence)
-    monkeypatch.setattr(judging, "probe_evidence", lambda _answers: ())
+    monkeypatch.setattr(judge, "round_evidence", Script().round_evidence)
+    monkeypatch.setattr(judge, "probe_evidence", lambda _answers: ())
     record(resolve(Options(stack="simulated", evidence="timing", label="v7"), tmp_path), tmp_path / "run")
     return tmp_path / "run"
 

@@ -89,8 +89,7 @@ def test_tables_of_the_first_version_are_brought_up_to_date_with_what_is_in_them
     with open_history(url) as history:
         (old,) = history.runs()
         assert (old.id, old.parts, old.release, old.writer) == ("old", {"a": 1}, {"vllm": "0.30"}, "unknown")
-        history.add_finding(FOUND)
-        history.set_anchor(ACCEPTED)
+        history.add_all((), (FOUND,), (ACCEPTED,))
         assert (history.findings(), history.anchors()) == ((FOUND,), (ACCEPTED,))
 
 

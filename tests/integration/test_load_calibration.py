@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from pytest_mooncake.errors import MooncakeError
-from pytest_mooncake.load.calibration import calibrate as calibration
+from pytest_mooncake.load.calibration import calibrate as calibrate_module
 from pytest_mooncake.load.calibration.calibrate import Calibration, calibrate, compare, scripted_server, scripted_spec
-from pytest_mooncake.load.calibration.client_error import OwnError
+from pytest_mooncake.load.calibration.client_error import ClientErrorMeter
 from pytest_mooncake.load.event_loop import run_in_thread
 from pytest_mooncake.load.workers.child_environment import child_environment
 from pytest_mooncake.records import ClientHealth, Kind, Phase, RequestRecord
@@ -80,7 +80,7 @@ async def test_calibration_says_how_wrong_the_client_is() -> None:
 def test_the_chunk_rate_is_that_of_the_run_as_far_as_the_server_can(
     concurrency: int, chunks_per_s: float | None, gap_ms: float
 ) -> None:
-    assert calibration._gap_ms(concurrency, chunks_per_s) == pytest.approx(gap_ms)
+    assert calibrate_module._gap_ms(concurrency, chunks_per_s) == pytest.approx(gap_ms)
 
 
 def record(index: int, sent_ns: int, chunk_ns: tuple[int, ...]) -> RequestRecord:
@@ -126,7 +126,7 @@ async def test_a_calibration_that_fails_is_an_error_not_a_figure(monkeypatch: py
         spec = scripted_spec(url, **sizes)
         return replace(spec, timeouts=spec.timeouts.model_copy(update={"first_token_s": 0.001}))
 
-    monkeypatch.setattr(calibration, "scripted_spec", too_long)
+    monkeypatch.setattr(calibrate_module, "scripted_spec", too_long)
     with pytest.raises(MooncakeError, match="calibration failed: no output within"):
         await calibrate(concurrency=1)
 
@@ -146,9 +146,9 @@ async def test_a_server_that_is_stopped_is_an_error_and_is_ended(monkeypatch: py
         raise AssertionError("it told its truth although it was stopped")
 
     monkeypatch.setattr(subprocess, "Popen", Kept)
-    monkeypatch.setattr(calibration, "_WAIT_S", 0.2)
+    monkeypatch.setattr(calibrate_module, "_WAIT_S", 0.2)
     told: list[tuple[str, dict[str, Any]]] = []
-    own = OwnError(lambda event, **values: told.append((event, values)), measure=measure)
+    own = ClientErrorMeter(lambda event, **values: told.append((event, values)), measure=measure)
     await own.before(Phase.CHAIN, concurrency=1)
 
     assert told[0][1]["error"] == "the calibration server did not tell its truth within 0.2 s"

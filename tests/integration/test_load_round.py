@@ -11,7 +11,7 @@ import pytest
 
 from pytest_mooncake.errors import WorkloadError
 from pytest_mooncake.load.health import send_delay_ns
-from pytest_mooncake.load.schedule.arrivals import constant_offsets, poisson_offsets, trace_offsets
+from pytest_mooncake.load.schedule.arrivals import constant_offsets, gamma_offsets
 from pytest_mooncake.plan.models import Timeouts
 from pytest_mooncake.records import PlannedRequest, RequestRecord
 from tests.support.faulty_server import FaultyServer
@@ -179,8 +179,8 @@ async def test_late_answers_do_not_delay_the_schedule() -> None:
 @pytest.mark.parametrize(
     "offsets",
     [
-        poisson_offsets(20, rate_per_s=100, seed=1),
-        trace_offsets([0, 10, 10, 10, 60, 61], speed_up=0.5),
+        gamma_offsets(20, rate_per_s=100, burstiness=1.0, seed=1),
+        tuple(at_ms * 2_000_000 for at_ms in (0, 10, 10, 10, 60, 61)),
     ],
     ids=["poisson", "trace"],
 )

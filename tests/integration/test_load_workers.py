@@ -15,8 +15,7 @@ import pytest
 
 from pytest_mooncake.errors import MooncakeError, WorkloadError
 from pytest_mooncake.load.schedule.arrivals import constant_offsets
-from pytest_mooncake.load.workers import pool as workers
-from pytest_mooncake.load.workers import sharding as shares
+from pytest_mooncake.load.workers import pool, sharding
 from pytest_mooncake.load.workers.child_environment import child_environment
 from pytest_mooncake.load.workers.pool import run_round_in_workers
 from pytest_mooncake.records import PlannedRequest, RequestRecord
@@ -134,11 +133,11 @@ async def test_a_worker_whose_parent_is_gone_ends() -> None:
 
     async with FaultyServer({COMPLETIONS: keep_waiting}) as server:
         spec = spec_for(server.url, requests=planned(4), concurrency=2)
-        with shares.tickets(4) as pipe, workers._started(workers._order_for(spec, workers=1, worker=0), pipe) as child:
-            hand = workers._Hand(child, ThreadPoolExecutor(1))
+        with sharding.tickets(4) as pipe, pool._started(pool._order_for(spec, workers=1, worker=0), pipe) as child:
+            hand = pool._WorkerHandle(child, ThreadPoolExecutor(1))
             await hand.expect_ready()
             assert child.stdin is not None
-            workers._write(child.stdin, pickle.dumps(0))
+            pool._write(child.stdin, pickle.dumps(0))
             async with asyncio.timeout(20):
                 await both_arrived.wait()
             child.stdin.close()
@@ -148,8 +147,8 @@ async def test_a_worker_whose_parent_is_gone_ends() -> None:
 
 
 def test_every_ticket_is_drawn_once_whoever_draws() -> None:
-    with shares.tickets(20_000) as pipe:
-        ours = itertools.islice(shares.take_tickets(pipe), 3)
+    with sharding.tickets(20_000) as pipe:
+        ours = itertools.islice(sharding.take_tickets(pipe), 3)
         assert list(ours) == [0, 1, 2]
         script = (
             "import sys; from pytest_mooncake.load.workers.sharding import take_tickets as t; "
@@ -162,12 +161,12 @@ def test_every_ticket_is_drawn_once_whoever_draws() -> None:
         ]
         drawn = [int(process.communicate(timeout=60)[0]) for process in crew]
         assert sum(drawn) == sum(range(3, 20_000))
-        assert list(shares.take_tickets(pipe)) == []
+        assert list(sharding.take_tickets(pipe)) == []
         fd = pipe
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
 
 
 def test_more_requests_than_tickets_need_one_worker() -> None:
-    with pytest.raises(ValueError, match="use one worker"), shares.tickets(shares.MOST_REQUESTS + 1):
+    with pytest.raises(ValueError, match="use one worker"), sharding.tickets(sharding.MOST_REQUESTS + 1):
         raise AssertionError("not reached")

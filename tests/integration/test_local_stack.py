@@ -19,7 +19,7 @@ import pytest
 from pytest_mooncake.errors import MissingPartError, StackError
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import StackView
-from pytest_mooncake.stack import persistent as kept
+from pytest_mooncake.stack import persistent
 from pytest_mooncake.stack.local import assembly, model, provision_local, readiness
 from pytest_mooncake.stack.local.host.paths import cache_dir
 from pytest_mooncake.stack.local.provision import casualties
@@ -289,8 +289,8 @@ def test_an_isolated_stack_is_reached_from_inside_its_namespace_only(tmp_path: P
 def kept_stack(parts: Parts) -> Iterator[Parts]:
     """Stand-ins, and no kept stack left however the test ends."""
     yield parts
-    view = kept.status()
-    kept.down()
+    view = persistent.status()
+    persistent.down()
     if view is not None:
         os.waitpid(view.details["warden_pid"], 0)
 
@@ -303,30 +303,30 @@ def reap(view: StackView) -> None:
 @pytest.mark.usefixtures("kept_stack")
 def test_a_kept_stack_is_there_for_the_next_run_until_it_is_taken_down(tmp_path: Path) -> None:
     said: list[str] = []
-    assert kept.status() is None
-    assert not kept.down()
+    assert persistent.status() is None
+    assert not persistent.down()
     with provision_local(make_plan(), log_dir=tmp_path / "logs", progress=said.append, keep=True) as first:
         pass
-    seen = kept.status()
+    seen = persistent.status()
     assert seen is not None
     assert seen.engines == first.engines
     assert seen.details["ended"] == ()
     with provision_local(make_plan(), log_dir=tmp_path / "logs", progress=said.append, keep=True) as second:
         assert second == first
     assert not (tmp_path / "logs").exists()
-    assert kept.down()
+    assert persistent.down()
     assert all_gone(first)
     reap(first)
-    assert kept.status() is None
-    assert not kept.down()
+    assert persistent.status() is None
+    assert not persistent.down()
 
 
 @pytest.mark.usefixtures("kept_stack")
 def test_a_kept_stack_with_other_settings_is_not_replaced_silently() -> None:
-    kept.up(make_plan(), lambda _: None)
+    persistent.up(make_plan(), lambda _: None)
     with pytest.raises(StackError, match="other settings is up; end it first: pytest-mooncake stack down"):
-        kept.up(make_plan(connector={"kind": "none"}), lambda _: None)
-    kept.up(make_plan().model_copy(update={"name": "another name", "ready_timeout_s": 9.0}), lambda _: None)
+        persistent.up(make_plan(connector={"kind": "none"}), lambda _: None)
+    persistent.up(make_plan().model_copy(update={"name": "another name", "ready_timeout_s": 9.0}), lambda _: None)
 
 
 @pytest.mark.usefixtures("kept_stack")
@@ -334,10 +334,10 @@ def test_a_kept_stack_whose_engines_have_other_variables_is_told_apart_without_a
     def plan(token: str) -> StackPlan:
         return make_plan(engine={"extra_env": {"HF_TOKEN": token}})
 
-    kept.up(plan("a-first-token"), lambda _: None)
-    kept.up(plan("a-first-token"), lambda _: None)
+    persistent.up(plan("a-first-token"), lambda _: None)
+    persistent.up(plan("a-first-token"), lambda _: None)
     with pytest.raises(StackError, match="a kept stack with other settings is up"):
-        kept.up(plan("another-token"), lambda _: None)
+        persistent.up(plan("another-token"), lambda _: None)
     files = [path for path in cache_dir().rglob("*") if path.is_file()]
     assert not [path for path in files if b"a-first-token" in path.read_bytes()]
 
@@ -345,15 +345,15 @@ def test_a_kept_stack_whose_engines_have_other_variables_is_told_apart_without_a
 @pytest.mark.usefixtures("kept_stack")
 def test_a_kept_stack_that_lost_a_component_is_started_anew() -> None:
     said: list[str] = []
-    first = kept.up(make_plan(), said.append)
+    first = persistent.up(make_plan(), said.append)
     os.kill(first.details["pids"]["node-0"], signal.SIGKILL)
     deadline = time.monotonic() + 10
     while birth(first.details["pids"]["node-0"]) is not None and time.monotonic() < deadline:
         time.sleep(0.02)
-    seen = kept.status()
+    seen = persistent.status()
     assert seen is not None
     assert seen.details["ended"] == ("node-0",)
-    second = kept.up(make_plan(), said.append)
+    second = persistent.up(make_plan(), said.append)
     assert "the kept stack lost node-0; starting it anew" in said
     assert second.details["pids"] != first.details["pids"]
     assert all_gone(first)
@@ -363,13 +363,13 @@ def test_a_kept_stack_that_lost_a_component_is_started_anew() -> None:
 @pytest.mark.usefixtures("kept_stack")
 def test_a_kept_stack_that_no_longer_proves_itself_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    first = kept.up(make_plan(), said.append)
+    first = persistent.up(make_plan(), said.append)
 
     def broken(*_: object) -> None:
         raise StackError("vllm-0 does not store")
 
-    monkeypatch.setattr(kept, "prove_again", broken)
-    second = kept.up(make_plan(), said.append)
+    monkeypatch.setattr(persistent, "prove_again", broken)
+    second = persistent.up(make_plan(), said.append)
     assert any("does not work any more (vllm-0 does not store)" in line for line in said)
     assert second.details["warden_pid"] != first.details["warden_pid"]
     reap(first)
@@ -377,13 +377,13 @@ def test_a_kept_stack_that_no_longer_proves_itself_is_started_anew(monkeypatch: 
 
 @pytest.mark.usefixtures("kept_stack")
 def test_a_stranger_with_the_wardens_old_id_is_never_signalled() -> None:
-    view = kept.up(make_plan(), lambda _: None)
-    state = kept._state_file()
+    view = persistent.up(make_plan(), lambda _: None)
+    state = persistent._state_file()
     genuine = state.read_text()
     forged = genuine.replace(f'"pid": {view.details["warden_pid"]}', f'"pid": {os.getpid()}')
     state.write_text(forged)
-    assert kept.status() is None
-    assert not kept.down()  # it would have ended this very process
+    assert persistent.status() is None
+    assert not persistent.down()  # it would have ended this very process
     assert not state.exists()
     state.write_text(genuine)
 
@@ -391,9 +391,9 @@ def test_a_stranger_with_the_wardens_old_id_is_never_signalled() -> None:
 @pytest.mark.usefixtures("parts")
 @pytest.mark.parametrize("content", ["", "{}", '{"schema": 999}', "not json"])
 def test_a_state_file_that_says_nothing_is_no_stack(content: str) -> None:
-    kept._state_file().write_text(content)
-    assert kept.status() is None
-    assert not kept.down()
+    persistent._state_file().write_text(content)
+    assert persistent.status() is None
+    assert not persistent.down()
 
 
 @pytest.mark.usefixtures("parts")
@@ -402,10 +402,10 @@ def test_two_who_want_the_kept_stack_wait_for_each_other() -> None:
     entered = threading.Event()
 
     def second() -> None:
-        with kept._locked(said.append):
+        with persistent._locked(said.append):
             entered.set()
 
-    with kept._locked(lambda _: None):
+    with persistent._locked(lambda _: None):
         thread = threading.Thread(target=second)
         thread.start()
         deadline = time.monotonic() + 10

@@ -15,7 +15,9 @@ from pytest_mooncake.report.content.document import Report
 from pytest_mooncake.report.formats.html import render
 from tests.support import runs
 from tests.support.original_report import original_report
-from tests.unit.report.charts import test_trend as trend
+from tests.support.trend_runs import page as trend_page
+from tests.support.trend_runs import run as trend_run
+from tests.support.trend_runs import series
 
 pytestmark = pytest.mark.full
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -127,7 +129,7 @@ def test_the_trend_page_draws_in_silence_and_an_audit_finds_nothing(browser: Any
     package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
     script = next(Path(next(iter(package.__path__))).rglob("axe.min.js"))
     path = tmp_path / "trend.html"
-    path.write_text(trend.page([*trend.series(shifted=True), trend.run(60, verdict="FAIL")]), encoding="utf-8")
+    path.write_text(trend_page([*series(shifted=True), trend_run(60, verdict="FAIL")]), encoding="utf-8")
 
     page, seen = opened(browser, path, scheme, width=360, audited=True)
     page.evaluate(script.read_text(encoding="utf-8"))

@@ -1,58 +1,18 @@
 from __future__ import annotations
 
-import contextlib
 import json
-import zlib
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from pytest_mooncake.errors import EndpointError, WorkloadError
 from pytest_mooncake.plan.models import TraceSpec, WorkloadPlan
-from pytest_mooncake.records import Engine, KVGeometry, StackView
 from pytest_mooncake.workload.build import build
 from pytest_mooncake.workload.tokens.pools import TokenPool, WordPool
 from pytest_mooncake.workload.tokens.server_tokenizer import ServerTokenizer, fetch_token_pool, fetch_word_pool
-
-Answer = Callable[[dict[str, Any]], object]
-
-
-def one_token_a_word(body: dict[str, Any]) -> dict[str, Any]:
-    """A server with BOS, a chat template of seven tokens, and words that cost one token, or three if they are long."""
-    text = body["messages"][0]["content"] if "messages" in body else body["prompt"]
-    ids = [100 + zlib.crc32(word.encode()) % 50_000 for word in text.split() for _ in range(3 if len(word) > 8 else 1)]
-    around = [1] * 7 if "messages" in body else [1]
-    return {"count": len(ids) + len(around), "tokens": [*around, *ids], "max_model_len": 4096}
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    answer: Answer, *, status: int = 200, chat: bool = False
-) -> AsyncIterator[tuple[ServerTokenizer, list[dict[str, Any]]]]:
-    asked: list[dict[str, Any]] = []
-
-    async def tokenize(request: web.Request) -> web.Response:
-        asked.append(await request.json())
-        found = answer(asked[-1])
-        if isinstance(found, str):
-            return web.Response(text=found, status=status)
-        return web.json_response(found, status=status)
-
-    app = web.Application()
-    app.add_routes([web.post("/tokenize", tokenize)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with aiohttp.ClientSession() as session:
-        yield ServerTokenizer(session=session, url=url, model="m", chat=chat), asked
-    await runner.cleanup()
+from tests.support.tokenizer_server import Answer, one_token_a_word, serving, view_of
 
 
 async def test_ordinary_ids_are_learnt_in_two_questions_without_the_marks_around_them() -> None:
@@ -120,17 +80,6 @@ async def test_single_token_words_are_found_with_the_template_around_them_in_few
 async def test_a_server_where_words_are_never_single_tokens_gives_no_exact_text() -> None:
     async with serving(lambda body: {"tokens": [1] * len(body["prompt"])}) as (tokenizer, _):
         assert await fetch_word_pool(tokenizer) is None
-
-
-def view_of(url: str) -> StackView:
-    return StackView(
-        name="test",
-        provisioned=False,
-        engines=(Engine(url=url),),
-        model="m",
-        max_model_len=4096,
-        kv=KVGeometry(bytes_per_token=1),
-    )
 
 
 async def test_a_workload_is_built_of_the_servers_own_tokens() -> None:

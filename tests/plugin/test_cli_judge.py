@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from pytest_mooncake.cli import app as cli
+from pytest_mooncake.cli import app
 from pytest_mooncake.errors import PlanError, UsageError
 
 SPEC = Path(__file__).parents[1] / "data" / "spec_figures.yaml"
@@ -33,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def judge(*arguments: object) -> Result:
-    return CliRunner().invoke(cli.app, ["judge", *map(str, arguments)])
+    return CliRunner().invoke(app.app, ["judge", *map(str, arguments)])
 
 
 def figures(here: Path, text: str, name: str = "figures.yaml") -> Path:
@@ -166,7 +166,7 @@ def test_a_users_mistake_ends_with_exit_code_4(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["pytest-mooncake", "judge", "nowhere.yaml"])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == 4
     assert capsys.readouterr().err.startswith("ERROR: nowhere.yaml: cannot be read")
 
@@ -258,7 +258,7 @@ def test_what_yaml_could_choke_on_is_one_line_and_exit_code_4(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["pytest-mooncake", "judge", str(figures(here, text))])
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        app.main()
     assert ended.value.code == 4
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"ERROR: {here}/figures.yaml:{line}: ")

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from pytest_mooncake.cli import app as cli
+from pytest_mooncake.cli import app
 from pytest_mooncake.errors import MooncakeError, PlanError, UsageError
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.run.preflight import findings
-from pytest_mooncake.stack import persistent as kept
+from pytest_mooncake.stack import persistent
 from pytest_mooncake.stack.simulated import provision_simulated
 
 runner = CliRunner()
@@ -46,7 +46,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def doctor(*arguments: str) -> Result:
-    return runner.invoke(cli.app, ["doctor", *arguments])
+    return runner.invoke(app.app, ["doctor", *arguments])
 
 
 def refusal(*arguments: str) -> MooncakeError:
@@ -103,7 +103,7 @@ def test_files_that_do_not_go_together_or_cannot_be_read_are_refused() -> None:
 
 
 def test_without_files_address_or_kept_stack_it_says_what_to_give(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "status", lambda: None)
+    monkeypatch.setattr(persistent, "status", lambda: None)
     assert "nothing to look at: give --url" in str(refusal())
 
 

@@ -15,8 +15,7 @@ from pytest_mooncake.records import Verdict
 from pytest_mooncake.report import exit_codes
 from pytest_mooncake.report.content import build
 from pytest_mooncake.report.formats import markdown, terminal
-from pytest_mooncake.run import outcome
-from pytest_mooncake.run import protocol as experiment
+from pytest_mooncake.run import outcome, protocol
 from pytest_mooncake.run.runner import Outcome
 from tests.plugin.conftest import SIMULATED, Run
 
@@ -71,7 +70,7 @@ def test_whatever_crashes_after_the_measurement_there_is_no_verdict_and_the_next
 
 def test_a_crash_while_measuring_keeps_what_was_measured(suite: Run, pytester: pytest.Pytester) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment.Experiment, "_gate", broken)
+        patch.setattr(protocol.Experiment, "_gate", broken)
         result = suite(*SIMULATED, "--mooncake-quick", "--mooncake-report=run")
     assert_no_verdict(result, pytester.path / "run")
     assert result.parseoutcomes().get("errors", 0) <= 1

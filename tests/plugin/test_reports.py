@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 from wcwidth import wcswidth
 
-from pytest_mooncake.cli import app as cli
+from pytest_mooncake.cli import app
 from pytest_mooncake.errors import JournalError, UsageError
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
@@ -208,7 +208,7 @@ def test_that_nothing_real_was_measured_is_said_once_on_the_terminal(replay: Rep
 
 
 def command(*arguments: object) -> bytes:
-    result = CliRunner().invoke(cli.app, ["report", *map(str, arguments)])
+    result = CliRunner().invoke(app.app, ["report", *map(str, arguments)])
     if result.exception is not None:
         raise result.exception
     assert result.exit_code == 0

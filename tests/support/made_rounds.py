@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from pytest_mooncake.records import Kind, Phase, RequestRecord, Round
 
 MS = 1_000_000
@@ -84,3 +86,16 @@ def serial(ttft_ms: float, tpot_ms: float, requests: int) -> list[RequestRecord]
     """`requests` equal requests, each sent when the one before it is done."""
     latency_ms = ttft_ms + 4 * tpot_ms + 0.001
     return [request(i, sent_ms=i * latency_ms, ttft_ms=ttft_ms, tpot_ms=tpot_ms) for i in range(requests)]
+
+
+LOOKS = (3, 4, 5, 6, 8, 10)
+
+
+def noisy(trials: int, ttft: float, tpot: float = 1.0, sigma: float = 0.02, seed: int = 0) -> tuple[Round, ...]:
+    generator = np.random.default_rng(seed)
+
+    def pairs(count: int, ttft_ms: float, tpot_ms: float) -> list[tuple[float, float]]:
+        factors = np.exp(generator.normal(scale=sigma, size=(count, 2)))
+        return [(ttft_ms * float(a), tpot_ms * float(b)) for a, b in factors]
+
+    return chain(pairs(trials + 1, 1200, 15), pairs(trials, 1200 * ttft, 15 * tpot))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,17 @@ def test_no_folder_has_more_entries_than_one_can_see_at_a_glance() -> None:
     assert len(entries(PACKAGE)) <= MOST_AT_THE_TOP
 
 
+def test_no_function_is_longer_than_a_screen() -> None:
+    long = {
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": lines
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (lines := (node.end_lineno or 0) - node.lineno + 1) > MOST_LINES
+    }
+    assert long == {}
+
+
 def test_every_unit_test_mirrors_a_module() -> None:
     known = {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in modules()}
     known |= {path.relative_to(PACKAGE).as_posix() for path in folders()}
@@ -49,3 +62,13 @@ def mirrors(path: Path, known: set[str]) -> bool:
     words = path.stem.removeprefix("test_").split("_")
     names = ("_".join(words[:n]) for n in range(len(words), 0, -1))
     return any(f"{room}/{name}" in known or room.endswith(name) for name in names)
+
+
+def test_no_test_imports_another_test() -> None:
+    pattern = re.compile(r"^\s*from tests\.(?!support\b|plugin\.conftest\b)|^\s*import tests\b", flags=re.MULTILINE)
+    found = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests").rglob("*.py")
+        if "data" not in path.parts and pattern.search(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []

@@ -1,13 +1,12 @@
 """Figures of a pair of rounds from anywhere: measured here, a vendor's table, a report. Absent means `None`.
 
-The mapping is the format of `pytest-mooncake judge FIGURES.yaml`; `rows_to_mapping` reads the same from a table of
-`dotted.key,value` rows.
+The mapping is the format of `pytest-mooncake judge FIGURES.yaml`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
@@ -233,21 +232,3 @@ def _number(where: str, value: Any, kind: type[int] | type[float]) -> Any:
             f"{where}: {value!r}; {'a whole number' if kind is int else 'a number'} of at least 0 is needed"
         )
     return kind(number)
-
-
-def rows_to_mapping(rows: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Nest rows of a table such as `cold.ttft_ms.mean,1200` into the mapping of `figures_from_mapping`.
-
-    >>> rows_to_mapping([("requests", "30"), ("cold.ttft_ms.mean", "1200")])
-    {'requests': 30.0, 'cold': {'ttft_ms': {'mean': 1200.0}}}
-    """
-    nested: dict[str, Any] = {}
-    for key, value in rows:
-        place = nested
-        *path, last = key.strip().split(".")
-        for part in path:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise PlanError(f"{key}: {part} is a number already")
-        place[last] = _number(key, value.strip(), float)
-    return nested

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_mooncake.analysis.audit.engine_totals import engine_in_flight, server_tokens
 from pytest_mooncake.analysis.audit.external_figures import Figures, RoundFigures, round_figures
-from pytest_mooncake.analysis.audit.laws.law import NOT_APPLICABLE, missing
+from pytest_mooncake.analysis.audit.laws.law import missing
 from pytest_mooncake.analysis.audit.laws.of_machines import laws_of_machines
 from pytest_mooncake.analysis.audit.laws.of_rounds import laws_of_round
 from pytest_mooncake.analysis.audit.laws.side import COLD, WARM, Side
@@ -107,8 +107,3 @@ def _findings(figures: Figures) -> Iterator[AuditFinding]:
     for name in (COLD, WARM):
         yield from laws_of_round(Side(figures, name))
     yield from laws_of_machines(figures)
-
-
-def is_applicable(one: AuditFinding) -> bool:
-    """Whether the law's inputs were known."""
-    return one.status != NOT_APPLICABLE

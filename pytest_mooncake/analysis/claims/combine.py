@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_mooncake.analysis.evidence.faults import Blame, blame_of
 from pytest_mooncake.analysis.figures.percent import percent
 from pytest_mooncake.records import Claim, Verdict
 
 FAILURES = "failures"
 WARM_HIT_SHARE = "warm_hit_share"
-PRODUCT = (FAILURES, WARM_HIT_SHARE)
-"""Claims whose FAIL is a product fault: it outranks INVALID and is never rerun."""
+UNTESTED = ((FAILURES, "failed"), (WARM_HIT_SHARE, "claim"))
+PRODUCT = tuple(claim for claim, what in UNTESTED if blame_of(claim, what) is Blame.PRODUCT)
+"""Claims whose FAIL is a product fault, by the catalogue of faults: it outranks INVALID and is never rerun."""
 
 
 def failures_claim(failed: int, requests: int, *, trials: int = 0) -> Claim:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pytest_mooncake.plan.gates import planned_gates
 from pytest_mooncake.plan.models import Plan
-from pytest_mooncake.records import CORRECTNESS, Aftermath, Gate, GateStatus, Round
+from pytest_mooncake.records import CORRECTNESS, Gate, GateStatus, Round, RunNotes
 
 __all__ = ["ENDED_BY_FAULT", "gates_of", "unmade"]
 
@@ -20,25 +20,25 @@ NO_LONGER = "what ended the run before it is no product fault by these targets"
 
 
 def gates_of(
-    plan: Plan, aftermath: Aftermath, rounds: Sequence[Round], *, product_fault: bool, decided: bool
+    plan: Plan, run_notes: RunNotes, rounds: Sequence[Round], *, product_fault: bool, decided: bool
 ) -> tuple[Gate, ...]:
     """Every planned gate of a run that is over, with what became of it.
 
     Args:
         plan: what was run.
-        aftermath: what is on record beside the rounds.
+        run_notes: what is on record beside the rounds.
         rounds: of the run.
         product_fault: whether the run is judged to show one.
         decided: whether the record says that the run ended by itself.
     """
-    known = {gate.id: gate for gate in aftermath.gates}
+    known = {gate.id: gate for gate in run_notes.gates}
     planned = planned_gates(plan) if plan.gates is None else plan.gates
     gates = []
     for name in dict.fromkeys((*planned, *known)):
         if name in known:
-            gates.append(_checked(known[name], aftermath, product_fault=product_fault))
+            gates.append(_checked(known[name], run_notes, product_fault=product_fault))
         elif plan.gates is None:
-            gates.append(_of_old(name, plan, aftermath, rounds, product_fault and decided))
+            gates.append(_of_old(name, plan, run_notes, rounds, product_fault and decided))
         elif product_fault:
             gates.append(Gate(id=name, status=GateStatus.NOT_APPLICABLE, reason=ENDED_BY_FAULT))
         else:
@@ -46,18 +46,18 @@ def gates_of(
     return tuple(gates)
 
 
-def _checked(found: Gate, aftermath: Aftermath, *, product_fault: bool) -> Gate:
+def _checked(found: Gate, run_notes: RunNotes, *, product_fault: bool) -> Gate:
     """A gate as it is on record, unless the rest of the record contradicts it."""
-    if found.id == CORRECTNESS and found.status is GateStatus.MADE and not aftermath.probes:
+    if found.id == CORRECTNESS and found.status is GateStatus.MADE and not run_notes.probes:
         return _not_made(found.id, NO_ANSWERS)
     if found.reason == ENDED_BY_FAULT and not product_fault:
         return _not_made(found.id, NO_LONGER)
     return found
 
 
-def _of_old(gate: str, plan: Plan, aftermath: Aftermath, rounds: Sequence[Round], ended_by_fault: bool) -> Gate:
+def _of_old(gate: str, plan: Plan, run_notes: RunNotes, rounds: Sequence[Round], ended_by_fault: bool) -> Gate:
     """A gate of a run that was recorded before gates had a status: its answers tell, or why there can be none."""
-    if aftermath.probes:
+    if run_notes.probes:
         return Gate(id=gate, status=GateStatus.MADE)
     if ended_by_fault or _sent_text(plan, rounds):
         return Gate(id=gate, status=GateStatus.NOT_APPLICABLE, reason=NO_STATUS)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_mooncake.analysis.claims.bounds import judge_bound
 from pytest_mooncake.analysis.claims.thresholds import judge_thresholds
 from pytest_mooncake.analysis.claims.wording import (
+    ClaimFinding,
     Direction,
-    Finding,
     OfPercentiles,
     calm_words,
     improved_not_stable,
@@ -103,7 +103,7 @@ def _judge_ratio(target: Target, chain: Sequence[Observed], look: Look, quick: b
     if isinstance(found, Contrast) and look.at and level:
         log_interval = repeated_interval(found, level)
     log_target = None if target.ratio is None else math.log(target.ratio)
-    finding = Finding(
+    finding = ClaimFinding(
         metric=metric,
         direction=target.direction,
         target_ratio=target.ratio,
@@ -166,7 +166,7 @@ def _verdict(
     return verdict_of(log_interval, direction, log_target)
 
 
-def _claim(target: Target, chain: Sequence[Observed], finding: Finding, look: Look, level: float | None) -> Claim:
+def _claim(target: Target, chain: Sequence[Observed], finding: ClaimFinding, look: Look, level: float | None) -> Claim:
     ratio = finding.found.ratio
     extra, extra_zh = _remarks(target, chain, finding)
     return Claim(
@@ -185,7 +185,7 @@ def _claim(target: Target, chain: Sequence[Observed], finding: Finding, look: Lo
     )
 
 
-def _remarks(target: Target, chain: Sequence[Observed], finding: Finding) -> tuple[str, str]:
+def _remarks(target: Target, chain: Sequence[Observed], finding: ClaimFinding) -> tuple[str, str]:
     """What "stable" needs beside its verdict: an improvement is named one, and calm decode stands beside TPOT."""
     if finding.metric.name != "tpot_mean":
         return "", ""
@@ -199,7 +199,7 @@ def _remarks(target: Target, chain: Sequence[Observed], finding: Finding) -> tup
     return calm_words(cold, warm)
 
 
-def _details(chain: Sequence[Observed], finding: Finding, look: Look, level: float | None) -> dict[str, Any]:
+def _details(chain: Sequence[Observed], finding: ClaimFinding, look: Look, level: float | None) -> dict[str, Any]:
     found = finding.found
     details: dict[str, Any] = {
         "direction": finding.direction,

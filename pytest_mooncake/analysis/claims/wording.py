@@ -28,7 +28,7 @@ class OfPercentiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class ClaimFinding:
     """All that a sentence about one claim needs; ratios are warm/cold."""
 
     metric: Metric
@@ -65,7 +65,7 @@ def times(ratio: float) -> str:
     return f"×{ratio:.3g}"
 
 
-def asked(finding: Finding) -> str:
+def asked(finding: ClaimFinding) -> str:
     """The target: its factor and the words of whoever set it."""
     ratio = finding.target_ratio
     if ratio is None:
@@ -77,7 +77,7 @@ def asked(finding: Finding) -> str:
     return f"{side} {times(ratio)} asked{_stated(finding, '({})', ' ')}"
 
 
-def asked_zh(finding: Finding) -> str:
+def asked_zh(finding: ClaimFinding) -> str:
     """The target in Chinese."""
     ratio = finding.target_ratio
     if ratio is None:
@@ -89,17 +89,17 @@ def asked_zh(finding: Finding) -> str:
     return f"目标{side} {times(ratio)}{_stated_zh(finding)}"
 
 
-def _stated(finding: Finding, form: str, gap: str = "") -> str:
+def _stated(finding: ClaimFinding, form: str, gap: str = "") -> str:
     """The target's own words; a dash says that nobody set one."""
     return gap + form.format(finding.stated) if finding.stated.strip(" -–—") else ""
 
 
-def _stated_zh(finding: Finding) -> str:
+def _stated_zh(finding: ClaimFinding) -> str:
     """The same in Chinese, where the one word that targets know is a word of ours."""
     return _stated(finding, "（{}）").replace("（stable）", "（稳定）")
 
 
-def estimate(finding: Finding) -> str:
+def estimate(finding: ClaimFinding) -> str:
     """Estimate, interval and n."""
     ratio = finding.found.ratio
     if ratio is None:
@@ -111,7 +111,7 @@ def estimate(finding: Finding) -> str:
     return f"{finding.metric.title} {change(ratio)} ({times(ratio)}{spread}, {trials_words(finding.trials)})"
 
 
-def estimate_zh(finding: Finding) -> str:
+def estimate_zh(finding: ClaimFinding) -> str:
     """Estimate, interval and n in Chinese."""
     ratio = finding.found.ratio
     if ratio is None:
@@ -128,17 +128,17 @@ def trials_words(count: int) -> str:
     return f"{count} trial{'' if count == 1 else 's'}"
 
 
-def sentence(finding: Finding, calm: str = "") -> str:
+def sentence(finding: ClaimFinding, calm: str = "") -> str:
     """The whole reason of a claim in English."""
     return f"{estimate(finding)}; {asked(finding)}{_outcome(finding)}{calm}"
 
 
-def sentence_zh(finding: Finding, calm: str = "") -> str:
+def sentence_zh(finding: ClaimFinding, calm: str = "") -> str:
     """The whole reason of a claim in Chinese."""
     return f"{estimate_zh(finding)}；{asked_zh(finding)}{_outcome_zh(finding)}{calm}"
 
 
-def _outcome(finding: Finding) -> str:
+def _outcome(finding: ClaimFinding) -> str:
     if finding.verdict is Verdict.PASS:
         return ": met, the whole interval lies on the good side"
     if finding.verdict is Verdict.FAIL:
@@ -155,7 +155,7 @@ def _outcome(finding: Finding) -> str:
     return f": undecided, the interval holds the target; {what_settles(finding.next_look, finding.settling_trials)}"
 
 
-def _outcome_zh(finding: Finding) -> str:
+def _outcome_zh(finding: ClaimFinding) -> str:
     if finding.verdict is Verdict.PASS:
         return "：达到，整个区间都在好的一侧"
     if finding.verdict is Verdict.FAIL:

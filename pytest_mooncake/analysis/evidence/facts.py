@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypedDict
 
 from pytest_mooncake.analysis.evidence.attribution import Attribution, attribute
 from pytest_mooncake.analysis.evidence.counters.deltas import CounterDeltas, changed_between, deltas
@@ -12,7 +13,7 @@ from pytest_mooncake.analysis.evidence.counters.sources import MASTER
 from pytest_mooncake.analysis.evidence.expected.chunk_size import Reply, Units, replies_of, rules_of, units_of
 from pytest_mooncake.analysis.evidence.expected.common_prefix import common_tokens
 from pytest_mooncake.analysis.evidence.expected.formulae import Expected, expect
-from pytest_mooncake.analysis.evidence.faults import Blame, blame_of, fault_of
+from pytest_mooncake.analysis.evidence.faults import fault_of, outcome_of
 from pytest_mooncake.analysis.evidence.store_ownership import ends_with_the_run
 from pytest_mooncake.records import Evidence, Kind, Phase, RequestRecord, Round, Rung, StackView, Status
 
@@ -144,21 +145,19 @@ def facts_of(
     `shown_in` is a further round whose replies tell whether this server shows `cached_tokens`; `rounds` are all of the
     run, whose replies tell its chunk size.
     """
-    untold = _untold(this, view, reference, shown_in)
-    moved = _moved(this, view, untold)
+    moved, moved_before = _both_moved(this, reference, view, shown_in)
     succeeded = tuple(record for record in this.requests if record.error is None)
     lengths = _lengths(succeeded)
     cached = _cached_tokens(succeeded, shown_in or reference)
     common = common_tokens(this, this if this.kind is Kind.COLD else reference)
     coverage = _coverage(moved, sent=len(this.requests), succeeded=len(succeeded))
-    shared = _shared_problem(this, coverage, moved)
     units = _units(this, view, rounds, common=common or 0, has_nearer=moved.get("local_hit_tokens") != 0)
     return Facts(
         round=this,
         view=view,
         reference=reference,
         deltas=moved,
-        reference_deltas=_moved(reference, view, untold) if reference else None,
+        reference_deltas=moved_before,
         expected=expect(lengths, view.kv, rule=units.likely.rule) if lengths and view.kv else None,
         succeeded=succeeded,
         lengths=lengths,
@@ -167,11 +166,18 @@ def facts_of(
         common_tokens=common,
         cached_tokens=cached,
         coverage=coverage,
-        store_problem=_store_problem(this, view, moved) or shared,
-        engine_problem=_engine_problem(this, view, moved) or shared,
+        **_problems(this, view, coverage, moved),
         warm_hit_share=warm_hit_share,
         planned=len(this.requests) if planned is None else planned,
     )
+
+
+def _both_moved(
+    this: Round, reference: Round | None, view: StackView, shown_in: Round | None
+) -> tuple[CounterDeltas, CounterDeltas | None]:
+    """What the counters moved by in this round, and in the one it is compared with."""
+    untold = _untold(this, view, reference, shown_in)
+    return _moved(this, view, untold), _moved(reference, view, untold) if reference else None
 
 
 def _lengths(succeeded: tuple[RequestRecord, ...]) -> tuple[int, ...] | None:
@@ -229,6 +235,21 @@ def _coverage(moved: CounterDeltas, *, sent: int, succeeded: int) -> Coverage:
     if counted > sent:
         return Coverage.FOREIGN
     return Coverage.PARTIAL if counted < succeeded else Coverage.OURS
+
+
+class _Problems(TypedDict):
+    """Why a tier's counters do not tell what our round did; None where they do."""
+
+    store_problem: str | None
+    engine_problem: str | None
+
+
+def _problems(this: Round, view: StackView, coverage: Coverage, moved: CounterDeltas) -> _Problems:
+    shared = _shared_problem(this, coverage, moved)
+    return _Problems(
+        store_problem=_store_problem(this, view, moved) or shared,
+        engine_problem=_engine_problem(this, view, moved) or shared,
+    )
 
 
 def _shared_problem(this: Round, coverage: Coverage, moved: CounterDeltas) -> str | None:
@@ -314,20 +335,16 @@ def checked(
         check: the check.
         rung: what it rests on.
         what: what was seen where it does not hold, by its name in `analysis.evidence.faults`, which says whose fault
-        that is; what
-            cannot be told makes the check unavailable, what harms nobody leaves it held.
+            that is.
         held: whether it holds.
         expected: what was expected, in words.
         observed: what was observed.
         detail: what to add.
     """
-    shared = facts.is_shared
-    blame = blame_of(check, what, shared=shared)
-    statuses = {Blame.NONE: Status.HELD, Blame.UNKNOWN: Status.UNAVAILABLE}
-    fault = fault_of(check, shared=shared) if held or blame in statuses else blame.fault
+    status, fault = outcome_of(check, None if held else what, shared=facts.is_shared)
     return Evidence(
         id=check,
-        status=Status.HELD if held else statuses.get(blame, Status.BROKEN),
+        status=status,
         rung=rung,
         expected=expected,
         observed=observed,

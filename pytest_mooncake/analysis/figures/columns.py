@@ -35,7 +35,6 @@ _INTEGERS = (
     "failed", "chunks", "first_chunk_tokens",
 )  # fmt: skip
 _NOT_KEPT = {"failed", "chunks", "first_chunk_tokens", "intended_ns", "ready_ns", "first_role_ns"}
-_FAILED = _INTEGERS.index("failed")
 _COUNTED = ("planned_tokens", "prompt_tokens", "cached_tokens", "output_tokens")
 _MOST = 2**62
 

@@ -220,10 +220,3 @@ def t_quantile(probability: float, df: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(df, probability))
-
-
-def one_sided_p(found: Contrast, log_target: float) -> float:
-    """P value against "the log ratio is at least `log_target`"; 1 minus it is the one against "at most"."""
-    from scipy.special import stdtr
-
-    return float(stdtr(found.df, (found.effect - log_target) / found.se))

@@ -48,7 +48,7 @@ class Assumed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SimulatedOutcome:
     """What many runs of a design come to; shares 0-1, trials at the stop (10th percentile, mean, 90th)."""
 
     passes: float
@@ -62,7 +62,7 @@ class Outcome:
     """The claim that is met least often, or latest."""
 
 
-def simulate(design: Design, claims: Sequence[Assumed], *, runs: int = RUNS, seed: int = 0) -> Outcome:
+def simulate(design: Design, claims: Sequence[Assumed], *, runs: int = RUNS, seed: int = 0) -> SimulatedOutcome:
     """Simulate `runs` runs whose rounds are normal on the log scale.
 
     Args:
@@ -84,7 +84,7 @@ def simulate(design: Design, claims: Sequence[Assumed], *, runs: int = RUNS, see
     alone = {claim.id: float((end == 1).mean()) for claim, (end, _) in zip(claims, ends, strict=True)}
     late = {claim.id: float(when.mean()) for claim, (_, when) in zip(claims, ends, strict=True)}
     low, high = np.quantile(stops, [0.1, 0.9], method="nearest")
-    return Outcome(
+    return SimulatedOutcome(
         passes=float((decided == 1).mean()),
         fails=float((decided == -1).mean()),
         undecided=float((decided == 0).mean()),

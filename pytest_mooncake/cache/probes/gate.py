@@ -126,17 +126,27 @@ async def run_gate(
         The answers so far, and what became of the gate.
     """
     if not colds(run_id, ids, view, tagged=False):
-        why = f"the model's context of {view.max_model_len} tokens is shorter than one chunk"
-        return (), Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=why)
+        return (), _no_room(view)
     ask = _Asking(sessions=(session, fresh or session), view=view, headers=headers, params=params, request_s=request_s)
     conduct = _Conduct(ask, (run_id, ids, view), read=read, clear=clear, longest=longest)
-    try:
-        async with asyncio.timeout(limit_s):
-            cut = await conduct.run()
-    except TimeoutError:
-        cut = f"the gate was not over after its limit of {limit_s:g} s"
+    cut = await _cut_off(conduct, limit_s)
     answers = tuple(conduct.answers)
     return answers, gate_of(answers, cut)
+
+
+def _no_room(view: StackView) -> Gate:
+    """The gate of a model that cannot be asked with one whole chunk."""
+    why = f"the model's context of {view.max_model_len} tokens is shorter than one chunk"
+    return Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason=why)
+
+
+async def _cut_off(conduct: _Conduct, limit_s: float) -> str | None:
+    """Ask until all is answered or the time is over; why the gate was cut off, if it was."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await conduct.run()
+    except TimeoutError:
+        return f"the gate was not over after its limit of {limit_s:g} s"
 
 
 class _Conduct:

@@ -16,7 +16,7 @@ from pytest_mooncake.load.http.failures import one_line
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.records import Phase, RequestRecord
 
-__all__ = ["LATE_STAMPS", "OwnError", "most_in_flight"]
+__all__ = ["LATE_STAMPS", "ClientErrorMeter", "most_in_flight"]
 
 LATE_STAMPS = (
     "arrivals were stamped when the client's task got them, later under load, for want of aiohttp internals that it "
@@ -50,7 +50,7 @@ def _reason(error: Exception) -> str:
     return one_line(error) if isinstance(error, MooncakeError) else f"{type(error).__name__}: {one_line(error)}"
 
 
-class OwnError:
+class ClientErrorMeter:
     """Calibrates before the first round of the chain and after the last, and puts the error into the rounds between.
 
     Args:

@@ -185,7 +185,7 @@ class Exchange:
 
     async def read_rest(self, turnstile: Turnstile) -> None:
         """Read what has not been read yet, in slices that leave the loop free for other requests' bytes."""
-        await turnstile.come_through(hurried=False)
+        await turnstile.wait_turn(priority=False)
         events = self._parser.feed(self._pull())
         if self.error is None:
             # What a broken connection leaves of its last event is no fault of its own.
@@ -194,7 +194,7 @@ class Exchange:
             said = foreign_line(self._head, self.spec.redactor)
             self.error = f"HTTP {self.http_status}, but no event stream: {said or 'an empty body'!r}"
         for start in range(0, len(events), _SLICE):
-            await turnstile.come_through(hurried=False)
+            await turnstile.wait_turn(priority=False)
             for event in events[start : start + _SLICE]:
                 self.reading.take(event)
 

@@ -114,9 +114,9 @@ class StampingProtocol(ResponseHandler):
         if len(put_off) >= MOST_PUT_OFF or len(data) > _LARGE_READ_BYTES:
             self.catch_up()
         elif data[-4:] == _BODY_END or len(data) < len(_BODY_END):
-            self._turnstile.let(self.catch_up, hurried=True)
+            self._turnstile.schedule(self.catch_up, priority=True)
         elif len(put_off) == ENOUGH_PUT_OFF:
-            self._turnstile.let(self.catch_up, hurried=False)
+            self._turnstile.schedule(self.catch_up, priority=False)
 
     def catch_up(self, *, quiet_since_ns: int | None = None) -> None:
         """Parse what was put off; with `quiet_since_ns` only where nothing came since."""

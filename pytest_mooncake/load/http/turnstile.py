@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-__all__ = ["A_TURN", "UNHURRIED_EVERY", "Turnstile"]
+__all__ = ["A_TURN", "OTHERS_EVERY", "Turnstile"]
 
 A_TURN = 4
 """Most that a turn lets through. One alone finds the CPU's caches cold each time, so that all takes longer."""
 
-UNHURRIED_EVERY = 32
+OTHERS_EVERY = 32
 """Every so many turns belong to those who do not hurry, however many do."""
 
 Work = Callable[[], object]
@@ -31,28 +31,28 @@ class Turnstile:
     """
 
     def __init__(self) -> None:
-        self._hurried: deque[Work] = deque()
-        self._unhurried: deque[Work] = deque()
+        self._first: deque[Work] = deque()
+        self._others: deque[Work] = deque()
         self._is_turning = False
         self._turns = 0
 
-    async def come_through(self, *, hurried: bool) -> None:
+    async def wait_turn(self, *, priority: bool) -> None:
         """Wait for this task's turn, which is now when nobody waits."""
         if not self._is_turning:
             self._begin()
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue(hurried).append(partial(_give, turn))
+        self._queue(priority).append(partial(_give, turn))
         await turn
 
-    def let(self, work: Work, *, hurried: bool) -> None:
+    def schedule(self, work: Work, *, priority: bool) -> None:
         """Have `work` done in a turn to come."""
-        self._queue(hurried).append(work)
+        self._queue(priority).append(work)
         if not self._is_turning:
             self._begin()
 
-    def _queue(self, hurried: bool) -> deque[Work]:
-        return self._hurried if hurried else self._unhurried
+    def _queue(self, priority: bool) -> deque[Work]:
+        return self._first if priority else self._others
 
     def _begin(self) -> None:
         self._is_turning = True
@@ -60,8 +60,8 @@ class Turnstile:
 
     def _turn(self) -> None:
         self._turns += 1
-        theirs = self._turns % UNHURRIED_EVERY == 0
-        queue = self._unhurried if self._unhurried and (theirs or not self._hurried) else self._hurried
+        theirs = self._turns % OTHERS_EVERY == 0
+        queue = self._others if self._others and (theirs or not self._first) else self._first
         if not queue:
             self._is_turning = False
             return

@@ -6,12 +6,14 @@ pushes the ones after it (no drift, no coordinated omission). Offsets ascend and
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
-from collections.abc import Sequence
 
-__all__ = ["constant_offsets", "gamma_offsets", "poisson_offsets", "ramp_offsets", "trace_offsets"]
+__all__ = [
+    "constant_offsets",
+    "gamma_offsets",
+    "ramp_offsets",
+]
 
 _NS_PER_S = 1_000_000_000
 
@@ -24,11 +26,6 @@ def constant_offsets(count: int, *, rate_per_s: float) -> tuple[int, ...]:
     """
     _check(count, rate_per_s=rate_per_s)
     return tuple(round(index * _NS_PER_S / rate_per_s) for index in range(count))
-
-
-def poisson_offsets(count: int, *, rate_per_s: float, seed: int) -> tuple[int, ...]:
-    """A Poisson process: independent exponential gaps of mean `1 / rate_per_s`."""
-    return gamma_offsets(count, rate_per_s=rate_per_s, burstiness=1.0, seed=seed)
 
 
 def gamma_offsets(count: int, *, rate_per_s: float, burstiness: float, seed: int) -> tuple[int, ...]:
@@ -61,21 +58,6 @@ def ramp_offsets(count: int, *, from_per_s: float, to_per_s: float) -> tuple[int
     # The root in the form that also holds for slope 0 and loses no digits to cancellation.
     roots = (2 * i / (from_per_s + math.sqrt(from_per_s**2 + 2 * slope * i)) for i in range(count))
     return tuple(round(root * _NS_PER_S) for root in roots)
-
-
-def trace_offsets(timestamps_ms: Sequence[float], *, speed_up: float = 1.0) -> tuple[int, ...]:
-    """Recorded timestamps, relative to the first and divided by `speed_up`.
-
-    Raises:
-        ValueError: The timestamps do not ascend.
-
-    >>> trace_offsets([5000, 6000, 6000], speed_up=2.0)
-    (0, 500000000, 500000000)
-    """
-    _check(len(timestamps_ms), speed_up=speed_up)
-    if any(later < earlier for earlier, later in itertools.pairwise(timestamps_ms)):
-        raise ValueError("trace timestamps must ascend; sort the trace by timestamp first")
-    return tuple(round((at - timestamps_ms[0]) * 1_000_000 / speed_up) for at in timestamps_ms)
 
 
 def _check(count: int, **positive: float) -> None:

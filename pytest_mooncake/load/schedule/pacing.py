@@ -10,20 +10,20 @@ from pytest_mooncake.load.http.bodies import Bodies, Prepared
 from pytest_mooncake.load.http.transport import Clock
 from pytest_mooncake.load.schedule.turns import Turns, sleep_until
 
-__all__ = ["Opening", "Outcome", "Send", "closed_loop", "open_loop"]
+__all__ = ["Opening", "SendRequest", "SendResult", "closed_loop", "open_loop"]
 
 
-class Outcome(NamedTuple):
+class SendResult(NamedTuple):
     """How a request ended as far as the connection knows: when its slot became free, and whether it was refused."""
 
     free_ns: int
     refused: bool
 
 
-class Send(Protocol):
+class SendRequest(Protocol):
     """Sends one request and waits for its end."""
 
-    def __call__(self, prepared: Prepared, *, intended_ns: int, ready_ns: int | None) -> Awaitable[Outcome]:
+    def __call__(self, prepared: Prepared, *, intended_ns: int, ready_ns: int | None) -> Awaitable[SendResult]:
         """Send `prepared`; `ready_ns` is when it had a slot, `None` where there are none."""
 
 
@@ -56,7 +56,9 @@ class Opening:
         await self._decided.wait()
 
 
-async def closed_loop(bodies: Bodies, send: Send, opening: Opening, turns: Turns, *, slots: int, clock: Clock) -> None:
+async def closed_loop(
+    bodies: Bodies, send: SendRequest, opening: Opening, turns: Turns, *, slots: int, clock: Clock
+) -> None:
     """Keep `slots` requests in flight: the next starts as soon as a slot is free and it is its turn.
 
     A slot is free from the arrival of the last byte before, not from when this task learns of it: the difference is
@@ -81,7 +83,7 @@ async def closed_loop(bodies: Bodies, send: Send, opening: Opening, turns: Turns
 
 
 async def open_loop(
-    bodies: Bodies, send: Send, opening: Opening, turns: Turns, *, cap: int | None, start_ns: int, clock: Clock
+    bodies: Bodies, send: SendRequest, opening: Opening, turns: Turns, *, cap: int | None, start_ns: int, clock: Clock
 ) -> None:
     """Start every request at `start_ns` plus its offset, however late the ones before it are.
 
@@ -101,7 +103,7 @@ async def open_loop(
 
 
 async def _send_one(
-    send: Send,
+    send: SendRequest,
     turns: Turns,
     prepared: Prepared,
     intended_ns: int,

@@ -70,7 +70,7 @@ async def run_round_in_workers(spec: RoundSpec, *, workers: int, on_record: OnRe
         contextlib.ExitStack() as crew,
         first_of_group(),
     ):
-        hands = [_Hand(crew.enter_context(_started(order, pipe)), threads) for order in orders]
+        hands = [_WorkerHandle(crew.enter_context(_started(order, pipe)), threads) for order in orders]
         for hand in hands:
             await hand.expect_ready()
         begin_ns = time.perf_counter_ns() + _LEAD_NS
@@ -104,7 +104,7 @@ def _started(order: bytes, pipe: int) -> Iterator[subprocess.Popen[bytes]]:
         process.communicate()
 
 
-class _Hand:
+class _WorkerHandle:
     """The parent's view of one worker."""
 
     def __init__(self, process: subprocess.Popen[bytes], threads: ThreadPoolExecutor) -> None:

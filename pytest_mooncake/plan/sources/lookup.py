@@ -24,11 +24,16 @@ OPTION_OF: dict[FileKind, str] = {
 }
 
 
-def packed_fixtures() -> Path:
-    """The `fixtures/` that came with the package: inside the wheel, or the checkout's own."""
+def packed_root() -> Path:
+    """Where `acceptance/`, `fixtures/` and `conftest.py` lie: in the installed wheel, or the checkout's own root."""
     package = Path(__file__).resolve().parents[2]
-    inside = package / "packed" / "fixtures"
-    return inside if inside.is_dir() else package.parent / "fixtures"
+    inside = package / "packed"
+    return inside if inside.is_dir() else package.parent
+
+
+def packed_fixtures() -> Path:
+    """The `fixtures/` that came with the package."""
+    return packed_root() / "fixtures"
 
 
 def find(kind: FileKind, value: str, invocation_dir: Path, *, option: str | None = None) -> Path:

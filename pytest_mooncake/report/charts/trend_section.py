@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from pytest_mooncake.analysis.regression.alarm import WATCHED
-from pytest_mooncake.report.charts import run_charts as charts
+from pytest_mooncake.report.charts import run_charts
 from pytest_mooncake.report.charts.trend import Gap, MetricTrend, gaps, metric_trend
 from pytest_mooncake.report.charts.trend_chart import chart
 from pytest_mooncake.report.content.document import Report
@@ -48,7 +48,7 @@ def section(report: Report, words: Catalogue) -> TrendSection | None:
             *(_told_gap(gap, words) for gap in pauses),
             *(words("trend.missing", metric=one.title, n=len(one.missing), of=len(runs)) for one in missing),
         ),
-        drawn={_name(trend): charts.item(chart(trend, pauses)) for trend in measured},
+        drawn={_name(trend): run_charts.item(chart(trend, pauses)) for trend in measured},
         described={_name(trend): _told(trend, words) for trend in measured},
     )
 

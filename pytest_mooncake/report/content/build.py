@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from pytest_mooncake.analysis.audit.store_need import budget_not_kept
+from pytest_mooncake.analysis.claims.client_validity import closed_loop_slots, saturation
 from pytest_mooncake.analysis.cold_tax import ColdTax, cold_tax
 from pytest_mooncake.analysis.figures.summary import Summary, summarise
 from pytest_mooncake.analysis.regression.release import ReleaseFinding
@@ -25,8 +26,25 @@ from pytest_mooncake.report.content.document import (
 from pytest_mooncake.report.content.physical_limits import limits_of
 from pytest_mooncake.report.content.setting import setting_of
 
-SATURATED_CPU_SHARE = 0.85
-SATURATED_DELAY_SHARE = 0.05
+
+class Beside(TypedDict, total=False):
+    """What was measured or found beside the chain, each where it was asked for.
+
+    Attributes:
+        without_cache: cold rounds on an engine without a connector.
+        versus: the new and the old endpoint in turns.
+        release: what the history says of this release.
+        past: comparable runs of the history, this one last.
+        beside: why parts beside the run were not measured to their end, as the journal says.
+        crash: the error of this package itself that ended the measurement.
+    """
+
+    without_cache: Sequence[Round]
+    versus: Versus | None
+    release: ReleaseFinding | None
+    past: Sequence[TrendRun]
+    beside: Mapping[str, str] | None
+    crash: Crash | None
 
 
 def build(
@@ -37,12 +55,7 @@ def build(
     environment: Mapping[str, Any],
     *,
     economics: EconomicsPlan | None,
-    without_cache: Sequence[Round] = (),
-    versus: Versus | None = None,
-    release: ReleaseFinding | None = None,
-    past: Sequence[TrendRun] = (),
-    beside: Mapping[str, str] | None = None,
-    crash: Crash | None = None,
+    **extras: Unpack[Beside],
 ) -> Report:
     """Make the report of a recorded run; its figures cover the valid rounds of the chain only.
 
@@ -53,31 +66,24 @@ def build(
         judgement: what the run came to.
         environment: versions, hardware, git state and `started_at`, as the journal holds them.
         economics: costs for the business case, if any.
-        without_cache: cold rounds on an engine without a connector, if any.
-        versus: the new and the old endpoint in turns, if they were measured.
-        release: what the history says of this release, if it was asked.
-        past: comparable runs of the history, this one last.
-        beside: why parts beside the run were not measured to their end, as the journal says.
-        crash: the error of this package itself that ended the measurement, if one did.
+        extras: what was measured or found beside the chain.
     """
     sides, setting = _sides(rounds, judgement.trials), setting_of(plan, view, environment, rounds)
-    tokens, tax = setting.prompt_tokens, _cold_tax(plan, rounds, judgement, without_cache)
+    tokens, tax = setting.prompt_tokens, _cold_tax(plan, rounds, judgement, extras.get("without_cache", ()))
+    versus, release = extras.get("versus"), extras.get("release")
+    made = {"cold_tax": tax, "versus": versus, RELEASE: release}
     return Report(
-        **_named(plan, view),
-        notes=(*view.notes, *filter(None, (budget_not_kept(plan, view),)), *_untold(sides)),
-        **_measured(rounds, judgement),
-        judgement=judgement,
+        **_named(plan, view, sides),
+        **_measured(rounds, judgement, closed_loop_slots(plan)),
         setting=setting,
         environment=environment,
-        cold=sides["cold"],
-        warm=sides["warm"],
         economics=case_of_run(plan, view, judgement, economics, tax, tokens) if economics else None,
         cold_tax=tax,
         versus=versus,
         release=release,
-        past=tuple(past),
-        beside_not_made=_beside_not_made(plan, {"cold_tax": tax, "versus": versus, RELEASE: release}, beside or {}),
-        crash=crash,
+        past=tuple(extras.get("past", ())),
+        beside_not_made=_beside_not_made(plan, made, extras.get("beside") or {}),
+        crash=extras.get("crash"),
         limits=limits_of(plan, view, sides["cold"], sides["warm"], tokens),
     )
 
@@ -92,17 +98,18 @@ def _beside_not_made(plan: Plan, made: Mapping[str, object], why: Mapping[str, s
     }
 
 
-def _measured(rounds: Sequence[Round], judgement: Judgement) -> dict[str, Any]:
+def _measured(rounds: Sequence[Round], judgement: Judgement, slots: int | None) -> dict[str, Any]:
     """How it was measured: trials, protocol, the client's own error, and the records themselves."""
     return {
         "trials": _trial_figures(rounds, judgement.trials),
         "protocol": _protocol(rounds, judgement.trials),
-        "client": _client(rounds),
+        "judgement": judgement,
+        "client": _client(rounds, slots),
         "rounds": tuple(rounds),
     }
 
 
-def _named(plan: Plan, view: StackView) -> dict[str, Any]:
+def _named(plan: Plan, view: StackView, sides: _Sides) -> dict[str, Any]:
     """Which run it was, what was asked of it, and what every output must say of its stack."""
     return {
         "run_id": plan.run_id,
@@ -110,15 +117,18 @@ def _named(plan: Plan, view: StackView) -> dict[str, Any]:
         "targets": plan.targets.claims,
         "plan": plan.model_dump(mode="json"),
         "simulated": view.simulated,
+        **sides,
+        "notes": (*view.notes, *filter(None, (budget_not_kept(plan, view),)), *_untold(sides)),
     }
 
 
-def _untold(sides: Mapping[str, Summary]) -> tuple[str, ...]:
+def _untold(sides: _Sides) -> tuple[str, ...]:
     """What every output must say where nobody tells how the tokens of an answer lie in its chunks."""
-    unsplit = sum(side.unsplit for side in sides.values())
+    both = (sides["cold"], sides["warm"])
+    unsplit = sum(side.unsplit for side in both)
     if not unsplit:
         return ()
-    answers = sum(side.requests - side.failed for side in sides.values())
+    answers = sum(side.requests - side.failed for side in both)
     return (
         f"ITL unknown: the server does not tell how many tokens each chunk carries ({unsplit:,} of {answers:,} "
         "answers). Gaps between chunks are reported instead, and TPOT is estimated: the first chunk counts as a mean "
@@ -148,9 +158,17 @@ def _counted_rounds(rounds: Sequence[Round], trials: Sequence[Trial]) -> list[Ro
     return [r for r in chain if r.round in used]
 
 
-def _sides(rounds: Sequence[Round], trials: Sequence[Trial]) -> dict[str, Summary]:
+class _Sides(TypedDict):
+    """The two sides of the comparison."""
+
+    cold: Summary
+    warm: Summary
+
+
+def _sides(rounds: Sequence[Round], trials: Sequence[Trial]) -> _Sides:
     counted = _counted_rounds(rounds, trials)
-    return {kind.value: summarise([r for r in counted if r.kind is kind]) for kind in Kind}
+    cold, warm = (summarise([r for r in counted if r.kind is kind]) for kind in (Kind.COLD, Kind.WARM))
+    return _Sides(cold=cold, warm=warm)
 
 
 def _trial_figures(rounds: Sequence[Round], trials: Sequence[Trial]) -> tuple[TrialFigures, ...]:
@@ -181,7 +199,7 @@ def _protocol(rounds: Sequence[Round], trials: Sequence[Trial]) -> Protocol:
     )
 
 
-def _client(rounds: Sequence[Round]) -> ClientSummary:
+def _client(rounds: Sequence[Round], slots: int | None) -> ClientSummary:
     chain = _chain(rounds)
     health = [r.client for r in chain]
     cpu_s = sum(h.cpu_s or 0.0 for h in health)
@@ -201,7 +219,7 @@ def _client(rounds: Sequence[Round]) -> ClientSummary:
         itl_bias_ms=_worst(health, "itl_bias_ms"),
         error_p99_ms=_worst(health, "error_p99_ms"),
         cpu_us_per_chunk=cpu_s * 1e6 / chunks if chunks else None,
-        saturated=any(_is_saturated(r) for r in chain) if chain else None,
+        saturated=any(_is_saturated(r, slots) for r in chain) if chain else None,
     )
 
 
@@ -210,11 +228,6 @@ def _worst(health: Sequence[ClientHealth], name: str) -> float | None:
     return max(values, key=abs, default=None)
 
 
-def _is_saturated(measured: Round) -> bool:
-    """The contract's rule: own CPU above 85 % of a core in any second, or sends late by 5 % of mean TTFT."""
-    health = measured.client
-    if health.cpu_peak_share is not None and health.cpu_peak_share > SATURATED_CPU_SHARE:
-        return True
-    ttft_ms = summarise([measured]).ttft_ms.mean
-    delay_ms = health.send_delay_mean_ms
-    return ttft_ms is not None and delay_ms is not None and delay_ms > SATURATED_DELAY_SHARE * ttft_ms
+def _is_saturated(measured: Round, slots: int | None) -> bool:
+    ttft_mean_ms = summarise([measured]).ttft_ms.mean
+    return saturation(measured, slots=slots, ttft_mean_ms=ttft_mean_ms) is not None

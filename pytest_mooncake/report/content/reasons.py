@@ -21,7 +21,7 @@ from pytest_mooncake.report.content.document import Report
 from pytest_mooncake.report.content.tables import claim_label, claim_reason, target_text
 from pytest_mooncake.report.text.labels import Catalogue
 from pytest_mooncake.report.text.numbers import MISSING, interval, percent, quantity, ratio
-from pytest_mooncake.report.text.phrases import told
+from pytest_mooncake.report.text.phrases import translate
 
 SIMULATED_MARK = "SIMULATED"
 """In the notes of a simulated stack, whoever wrote them."""
@@ -41,8 +41,8 @@ def notes(report: Report, words: Catalogue) -> tuple[str, ...]:
     """
     first = not_made(report, words)
     if not report.simulated:
-        return (*first, *(told(note, words.lang) for note in report.notes))
-    others = (told(note, words.lang) for note in report.notes if SIMULATED_MARK not in note)
+        return (*first, *(translate(note, words.lang) for note in report.notes))
+    others = (translate(note, words.lang) for note in report.notes if SIMULATED_MARK not in note)
     return (words("business.simulated"), *first, *others)
 
 
@@ -53,7 +53,7 @@ def not_made(report: Report, words: Catalogue) -> tuple[str, ...]:
         words(
             f"gate.{'not_to_its_end' if getattr(report, name) is not None else 'not_made'}",
             name=gate_name(name, words),
-            why=told(why, words.lang),
+            why=translate(why, words.lang),
         )
         for name, why in report.beside_not_made.items()
     )
@@ -74,7 +74,7 @@ def gate_name(gate: str, words: Catalogue) -> str:
 
 def gate_sentence(gate: Gate, words: Catalogue) -> str:
     """What became of a gate."""
-    return words(f"gate.{gate.status.value}", name=gate_name(gate.id, words), why=told(gate.reason, words.lang))
+    return words(f"gate.{gate.status.value}", name=gate_name(gate.id, words), why=translate(gate.reason, words.lang))
 
 
 def reasons(report: Report, words: Catalogue) -> tuple[str, ...]:
@@ -106,7 +106,7 @@ def _findings(report: Report, words: Catalogue) -> Iterator[str]:
         claims = [c for c in judgement.claims if c.gating and c.verdict is report.verdict]
         yield from (claim_sentence(report, claim, words) for claim in claims)
     yield from (
-        words("reason.gate", name=gate_name(gate.id, words), why=told(gate.reason, words.lang))
+        words("reason.gate", name=gate_name(gate.id, words), why=translate(gate.reason, words.lang))
         for gate in judgement.gates
         if gate.status is GateStatus.NOT_MADE
     )
@@ -117,7 +117,7 @@ def _findings(report: Report, words: Catalogue) -> Iterator[str]:
 
 
 def _trial_sentence(trial: Trial, words: Catalogue) -> str:
-    return words("reason.trial", index=trial.index, why=told("; ".join(trial.reasons), words.lang))
+    return words("reason.trial", index=trial.index, why=translate("; ".join(trial.reasons), words.lang))
 
 
 def _law_sentence(finding: AuditFinding, words: Catalogue) -> str:
@@ -146,8 +146,8 @@ def evidence_sentence(evidence: Evidence, words: Catalogue) -> str:
         id=check_name(words, evidence.id),
         round=MISSING if evidence.round is None else evidence.round,
         rung=words(f"rung.{evidence.rung.value}"),
-        expected=told(evidence.expected, words.lang),
-        observed=told("; ".join(filter(None, (evidence.observed, evidence.detail))), words.lang),
+        expected=translate(evidence.expected, words.lang),
+        observed=translate("; ".join(filter(None, (evidence.observed, evidence.detail))), words.lang),
     )
 
 

@@ -16,7 +16,7 @@ CHANGE_TOLERANCE_POINTS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
+class TableMetric:
     """A metric of one side: where it is and its unit."""
 
     id: str
@@ -31,22 +31,22 @@ class Metric:
 
 
 METRICS = (
-    Metric(id="ttft_mean", path="ttft_ms.mean", unit="ms", always=True),
-    Metric(id="ttft_p50", path="ttft_ms.p50", unit="ms"),
-    Metric(id="ttft_p90", path="ttft_ms.p90", unit="ms", always=True),
-    Metric(id="ttft_p99", path="ttft_ms.p99", unit="ms"),
-    Metric(id="tpot_mean", path="tpot_ms.mean", unit="ms", always=True),
-    Metric(id="tpot_p50", path="tpot_ms.p50", unit="ms"),
-    Metric(id="tpot_p90", path="tpot_ms.p90", unit="ms"),
-    Metric(id="itl_mean", path="itl_ms.mean", unit="ms"),
-    Metric(id="e2e_mean", path="e2e_ms.mean", unit="ms"),
-    Metric(id="request_throughput", path="request_throughput", unit="req/s", always=True),
-    Metric(id="output_token_throughput", path="output_token_throughput", unit="tokens/s", always=True),
+    TableMetric(id="ttft_mean", path="ttft_ms.mean", unit="ms", always=True),
+    TableMetric(id="ttft_p50", path="ttft_ms.p50", unit="ms"),
+    TableMetric(id="ttft_p90", path="ttft_ms.p90", unit="ms", always=True),
+    TableMetric(id="ttft_p99", path="ttft_ms.p99", unit="ms"),
+    TableMetric(id="tpot_mean", path="tpot_ms.mean", unit="ms", always=True),
+    TableMetric(id="tpot_p50", path="tpot_ms.p50", unit="ms"),
+    TableMetric(id="tpot_p90", path="tpot_ms.p90", unit="ms"),
+    TableMetric(id="itl_mean", path="itl_ms.mean", unit="ms"),
+    TableMetric(id="e2e_mean", path="e2e_ms.mean", unit="ms"),
+    TableMetric(id="request_throughput", path="request_throughput", unit="req/s", always=True),
+    TableMetric(id="output_token_throughput", path="output_token_throughput", unit="tokens/s", always=True),
 )
 
 OTHER_TTFTS = (
-    Metric(id="ttft_user_mean", path="ttft_user_ms.mean", unit="ms"),
-    Metric(id="ttft_vllm_mean", path="ttft_vllm_ms.mean", unit="ms"),
+    TableMetric(id="ttft_user_mean", path="ttft_user_ms.mean", unit="ms"),
+    TableMetric(id="ttft_vllm_mean", path="ttft_vllm_ms.mean", unit="ms"),
 )
 """Counted otherwise than the headline, for users' waits and for comparison with another tool."""
 
@@ -144,7 +144,7 @@ def target_text(report: Report, claim: Claim, words: Catalogue) -> str:
     return MISSING if claim.target_ratio is None else ratio(claim.target_ratio)
 
 
-def _row(report: Report, metric: Metric, words: Catalogue) -> Row:
+def _row(report: Report, metric: TableMetric, words: Catalogue) -> Row:
     cold, warm = metric.of(report.cold), metric.of(report.warm)
     claim = report.claim(metric.id)
     means = (warm / cold - 1.0) * 100 if cold and warm is not None else None

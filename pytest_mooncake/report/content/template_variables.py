@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_mooncake.report.content import evidence_groups as evidence
-from pytest_mooncake.report.content import reasons
+from pytest_mooncake.report.content import evidence_groups, reasons
 from pytest_mooncake.report.content.cold_tax import tax_rows
 from pytest_mooncake.report.content.document import Report
 from pytest_mooncake.report.content.setting import rows_of
@@ -32,6 +31,6 @@ def shared(report: Report, words: Catalogue) -> dict[str, Any]:
         "with_release": reasons.with_release(report, words),
         "beside": reasons.beside(report, words),
         "tax": tax_rows(report, words),
-        "groups": evidence.groups(report.judgement.evidence),
+        "groups": evidence_groups.groups(report.judgement.evidence),
         "limit_rows": rows_of,
     }

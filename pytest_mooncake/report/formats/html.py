@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_mooncake.report.charts import run_charts as charts
+from pytest_mooncake.report.charts import run_charts
 from pytest_mooncake.report.content.document import Report
 from pytest_mooncake.report.content.template_variables import shared
 from pytest_mooncake.report.formats import no_verdict
@@ -34,17 +34,17 @@ def render(report: Report, lang: Lang = "en") -> str:
         return no_verdict.page(report.crash, report.run_id, lang)
     words = catalogue(lang)
     trend = _trend(report, words)
-    drawn = {**charts.charts(report, words), **(trend.drawn if trend else {})}
+    drawn = {**run_charts.charts(report, words), **(trend.drawn if trend else {})}
     text = (
         environment(words)
         .get_template(TEMPLATE)
         .render(
             **shared(report, words),
             drawn=drawn,
-            described={**charts.descriptions(report, words), **(trend.described if trend else {})},
+            described={**run_charts.descriptions(report, words), **(trend.described if trend else {})},
             trend=trend,
             data=in_script(drawn),
-            library=charts.library() if drawn else "",
+            library=run_charts.library() if drawn else "",
         )
     )
     return text.strip() + "\n"

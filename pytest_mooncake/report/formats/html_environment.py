@@ -58,7 +58,7 @@ def _filters(words: Catalogue) -> dict[str, Any]:
         "interval": numbers.interval,
         "grouped": lambda n: numbers.MISSING if n is None else f"{n:,}",
         "check": lambda check: words.find(f"check.{check}"),
-        "told": partial(phrases.told, lang=words.lang),
+        "told": partial(phrases.translate, lang=words.lang),
         "ms": lambda value: words("word.not_measured") if value is None else f"{numbers.quantity(value)} ms",
         "unmarked": _unmarked,
         "size": numbers.size,
@@ -73,7 +73,7 @@ def _filters(words: Catalogue) -> dict[str, Any]:
         "code": escape.code_lines,
         "date": partial(date, lang=words.lang),
         "money": partial(_money, lang=words.lang),
-        "together": lambda text: _meant(text.replace(", ", f",{NO_BREAK}")),
+        "together": lambda text: _keep_spaces(text.replace(", ", f",{NO_BREAK}")),
     }
 
 
@@ -84,10 +84,10 @@ def _unmarked(markdown: str) -> str:
 
 def _money(value: float, currency: str, lang: str) -> Markup:
     """An amount that a narrow column breaks before its second form only."""
-    return _meant(numbers.money(value, currency, lang).replace(" ", NO_BREAK).replace(f"{NO_BREAK}(", " ("))
+    return _keep_spaces(numbers.money(value, currency, lang).replace(" ", NO_BREAK).replace(f"{NO_BREAK}(", " ("))
 
 
-def _meant(text: str) -> Markup:
+def _keep_spaces(text: str) -> Markup:
     """Text whose unusual spaces are meant, so that they are not cleaned away as foreign ones are."""
     from markupsafe import escape as escaped
 

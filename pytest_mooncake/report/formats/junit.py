@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from pytest_mooncake.records import GateStatus, Phase, Status, Verdict
-from pytest_mooncake.report.content import evidence_groups as evidence
-from pytest_mooncake.report.content import reasons
+from pytest_mooncake.report.content import evidence_groups, reasons
 from pytest_mooncake.report.content.document import Report
 from pytest_mooncake.report.content.tables import claim_label, claim_reason
 from pytest_mooncake.report.formats import ci, no_verdict
@@ -79,7 +78,7 @@ def _claims(report: Report, words: Catalogue) -> Iterator[Case]:
 
 def _checks(report: Report, words: Catalogue) -> Iterator[Case]:
     outcomes = {Status.BROKEN: "failure", Status.UNAVAILABLE: "skipped"}
-    for group in evidence.groups(report.judgement.evidence):
+    for group in evidence_groups.groups(report.judgement.evidence):
         outcome = outcomes.get(group.status)
         facts = {"rung": group.shown.rung.value, "status": group.status.value}
         told = reasons.evidence_sentence(group.shown, words)

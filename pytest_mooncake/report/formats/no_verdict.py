@@ -10,6 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from pytest_mooncake.records import REPORT_SCHEMA, Crash
+from pytest_mooncake.report import exit_codes
 from pytest_mooncake.report.text import escape
 from pytest_mooncake.report.text.labels import Lang, catalogue
 
@@ -29,7 +30,6 @@ __all__ = [
 
 TRACEBACK = "internal-error.txt"
 """The file that holds the traceback, in the directory of the run."""
-EXIT_CODE = 4
 
 
 def sentence(crash: Crash) -> str:
@@ -63,7 +63,7 @@ def verdict_json(crash: Crash, run_id: str) -> dict[str, Any]:
         "schema": "pytest-mooncake/verdict/1",
         "run": run_id,
         "verdict": None,
-        "exit_code": EXIT_CODE,
+        "exit_code": exit_codes.NO_VERDICT,
         "reasons": [sentence(crash)],
         "internal_error": internal_error_json(crash),
     }
@@ -97,7 +97,7 @@ def metrics() -> str:
     """OpenMetrics: no verdict is 1, and the exit code says why."""
     name = "mooncake_exit_code"
     told = "exit code of pytest-mooncake verdict: 4 there is no verdict"
-    return f"# TYPE {name} gauge\n# HELP {name} {told}\n{name} {EXIT_CODE}\n# EOF\n"
+    return f"# TYPE {name} gauge\n# HELP {name} {told}\n{name} {exit_codes.NO_VERDICT}\n# EOF\n"
 
 
 def annotation(crash: Crash) -> str:

@@ -19,10 +19,11 @@ DIGITS = 4
 Sample = tuple[str, dict[str, str], float]
 """Suffix of the family's name, labels, value."""
 
+_CODES = ", ".join(f"{code} {verdict}" for verdict, code in exit_codes.CODES.items())
 FAMILIES = {
     "mooncake_verdict": "1 for the verdict of the run, 0 for the others",
     "mooncake_gate": "1 for what became of a gate of the run, made, not_applicable or not_made",
-    "mooncake_exit_code": "exit code of pytest-mooncake verdict: 0 PASS, 1 FAIL, 10 INCONCLUSIVE, 11 INVALID",
+    "mooncake_exit_code": f"exit code of pytest-mooncake verdict: {_CODES}",
     "mooncake_claim_ratio": "warm/cold ratio of a claim: estimate, interval and target",
     "mooncake_claim_verdict": "1 for the verdict of a claim, 0 for the others",
     "mooncake_ttft_seconds": "time to first token",

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from pytest_mooncake.records import Status, Verdict
-from pytest_mooncake.report.content import evidence_groups as evidence
+from pytest_mooncake.report.content import evidence_groups
 from pytest_mooncake.report.content.cold_tax import gain_text
 from pytest_mooncake.report.content.document import Report
 from pytest_mooncake.report.content.reasons import law_label, not_made, notes, reasons, with_release
@@ -214,12 +214,12 @@ def _evidence(page: Page) -> Iterator[str]:
     if not found:
         yield from _labelled(page, words("word.evidence"), words("result.no_evidence"))
         return
-    rung = evidence.strongest(found)
+    rung = evidence_groups.strongest(found)
     line = words(
         "result.evidence_line",
-        held=evidence.count(found, Status.HELD),
-        broken=evidence.count(found, Status.BROKEN),
-        unavailable=evidence.count(found, Status.UNAVAILABLE),
+        held=evidence_groups.count(found, Status.HELD),
+        broken=evidence_groups.count(found, Status.BROKEN),
+        unavailable=evidence_groups.count(found, Status.UNAVAILABLE),
         rung=words(f"rung.{rung.value}") if rung else words("word.none"),
     )
     cached, prompt = page.report.warm.cached_tokens, page.report.warm.prompt_tokens
@@ -232,10 +232,10 @@ def _evidence(page: Page) -> Iterator[str]:
 
 def _checks(page: Page) -> Iterator[str]:
     """Every check with how its rounds came out, for those who asked for more."""
-    for group in evidence.groups(page.report.judgement.evidence):
+    for group in evidence_groups.groups(page.report.judgement.evidence):
         state = page.words(f"status.{group.status.value}")
         rounds = f"{group.held}/{group.broken}/{group.unavailable}"
-        observed = phrases.told(group.shown.observed, page.words.lang)
+        observed = phrases.translate(group.shown.observed, page.words.lang)
         yield from _labelled(page, "-", _one_line(f"{group.id}: {state} ({rounds}), {observed}"))
 
 
@@ -245,7 +245,7 @@ def _audit(page: Page) -> Iterator[str]:
     for finding in page.report.judgement.audit:
         if finding.status == "warning" and finding.detail not in told:
             label = page.words("status.warning")
-            detail = phrases.told(finding.detail, page.words.lang)
+            detail = phrases.translate(finding.detail, page.words.lang)
             yield from _labelled(page, label, _one_line(f"{law_label(page.words, finding.law)}: {detail}"))
 
 

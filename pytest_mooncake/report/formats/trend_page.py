@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.analysis.regression.ruptures_points import Method
-from pytest_mooncake.report.charts import run_charts as charts
+from pytest_mooncake.report.charts import run_charts
 from pytest_mooncake.report.charts.trend import MOST_RUNS, Gap, MetricTrend, gaps, metric_trend
 from pytest_mooncake.report.content.document import TrendRun
 from pytest_mooncake.report.formats.html_environment import environment, in_script
@@ -52,7 +52,7 @@ def render_trend(
         names=tuple(metrics),
         drawn=drawn,
         data=in_script(drawn),
-        library=charts.library() if drawn else "",
+        library=run_charts.library() if drawn else "",
     )  # fmt: skip
     return text.strip() + "\n"
 
@@ -60,4 +60,4 @@ def render_trend(
 def _drawn(trend: MetricTrend, pauses: Sequence[Gap]) -> dict[str, Any]:
     from pytest_mooncake.report.charts.trend_chart import chart
 
-    return charts.item(chart(trend, pauses))
+    return run_charts.item(chart(trend, pauses))

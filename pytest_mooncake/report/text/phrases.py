@@ -20,10 +20,10 @@ CHECK = re.compile(r"(round \d+ \((?:cold|warm)\)|correctness gate): (\w+): expe
 """A broken check as judging writes it."""
 
 
-def told(text: str, lang: Lang) -> str:
+def translate(text: str, lang: Lang) -> str:
     """A recorded sentence in `lang`.
 
-    >>> told("6 served, 0 failed", "zh"), told("6 served, 0 failed", "en"), told("Zyx", "zh")
+    >>> translate("6 served, 0 failed", "zh"), translate("6 served, 0 failed", "en"), translate("Zyx", "zh")
     ('完成 6 个，失败 0 个', '6 served, 0 failed', 'Zyx')
     """
     return text if lang == "en" or not text else _translated(text, 0)

@@ -16,12 +16,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 
+from pytest_mooncake.errors import ExitCode
+
 __all__ = ["LIMIT_S", "handled", "held"]
 
 LIMIT_S = 18.0
 """From the first SIGTERM to the end of the process, at most."""
-EXIT_CODE = 2
-"""As an interrupted run's."""
 ENDING = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 _LAST_WORDS = b"\npytest-mooncake: not done within the time that is left after a signal; what was measured is kept\n"
 
@@ -133,4 +133,4 @@ def _set(handlers: Mapping[signal.Signals, Handler]) -> dict[signal.Signals, Han
 def _end_now() -> None:
     with contextlib.suppress(OSError):
         os.write(2, _LAST_WORDS)
-    os._exit(EXIT_CODE)
+    os._exit(ExitCode.INTERRUPTED)

@@ -8,10 +8,9 @@ neither its verdict nor its evidence.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from pytest_mooncake.plan.models import Plan
-from pytest_mooncake.records import Kind, Phase, Scrape, Settle, StackView
+from pytest_mooncake.records import Kind, Phase, StackView
 from pytest_mooncake.run.instruments import instruments_for
 from pytest_mooncake.run.protocol import Observer, Step, measure_round
 
@@ -29,12 +28,8 @@ def without_connector(plan: Plan, view: StackView) -> Plan:
     return plan.model_copy(update={"stack": stack.model_copy(update=changes), "keep_stack": False, "steady": False})
 
 
-async def _nothing_is_stored(_step: Step, _before: tuple[Scrape, ...]) -> Settle:
-    return Settle(seconds=0.0, settled=True, how="nothing is stored without a connector")
-
-
 async def measure_bare_rounds(
-    plan: Plan, view: StackView, environ: Mapping[str, str], tell: Observer, *, first: int
+    plan: Plan, view: StackView, environ: Mapping[str, str], observer: Observer, *, first: int
 ) -> None:
     """Send the rounds; each is handed to the observer. Stops at the first that has a failed request.
 
@@ -42,11 +37,10 @@ async def measure_bare_rounds(
         plan: of the stack without a connector.
         view: that stack, running.
         environ: where the API key is, by the name that the plan gives.
-        tell: keeps the rounds and shows them.
+        observer: keeps the rounds and shows them.
         first: number of the first round, the one after the run's last.
     """
     async with instruments_for(plan, view, environ) as instruments:
-        use = replace(instruments, settle=_nothing_is_stored)
         for position in range(ROUNDS + 1):
             step = Step(
                 round=first + position,
@@ -54,8 +48,8 @@ async def measure_bare_rounds(
                 phase=Phase.COLD_TAX,
                 segment=0,
                 position=position,
-                nonce=use.nonce(first + position),
+                nonce=instruments.nonce(first + position),
             )
-            measured = await measure_round(step, use, tell)
+            measured = await measure_round(step, instruments, observer, settles=False)
             if any(record.error is not None for record in measured.requests):
                 return

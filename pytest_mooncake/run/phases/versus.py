@@ -29,7 +29,7 @@ def plan_of_old(plan: Plan) -> Plan:
 
 
 async def measure_visits(
-    plan: Plan, new: StackView, old: StackView, environ: Mapping[str, str], tell: Observer, *, first: int
+    plan: Plan, new: StackView, old: StackView, environ: Mapping[str, str], observer: Observer, *, first: int
 ) -> str | None:
     """Visit both endpoints in turns until every metric is decided, at most for the looks of the plan.
 
@@ -38,7 +38,7 @@ async def measure_visits(
         new: the endpoint of the run.
         old: the one of `plan.versus`.
         environ: where the API key is, by the name that the plan gives.
-        tell: keeps the rounds and shows them.
+        observer: keeps the rounds and shows them.
         first: number of the first round, the one after the run's last.
 
     Returns:
@@ -52,8 +52,8 @@ async def measure_visits(
     ):
         for position in range(2 * max(looks) + 2):
             segment = NEW if position and position % 2 == 0 else OLD
-            use = of_new if segment == NEW else of_old
-            visited = await _visit(use, tell, first + 2 * position, segment, position)
+            instruments = of_new if segment == NEW else of_old
+            visited = await _visit(instruments, observer, first + 2 * position, segment, position)
             if failures := [record.error for one in visited for record in one.requests if record.error is not None]:
                 return _stopped(segment, position, failures)
             rounds += visited if position else ()
@@ -67,14 +67,14 @@ def _stopped(segment: int, position: int, failures: list[str]) -> str:
     return f"{len(failures)} of the requests of visit {position}, to the {whose} endpoint, failed ({failures[0]})"
 
 
-async def _visit(use: Instruments, tell: Observer, number: int, segment: int, position: int) -> list[Round]:
+async def _visit(instruments: Instruments, observer: Observer, number: int, segment: int, position: int) -> list[Round]:
     """A cold round and the warm one that repeats it."""
-    nonce = use.nonce(number)
+    nonce = instruments.nonce(number)
     steps = [
         Step(round=number + n, kind=kind, phase=Phase.VERSUS, segment=segment, position=position, nonce=nonce)
         for n, kind in enumerate((Kind.COLD, Kind.WARM))
     ]
-    return [await measure_round(step, use, tell) for step in steps]
+    return [await measure_round(step, instruments, observer) for step in steps]
 
 
 def _is_over(rounds: list[Round], looks: tuple[int, ...], position: int) -> bool:

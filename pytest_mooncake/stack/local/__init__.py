@@ -38,9 +38,9 @@ def provision_local(
         StackError: A component died or did not get ready; `details` holds its last useful log lines.
     """
     if keep:
-        from pytest_mooncake.stack import persistent as kept
+        from pytest_mooncake.stack import persistent
 
-        yield kept.up(plan, progress)
+        yield persistent.up(plan, progress)
         return
     from pytest_mooncake.stack.local.provision import start_stack
     from pytest_mooncake.stack.process import supervised

@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from pytest_mooncake.stack.preflight import connector, keys, pool, services, settings, sharing
 from pytest_mooncake.stack.preflight.configuration import (
     EngineConfig,
-    Finding,
     HostFacts,
     Intent,
+    LintFinding,
     Severity,
     Subject,
     WorkloadShape,
 )
-from pytest_mooncake.stack.preflight.rule import Ending, Outcome, Rule, rules_of
+from pytest_mooncake.stack.preflight.rule import Ending, Rule, RuleOutcome, rules_of
 
 __all__ = [
     "RULES",
     "Ending",
     "EngineConfig",
     "Examination",
-    "Finding",
     "HostFacts",
     "Intent",
-    "Outcome",
+    "LintFinding",
     "Rule",
+    "RuleOutcome",
     "Severity",
     "Subject",
     "WorkloadShape",
@@ -47,10 +47,10 @@ _ORDER = {severity: place for place, severity in enumerate(Severity)}
 class Examination:
     """What all rules said of a stack."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[RuleOutcome, ...]
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[LintFinding, ...]:
         """All findings: errors first, notes last, then by number."""
         found = [finding for outcome in self.outcomes for finding in outcome.findings]
         return tuple(sorted(found, key=lambda f: (_ORDER[f.severity], f.id[1:], f.what)))
@@ -65,6 +65,6 @@ def examine(subject: Subject) -> Examination:
     return Examination(outcomes=tuple(rule.apply(subject) for rule in RULES.values()))
 
 
-def lint(subject: Subject) -> tuple[Finding, ...]:
+def lint(subject: Subject) -> tuple[LintFinding, ...]:
     """Return the findings of all rules; errors first, notes last, then by number."""
     return examine(subject).findings

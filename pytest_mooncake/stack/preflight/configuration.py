@@ -16,16 +16,15 @@ __all__ = [
     "EngineConfig",
     "Fact",
     "Facts",
-    "Finding",
     "HostFacts",
     "Intent",
+    "LintFinding",
     "MPServer",
     "Part",
     "Severity",
     "Subject",
     "WorkloadShape",
     "port_of",
-    "values_of",
 ]
 
 
@@ -48,11 +47,6 @@ class Fact:
 Facts = Mapping[str, Fact]
 
 
-def values_of(facts: Facts) -> dict[str, object]:
-    """The facts without where they were told."""
-    return {key: fact.value for key, fact in facts.items()}
-
-
 class Part(StrEnum):
     """What somebody has to tell of an engine before its absence means anything."""
 
@@ -63,7 +57,7 @@ class Part(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class LintFinding:
     """One thing that is not as it should be: what was seen, why it matters, what to do, where it was told."""
 
     id: str
@@ -74,7 +68,6 @@ class Finding:
     where: str = ""
 
 
-IN_PROCESS = frozenset({"LMCacheConnectorV1", "LMCacheConnector", "LMCacheConnectorV1Dynamic"})
 MULTIPROCESS = "LMCacheMPConnector"
 VLLMS_OWN = "MooncakeStoreConnector"
 

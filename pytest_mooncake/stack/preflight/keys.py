@@ -106,11 +106,11 @@ def _unknown_of_file(engine: EngineConfig, facts: Facts) -> Iterator[Found]:
 def _unknown(what: str, who: str, facts: Facts, names: Iterable[str], known: Collection[str]) -> Iterator[Found]:
     wrong = [name for name in names if name not in known]
     if wrong:
-        shown = [f"{name} (nearest: {near})" if (near := _meant(name, known)) else name for name in wrong]
+        shown = [f"{name} (nearest: {near})" if (near := _nearest(name, known)) else name for name in wrong]
         yield Found(f"{what}: {who} does not know {', '.join(shown)}", facts[wrong[0]])
 
 
-def _meant(name: str, known: Collection[str]) -> str | None:
+def _nearest(name: str, known: Collection[str]) -> str | None:
     """The key that one was meant for: its name at another part of the stack, else the most alike."""
     bare = name.removeprefix("mooncake_")
     for names in _SAME:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pytest_mooncake.stack.preflight.configuration import EngineConfig, Fact, Finding, Part, Severity, Subject
+from pytest_mooncake.stack.preflight.configuration import EngineConfig, Fact, LintFinding, Part, Severity, Subject
 from pytest_mooncake.stack.preflight.values import version_key
 
-__all__ = ["GIVE", "Ending", "Found", "Look", "Outcome", "Rule", "page_of", "rule", "rules_of"]
+__all__ = ["GIVE", "Ending", "Found", "Look", "Rule", "RuleOutcome", "page_of", "rule", "rules_of"]
 
 GIVE: Mapping[Part, str] = {
     Part.ARGS: "--vllm-args FILE with the engine's whole command",
@@ -43,12 +43,12 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RuleOutcome:
     """How one rule ended on one stack; `give` says what it wants where it could not be applied."""
 
     id: str
     ending: Ending
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[LintFinding, ...] = ()
     give: tuple[str, ...] = ()
 
 
@@ -148,7 +148,7 @@ class Rule:
         """What its findings are unless one says otherwise; its letter says so."""
         return Severity.ERROR if self.id.startswith("E") else Severity.WARNING
 
-    def apply(self, subject: Subject) -> Outcome:
+    def apply(self, subject: Subject) -> RuleOutcome:
         """Apply it to a stack."""
         look = Look(subject)
         findings = tuple(self._finding(found) for found in self.check(look))
@@ -156,10 +156,10 @@ class Rule:
             ending = Ending.APPLIED
         else:
             ending = Ending.NOT_APPLIED if look.missing else Ending.NOT_APPLICABLE
-        return Outcome(id=self.id, ending=ending, findings=findings, give=tuple(look.missing))
+        return RuleOutcome(id=self.id, ending=ending, findings=findings, give=tuple(look.missing))
 
-    def _finding(self, found: Found) -> Finding:
-        return Finding(
+    def _finding(self, found: Found) -> LintFinding:
+        return LintFinding(
             id=self.id,
             severity=found.severity or self.severity,
             what=_line(found.what),

@@ -4,11 +4,10 @@ It answers the same endpoints and moves the same counters as vLLM + LMCache + Mo
 sets, so that the whole suite can be tried out and tested in seconds. Its figures say nothing about a real stack, and
 everything that shows them says so (`SIMULATED_NOTE`).
 
-    faults      what goes wrong on purpose            vocabulary  words and token ids
-    chunks      chained hashes, keys                  masterstore keys, leases, eviction, Mooncake's counters
-    metrics     vLLM's counters                       engine      the queue: one prefill at a time, shared decoding
-    protocol    request bodies, checked               stream      server-sent events, as bytes
-    api, admin  the two HTTP surfaces                 serving     all of it, listening
+    faults      what goes wrong on purpose            geometry    what a token takes in a cache
+    chunks      chained hashes, keys                  store       keys, leases, eviction, Mooncake's counters
+    engine/     the queue (one prefill at a time, shared decoding), tokens, request bodies, streams, vLLM's counters
+    admin       the store's HTTP surface              serving     all of it, listening
     __main__    the process                           provision   starting and stopping it
 """
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pytest_mooncake.plan.models import WorkloadPlan
 from pytest_mooncake.workload.layouts.layout import Layout, Segments
-from pytest_mooncake.workload.prompts import Workload
-from pytest_mooncake.workload.tokens.pools import Pool
-from pytest_mooncake.workload.tokens.streams import Content
 
 
 def document_layout(plan: WorkloadPlan) -> Layout:
@@ -21,20 +18,3 @@ def document_layout(plan: WorkloadPlan) -> Layout:
         prompt_tokens=np.full(count, plan.prompt_tokens, dtype=np.int32),
         output_tokens=np.full(count, plan.output_tokens, dtype=np.int32),
     )
-
-
-class LongDocument(Workload):
-    """`requests` documents of exactly `prompt_tokens`, identical for the same nonce, distinct from the first token."""
-
-    def __init__(
-        self,
-        plan: WorkloadPlan,
-        pool: Pool | None = None,
-        *,
-        run_id: str = "",
-        own_text: Content | None = None,
-        max_model_len: int | None = None,
-    ) -> None:
-        super().__init__(
-            plan, document_layout(plan), pool, run_id=run_id, own_text=own_text, max_model_len=max_model_len
-        )

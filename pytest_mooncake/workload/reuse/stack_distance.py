@@ -9,7 +9,6 @@ the largest so far in the request.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -83,17 +82,6 @@ def size_curve(layout: Layout, chunk_tokens: int = 256, *, warm: bool = False) -
         distinct=distinct,
         distances=np.sort(distances[distances < NEVER]),
     )
-
-
-def stack_distances(chunks: Sequence[int]) -> list[int]:
-    """Distance of every access of a row, `NEVER` for the first of each chunk.
-
-    >>> stack_distances([7, 8, 7, 7, 8]) == [NEVER, NEVER, 2, 1, 2]
-    True
-    """
-    import numpy as np
-
-    return [int(d) for d in _distances(_previous(np.asarray(chunks, dtype=np.int32)))]
 
 
 def _previous(chunk: Ints) -> Ints:

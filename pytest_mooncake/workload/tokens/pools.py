@@ -1,7 +1,7 @@
 """What prompts are made of: token ids that the model takes as ordinary, or words whose tokens can be counted, or words.
 
 In order of preference:
-    TokenPool   ids for `/v1/completions`, learnt from the server's `/tokenize` or a `tokenizer.json`: exact
+    TokenPool   ids for `/v1/completions`, learnt from the server's `/tokenize`: exact
     WordPool    words of one token each, confirmed by `/tokenize` with the chat template around them: exact
     WordPool    plain words where nothing can be counted (`overhead_tokens` is None): the server's count is all there is
 
@@ -10,10 +10,8 @@ A pool is at most 65,536 symbols, so that two random bytes choose one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 from pytest_mooncake.errors import WorkloadError
@@ -69,29 +67,6 @@ def pool_of_ids(ids: Iterable[int], source: str, max_model_len: int | None = Non
     distinct = sorted(set(ids))
     step = -(-len(distinct) // MOST_SYMBOLS) or 1
     return TokenPool(ids=tuple(distinct[::step]), source=source, max_model_len=max_model_len)
-
-
-def pool_from_tokenizer(path: Path) -> TokenPool:
-    """The ordinary ids of a Hugging Face `tokenizer.json`: its vocabulary without added and byte-fallback tokens.
-
-    Raises:
-        WorkloadError: the file cannot be read or holds no vocabulary.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        vocab = data["model"]["vocab"]
-        special = {int(token["id"]) for token in data.get("added_tokens") or ()}
-        pieces = vocab.items() if isinstance(vocab, dict) else ((piece, i) for i, (piece, _) in enumerate(vocab))
-        ids = [int(i) for piece, i in pieces if int(i) not in special and not _is_byte_or_mark(piece)]
-    except OSError as error:
-        raise WorkloadError(f"{path}: cannot be read ({error.strerror}); give a tokenizer.json") from None
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        raise WorkloadError(f"{path}: not a tokenizer.json (expected model.vocab); give the model's own file") from None
-    return pool_of_ids(ids, source=str(path))
-
-
-def _is_byte_or_mark(piece: str) -> bool:
-    return piece.startswith("<") and piece.endswith(">")
 
 
 def ordinary_ids(first: list[int], second: list[int]) -> set[int]:

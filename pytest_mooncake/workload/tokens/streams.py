@@ -44,7 +44,7 @@ def symbol_array(symbols: Sequence[int | str]) -> Symbols:
     return np.array(symbols, dtype=np.int64 if isinstance(symbols[0], int) else np.object_)
 
 
-class MadeUp:
+class SyntheticTokens:
     """Rows of symbols drawn evenly from a pool."""
 
     def __init__(self, symbols: Sequence[int | str]) -> None:

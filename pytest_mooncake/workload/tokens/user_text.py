@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from pytest_mooncake.border.values import whole_text
-from pytest_mooncake.errors import EndpointError, MissingPartError, PlanError, WorkloadError
+from pytest_mooncake.errors import EndpointError, PlanError, WorkloadError
 from pytest_mooncake.workload.tokens.pools import Pool, TokenPool
 from pytest_mooncake.workload.tokens.streams import OwnText
 
@@ -184,24 +184,3 @@ def pieces(text: str) -> Iterator[str]:
             end = space if space > 0 else end
         yield text[begin:end]
         begin = end
-
-
-def local_tokenizer(path: Path) -> Callable[[str], list[int]]:
-    """A function that tokenises with a `tokenizer.json`, without any marks.
-
-    Raises:
-        MissingPartError: the package `tokenizers` is not installed.
-        WorkloadError: the file is no tokenizer.
-    """
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise MissingPartError(
-            "cutting own text by a tokenizer.json needs the package tokenizers: pip install tokenizers"
-        ) from None
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the package raises bare Exception
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WorkloadError(f"{path}: not a tokenizer.json ({reason}); give the model's own file") from None
-    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)

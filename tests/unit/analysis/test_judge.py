@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
-from pytest_mooncake.analysis import judge as judging
-from pytest_mooncake.analysis.judge import is_decided, is_within_reach, judge, repeats_allowed, rounds_of_valid_trials
+from pytest_mooncake.analysis import judge as judge_module
+from pytest_mooncake.analysis.judge import is_decided, is_within_reach, judge
+from pytest_mooncake.analysis.trials import repeats_allowed, rounds_of_valid_trials
 from pytest_mooncake.journal import CRASHED, DECIDED, FAILED, INTERRUPTED, KILLED, TIME_LIMIT
 from pytest_mooncake.plan.hardware import Machine
 from pytest_mooncake.plan.models import Plan
@@ -18,8 +18,6 @@ from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import (
     CORRECTNESS,
-    Aftermath,
-    Claim,
     ClientHealth,
     Engine,
     Evidence,
@@ -32,96 +30,13 @@ from pytest_mooncake.records import (
     PlannedReuse,
     ProbeAnswer,
     ProbeRole,
-    RequestRecord,
     Round,
     Rung,
+    RunNotes,
     StackView,
-    Status,
-    Store,
     Verdict,
 )
-
-VIEW = StackView(
-    name="s",
-    provisioned=True,
-    engines=(Engine(url="http://127.0.0.1:1", metrics_url="http://127.0.0.1:1/metrics"),),
-    model="m",
-    store=Store(master_url="http://127.0.0.1:2"),
-)
-DECISIVE = {Kind.COLD: "cold_no_store_hits", Kind.WARM: "warm_store_hits"}
-
-
-def a_round(number: int, kind: Kind, position: int, *, phase: Phase = Phase.CHAIN, segment: int = 1) -> Round:
-    request = RequestRecord(
-        round=number,
-        kind=kind,
-        phase=phase,
-        index=0,
-        prompt_tokens_planned=512,
-        output_tokens_planned=2,
-        intended_ns=0,
-        sent_ns=0,
-        first_token_ns=100_000_000,
-        last_token_ns=110_000_000,
-        prompt_tokens=512,
-        output_tokens=2,
-        cached_tokens=512 if kind is Kind.WARM else 0,
-        chunk_ns=(100_000_000, 110_000_000),
-        chunk_tokens=(1, 1),
-    )
-    return Round(
-        round=number,
-        kind=kind,
-        phase=phase,
-        segment=segment,
-        position=position,
-        nonce=str(number),
-        started_ns=0,
-        ended_ns=110_000_000,
-        requests=(request,),
-    )
-
-
-def chain(trials: int) -> tuple[Round, ...]:
-    left_out = a_round(0, Kind.COLD, 0, phase=Phase.LEFT_OUT, segment=0)
-    alternating = [a_round(i + 1, Kind.WARM if i % 2 else Kind.COLD, i) for i in range(2 * trials + 1)]
-    return (left_out, *alternating)
-
-
-class Script:
-    """Says what evidence and claims there are."""
-
-    def __init__(self) -> None:
-        self.faults: dict[int, Fault] = {}
-        self.unreadable: set[int] = set()
-        self.claims: tuple[Claim, ...] = (claim(Verdict.PASS),)
-        self.judged: tuple[int, ...] = ()
-        self.trials = 0
-        self.planned: int | None = None
-
-    def round_evidence(self, this: Round, view: StackView, *, planned: int | None, **_: object) -> tuple[Evidence, ...]:
-        self.planned = planned
-        status = Status.UNAVAILABLE if this.round in self.unreadable else Status.HELD
-        found = [self.evidence(this, DECISIVE[this.kind], status, Fault.PRODUCT, detail="scrape failed")]
-        if this.round in self.faults:
-            found.append(self.evidence(this, "scripted", Status.BROKEN, self.faults[this.round], detail="why"))
-        return tuple(found)
-
-    @staticmethod
-    def evidence(this: Round, name: str, status: Status, fault: Fault, *, detail: str) -> Evidence:
-        return Evidence(
-            id=name, status=status, rung=Rung.STORE, expected="0", observed="7", fault=fault, round=this.round,
-            detail=detail,
-        )  # fmt: skip
-
-    def judge_claims(self, targets: object, rounds: Sequence[Round], *, trials: int, **_: object) -> tuple[Claim, ...]:
-        self.judged = tuple(r.round for r in rounds)
-        self.trials = trials
-        return self.claims
-
-
-def claim(verdict: Verdict) -> Claim:
-    return Claim(id="ttft_mean", title="mean TTFT", gating=True, verdict=verdict, reason=f"it is {verdict}")
+from tests.support.judged_chains import VIEW, Script, a_round, chain, claim, noisy_chain
 
 
 @pytest.fixture
@@ -132,8 +47,8 @@ def plan(tmp_path: Path) -> Plan:
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     one = Script()
-    monkeypatch.setattr(judging, "round_evidence", one.round_evidence)
-    monkeypatch.setattr(judging, "judge_claims", one.judge_claims)
+    monkeypatch.setattr(judge_module, "round_evidence", one.round_evidence)
+    monkeypatch.setattr(judge_module, "judge_claims", one.judge_claims)
     return one
 
 
@@ -260,8 +175,8 @@ def test_wrong_text_from_the_cache_fails_a_run_whose_claims_all_pass(plan: Plan,
     )
     right = replace(cold, role=ProbeRole.WARM, cached_tokens=8)
     wrong = replace(right, tokens=("b",), top=({"b": -0.1, "a": -3.0},))
-    assert judge(plan, VIEW, chain(3), aftermath=Aftermath(probes=(cold, right))).verdict is Verdict.PASS
-    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(probes=(cold, wrong)))
+    assert judge(plan, VIEW, chain(3), run_notes=RunNotes(probes=(cold, right))).verdict is Verdict.PASS
+    judgement = judge(plan, VIEW, chain(3), run_notes=RunNotes(probes=(cold, wrong)))
     assert judgement.verdict is Verdict.FAIL
     assert judgement.reasons[0].startswith(
         "correctness gate: correct_text: expected log-probabilities as without cache"
@@ -272,14 +187,14 @@ def test_wrong_text_from_the_cache_fails_a_run_whose_claims_all_pass(plan: Plan,
 
 def test_what_stays_in_the_store_is_said_with_any_verdict(plan: Plan, script: Script) -> None:
     note = "keys of this run stay in the store: no RPC"
-    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(store_notes=(note,)))
+    judgement = judge(plan, VIEW, chain(3), run_notes=RunNotes(store_notes=(note,)))
     assert judgement.verdict is Verdict.PASS
     assert note in judgement.reasons
 
 
 def test_a_component_that_died_is_named_before_what_stays_in_the_store(plan: Plan, script: Script) -> None:
     dead, note = "vllm-0 is no longer running; its log: a.log; Killed", "keys of this run stay in the store: no RPC"
-    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(store_notes=(note,), casualties=(dead,)))
+    judgement = judge(plan, VIEW, chain(3), run_notes=RunNotes(store_notes=(note,), casualties=(dead,)))
     assert judgement.reasons[-2:] == (dead, note)
 
 
@@ -300,13 +215,13 @@ def test_a_run_whose_time_was_over_says_so_and_which_option_gives_it_more(plan: 
 
 
 def test_what_of_the_workload_was_not_as_asked_is_said_with_the_verdict(plan: Plan, script: Script) -> None:
-    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(workload_notes=("qa: 1 of 8 documents are used",)))
+    judgement = judge(plan, VIEW, chain(3), run_notes=RunNotes(workload_notes=("qa: 1 of 8 documents are used",)))
     assert judgement.verdict is Verdict.PASS
     assert "workload: qa: 1 of 8 documents are used" in judgement.reasons
 
 
 def test_what_the_client_lacked_is_said_with_the_verdict(plan: Plan, script: Script) -> None:
-    judgement = judge(plan, VIEW, chain(3), aftermath=Aftermath(client_notes=("stamped late",)))
+    judgement = judge(plan, VIEW, chain(3), run_notes=RunNotes(client_notes=("stamped late",)))
     assert judgement.verdict is Verdict.PASS
     assert "stamped late" in judgement.reasons
 
@@ -391,21 +306,10 @@ def test_without_a_gating_target_a_sound_run_is_not_accepted(plan: Plan, script:
     assert "no claim of the targets gates" in judgement.reasons[0]
 
 
-def noisy_chain(trials: int, warm_ms: float, *, bias_ms: float | None = None) -> tuple[Round, ...]:
-    """A chain whose warm rounds take `warm_ms` where cold ones take 100 ms; rounds differ by 1 and 2 %."""
-    made = []
-    for r in chain(trials):
-        first = round((warm_ms if r.kind is Kind.WARM else 100) * 1e6 * (1 + r.round % 3 / 100))
-        last = first + 10_000_000 + r.round % 3 * 100_000
-        request = replace(r.requests[0], first_token_ns=first, last_token_ns=last, chunk_ns=(first, last))
-        made.append(replace(r, requests=(request,), ended_ns=last, client=ClientHealth(bias_ms=bias_ms)))
-    return tuple(made)
-
-
 @pytest.fixture
 def evidence_only(monkeypatch: pytest.MonkeyPatch) -> Script:
     one = Script()
-    monkeypatch.setattr(judging, "round_evidence", one.round_evidence)
+    monkeypatch.setattr(judge_module, "round_evidence", one.round_evidence)
     return one
 
 
@@ -477,7 +381,7 @@ def test_a_warm_round_is_compared_with_the_cold_one_before_it_and_a_cold_one_wit
         seen[this.round] = None if reference is None else reference.round
         return script.round_evidence(this, view, planned=planned)
 
-    monkeypatch.setattr(judging, "round_evidence", evidence)
+    monkeypatch.setattr(judge_module, "round_evidence", evidence)
     judge(plan, VIEW, chain(2))
     assert seen == {0: 1, 1: 0, 2: 1, 3: 0, 4: 3, 5: 0}
     seen.clear()
@@ -544,18 +448,18 @@ def test_a_run_is_audited_against_the_machines_it_names(plan: Plan, evidence_onl
     assert {a.law: a.status for a in judge(plan, VIEW, noisy_chain(3, 30)).audit}["compute"] == "not_applicable"
 
 
-def with_gate() -> Aftermath:
+def with_gate() -> RunNotes:
     answer = ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1)
-    return Aftermath(probes=(answer,), gates=(Gate(id=CORRECTNESS, status=GateStatus.MADE),))
+    return RunNotes(probes=(answer,), gates=(Gate(id=CORRECTNESS, status=GateStatus.MADE),))
 
 
 @pytest.fixture
 def no_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "probe_evidence", lambda _answers: ())
+    monkeypatch.setattr(judge_module, "probe_evidence", lambda _answers: ())
 
 
 def test_a_run_that_ended_by_itself_with_its_gate_is_a_pass(plan: Plan, script: Script, no_checks: None) -> None:
-    judgement = judge(plan, VIEW, chain(3), ended=DECIDED, aftermath=with_gate())
+    judgement = judge(plan, VIEW, chain(3), ended=DECIDED, run_notes=with_gate())
     assert judgement.verdict is Verdict.PASS
     assert [gate.status for gate in judgement.gates] == [GateStatus.MADE]
 
@@ -573,7 +477,7 @@ def test_a_run_without_its_gate_is_invalid_however_it_ended(
 
 @pytest.mark.parametrize("ended", [TIME_LIMIT, INTERRUPTED, FAILED, CRASHED, KILLED])
 def test_a_run_that_has_its_gate_but_no_end_is_no_pass(plan: Plan, script: Script, no_checks: None, ended: str) -> None:
-    judgement = judge(plan, VIEW, chain(3), ended=ended, aftermath=with_gate())
+    judgement = judge(plan, VIEW, chain(3), ended=ended, run_notes=with_gate())
     assert judgement.verdict is Verdict.INVALID
     assert "before it was decided" in judgement.reasons[0]
     assert len(judgement.reasons) == len(set(judgement.reasons))
@@ -595,7 +499,7 @@ def test_a_product_fault_stays_a_fail_without_gate_and_without_end(plan: Plan, s
 
 def test_text_prompts_pass_without_the_gate_and_say_why(plan: Plan, script: Script) -> None:
     text = Gate(id=CORRECTNESS, status=GateStatus.NOT_APPLICABLE, reason="prompts were sent as text")
-    judgement = judge(plan, VIEW, chain(3), ended=DECIDED, aftermath=Aftermath(gates=(text,)))
+    judgement = judge(plan, VIEW, chain(3), ended=DECIDED, run_notes=RunNotes(gates=(text,)))
     assert (judgement.verdict, judgement.gates) == (Verdict.PASS, (text,))
 
 
@@ -605,11 +509,11 @@ def test_while_a_run_goes_on_its_gate_is_not_missing_yet(plan: Plan, script: Scr
 
 
 def test_what_broke_down_is_said_first_unless_the_product_is_at_fault(plan: Plan, script: Script) -> None:
-    broke = Aftermath(failure="the stack did not start again for further trials: vllm died")
+    broke = RunNotes(failure="the stack did not start again for further trials: vllm died")
     script.claims = (claim(Verdict.INCONCLUSIVE),)
-    judgement = judge(plan, VIEW, chain(2), ended=FAILED, aftermath=broke)
+    judgement = judge(plan, VIEW, chain(2), ended=FAILED, run_notes=broke)
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert judgement.reasons[0] == f"the run ended before it was decided: {broke.failure}"
     assert judgement.details["unfinished"] == "failed"
     script.faults = {1: Fault.PRODUCT}
-    assert "scripted" in judge(plan, VIEW, chain(2), ended=FAILED, aftermath=broke).reasons[0]
+    assert "scripted" in judge(plan, VIEW, chain(2), ended=FAILED, run_notes=broke).reasons[0]

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from pytest_mooncake.cache import remove_keys_process as removal
+from pytest_mooncake.cache import remove_keys_process
 
 ORDER = {
     "local_hostname": "127.0.0.1",
@@ -52,7 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(ORDER)))
-    removal.main()
+    remove_keys_process.main()
     assert ended == [0]
     reply: dict[str, object] = json.loads(capsys.readouterr().out)
     return reply

@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 from aiohttp import ClientSession
 
-from pytest_mooncake.cache import run_keys as care_module
+from pytest_mooncake.cache import run_keys
 from pytest_mooncake.cache.remove_keys import Removal
-from pytest_mooncake.cache.run_keys import StoreCare, can_carry_tags
+from pytest_mooncake.cache.run_keys import RunKeys, can_carry_tags
 from pytest_mooncake.records import Engine, Kind, Scrape, StackView, Store
 
 NONCES = ("a" * 32, "b" * 32, "c" * 32)
@@ -45,9 +45,9 @@ class World:
     def note(self, event: str, **values: Any) -> None:
         self.events.append((event, values))
 
-    def care(self, *, keep_full: bool = False) -> StoreCare:
+    def keys(self, *, keep_full: bool = False) -> RunKeys:
         session = cast("ClientSession", None)  # nothing is cleared or listed here
-        return StoreCare(
+        return RunKeys(
             session, self.view, "run-1", read=self.read, keep_full=keep_full, note=self.note, remove=self.remove
         )
 
@@ -77,37 +77,37 @@ def local(rpc: str | None, **changes: Any) -> StackView:
     return replace(view, **changes)
 
 
-async def chain(care: StoreCare) -> None:
+async def chain(keys: RunKeys) -> None:
     """A left-out round and the chain C0 W1 C1."""
-    await care.start()
+    await keys.start()
     for kind, nonce in ((Kind.COLD, 0), (Kind.COLD, 1), (Kind.WARM, 1), (Kind.COLD, 2)):
-        await care.prepare(kind, NONCES[nonce])
+        await keys.prepare(kind, NONCES[nonce])
 
 
 async def test_a_cold_rounds_keys_go_as_soon_as_its_warm_round_is_over_and_all_at_the_end(rpc: str) -> None:
     world = World(local(rpc))
-    care = world.care()
-    await chain(care)
+    keys = world.keys()
+    await chain(keys)
     assert world.parts == [NONCES[0][:12], NONCES[1][:12]]
-    await care.finish()
+    await keys.finish()
     assert world.parts[-1] is None
     assert world.events == [("store_care", {"removed_keys": 30, "sentences": []})]
 
 
 async def test_requests_carry_the_run_and_the_nonce_that_a_warm_round_shares(rpc: str) -> None:
-    care = World(local(rpc)).care()
-    await care.start()
-    assert care.body(NONCES[0]) == {"kv_transfer_params": {"lmcache.tag.run": "run-1", "lmcache.tag.part": "a" * 12}}
-    assert care.removes_keys
+    keys = World(local(rpc)).keys()
+    await keys.start()
+    assert keys.body(NONCES[0]) == {"kv_transfer_params": {"lmcache.tag.run": "run-1", "lmcache.tag.part": "a" * 12}}
+    assert keys.removes_keys
 
 
 @pytest.mark.parametrize("connector", ["mooncakestore", "none"])
 async def test_other_connectors_get_no_tag_and_lose_no_key(rpc: str, connector: str) -> None:
     world = World(local(rpc, details={"connector": connector}))
-    care = world.care()
-    await chain(care)
-    await care.finish()
-    assert care.body(NONCES[0]) == {}
+    keys = world.keys()
+    await chain(keys)
+    await keys.finish()
+    assert keys.body(NONCES[0]) == {}
     assert world.parts == []
 
 
@@ -126,9 +126,9 @@ async def test_an_attached_stack_gets_tags_only_where_every_engine_shows_lmcache
 
 async def test_where_the_keys_cannot_be_removed_the_report_says_that_they_stay_and_why() -> None:
     world = World(local("127.0.0.1:1", provisioned=False))
-    care = world.care()
-    await chain(care)
-    await care.finish()
+    keys = world.keys()
+    await chain(keys)
+    await keys.finish()
     assert world.parts == []
     assert world.sentences == [
         "keys of this run stay in the store, recognisable by @run%run-1: "
@@ -139,71 +139,71 @@ async def test_where_the_keys_cannot_be_removed_the_report_says_that_they_stay_a
 async def test_the_masters_usual_rpc_port_is_tried_where_only_its_admin_port_is_known(
     rpc: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(care_module, "RPC_PORT", int(rpc.rpartition(":")[2]))
-    care = World(local(None, provisioned=False)).care()
-    await care.start()
-    assert care.removes_keys
+    monkeypatch.setattr(run_keys, "RPC_PORT", int(rpc.rpartition(":")[2]))
+    keys = World(local(None, provisioned=False)).keys()
+    await keys.start()
+    assert keys.removes_keys
 
 
 async def test_a_removal_that_fails_is_not_tried_again_and_said_where_the_store_goes_on(rpc: str) -> None:
     failed = Removal(removed=None, left=7, detail="the master removed nothing (error -900)")
     world = World(local(rpc, provisioned=False), removal=failed)
-    care = world.care()
-    await chain(care)
-    await care.finish()
+    keys = world.keys()
+    await chain(keys)
+    await keys.finish()
     assert len(world.parts) == 1
     assert world.sentences[0].endswith("the master removed nothing (error -900)")
 
 
 async def test_a_store_that_ends_with_the_run_needs_no_sentence() -> None:
     world = World(local(None))
-    care = world.care()
-    await care.start()
-    await care.finish()
+    keys = world.keys()
+    await keys.start()
+    await keys.finish()
     assert world.sentences == []
 
 
 @pytest.mark.parametrize(("provisioned", "others"), [(True, ""), (False, "; some of them may be somebody else's")])
 async def test_evictions_while_the_run_was_on_are_reported(rpc: str, provisioned: bool, others: str) -> None:
     world = World(local(rpc, provisioned=provisioned))
-    care = world.care()
-    await care.start()
+    keys = world.keys()
+    await keys.start()
     world.evicted = 1200.0
-    await care.finish()
+    await keys.finish()
     assert world.sentences[-1] == f"1,200 keys were evicted from the store while this run was on{others}"
 
 
 async def test_a_store_that_is_to_stay_full_keeps_its_keys_until_the_end(rpc: str) -> None:
     world = World(local(rpc))
-    care = world.care(keep_full=True)
-    await chain(care)
+    keys = world.keys(keep_full=True)
+    await chain(keys)
     assert world.parts == []
-    assert not care.removes_keys
-    await care.finish()
+    assert not keys.removes_keys
+    await keys.finish()
     assert world.parts == [None]
 
 
 async def test_without_a_store_nothing_is_said() -> None:
     world = World(local(None, store=None))
-    care = world.care()
-    await chain(care)
-    await care.finish()
+    keys = world.keys()
+    await chain(keys)
+    await keys.finish()
     assert world.events == []
 
 
 async def test_what_the_engines_stored_to_prove_themselves_goes_from_a_store_that_stays(rpc: str) -> None:
     shared = {"connector": "lmcache", "shared_store": True, "proof_tag": "proof-1"}
     world = World(local(rpc, details=shared))
-    await world.care().start()
+    await world.keys().start()
     assert world.tags == ["proof-1"]
     own = World(local(rpc, details=shared | {"shared_store": False}))
-    await own.care().start()
+    await own.keys().start()
     assert own.tags == []
 
 
 async def test_a_shared_store_is_never_said_to_end_with_the_run() -> None:
     world = World(local("127.0.0.1:1", details={"connector": "lmcache", "shared_store": True}))
-    care = world.care()
-    await care.start()
-    await care.finish()
+    keys = world.keys()
+    await keys.start()
+    await keys.finish()
     assert world.sentences[0].startswith("keys of this run stay in the store")

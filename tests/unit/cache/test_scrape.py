@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,16 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from pytest_mooncake.analysis.evidence.counters.deltas import read
-from pytest_mooncake.analysis.evidence.counters.exposition import split_series
-from pytest_mooncake.cache.scrape import MAX_SERIES, Source, parse_samples, series_name, sources_of
+from pytest_mooncake.analysis.evidence.counters.exposition import exposition_of, split_series
+from pytest_mooncake.cache.scrape import MAX_SERIES, Source, series_name, sources_of
 from pytest_mooncake.records import Engine, Scrape, StackView, Store
 from tests.support.scripted_world import view
 
 DATA = Path(__file__).parents[2] / "data" / "metrics"
+
+
+def parse_samples(text: str) -> Mapping[str, float]:
+    return exposition_of(text).samples
 
 
 def scraped(source: str, file: str) -> tuple[Scrape, ...]:

@@ -9,18 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mooncake.analysis import judge as judging
+from pytest_mooncake.analysis import judge
 from pytest_mooncake.analysis.regression.fingerprint import Part, plan_parts
 from pytest_mooncake.errors import MooncakeError
-from pytest_mooncake.history import prior_runs as past
+from pytest_mooncake.history import prior_runs
 from pytest_mooncake.history.prior_runs import LATEST, past_in_history, past_of
 from pytest_mooncake.history.store import open_history
 from pytest_mooncake.history.stored_run import StoredRound, StoredRun
-from pytest_mooncake.journal import Journal
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
-from tests.unit.analysis.test_judge import VIEW, Script, noisy_chain
+from tests.support.judged_chains import Script, record
 
 
 @pytest.fixture
@@ -28,21 +27,10 @@ def plan(tmp_path: Path) -> Plan:
     return resolve(Options(stack="simulated", evidence="timing"), tmp_path)
 
 
-def record(plan: Plan, directory: Path, trials: int = 4, *, view: bool = True) -> None:
-    with Journal(directory / LATEST, plan) as journal:
-        if view:
-            journal.event("stack", view=VIEW)
-        for measured in noisy_chain(trials, 30):
-            for request in measured.requests:
-                journal.request(request)
-            journal.round(measured)
-        journal.event("run_end", reason="decided")
-
-
 def test_the_last_run_of_the_same_kind_is_what_a_forecast_rests_on(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "round_evidence", Script().round_evidence)
+    monkeypatch.setattr(judge, "round_evidence", Script().round_evidence)
     record(plan, tmp_path)
     found = past_of(resolve(Options(stack="simulated", targets="default"), tmp_path), tmp_path)
     assert found is not None
@@ -101,7 +89,7 @@ def test_a_record_too_large_to_read_in_a_moment_is_left_alone(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record(plan, tmp_path)
-    monkeypatch.setattr(past, "MOST_BYTES", 10)
+    monkeypatch.setattr(prior_runs, "MOST_BYTES", 10)
     assert past_of(plan, tmp_path) is None
 
 
@@ -166,7 +154,7 @@ def test_a_history_of_the_kind_tells_its_mean_ratio_and_its_pooled_noise(plan: P
 
 
 def test_only_the_newest_runs_of_a_history_count(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(past, "MOST_RUNS", 1)
+    monkeypatch.setattr(prior_runs, "MOST_RUNS", 1)
     keep(tmp_path, stored(plan, "run-1", 0.1, (100.0, 110.0)), stored(plan, "run-2", 0.4, (100.0, 110.0)))
     found = past_in_history(plan, MACHINE, URL, tmp_path)
     assert found is not None

@@ -149,7 +149,7 @@ def test_findings_are_found_by_kind_fingerprint_and_run(history: History) -> Non
 def test_the_newest_anchor_holds_and_earlier_ones_stay_on_record(history: History) -> None:
     assert history.anchor(FINGERPRINT) is None
     later = replace(AN_ANCHOR, at="2026-11-25T12:00:00+00:00", why="faster")
-    assert history.set_anchor(later, AN_ANCHOR) == 2
+    assert history.add_all((), (), (later, AN_ANCHOR)) == 2
     assert history.anchor(FINGERPRINT) == later
     assert history.anchors() == (AN_ANCHOR, later)
     assert history.anchor("b" * 24) is None

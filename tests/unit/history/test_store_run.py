@@ -10,14 +10,15 @@ from sqlalchemy.exc import OperationalError
 
 from pytest_mooncake.analysis.regression.fingerprint import fingerprint_of
 from pytest_mooncake.errors import HistoryError, UsageError
-from pytest_mooncake.history.store import DEFAULT_URL, open_history
+from pytest_mooncake.history import DEFAULT_URL
+from pytest_mooncake.history.store import open_history
 from pytest_mooncake.history.store_run import Stored, history_url, refuse_unreachable, store_run, stored_run
 from pytest_mooncake.journal import Recorded
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import Claim, Judgement, Trial, Verdict
-from tests.unit.analysis.test_judge import VIEW, chain
+from tests.support.judged_chains import VIEW, chain
 
 URL = "sqlite:///history.sqlite"
 CLAIMS = (

@@ -18,8 +18,7 @@ from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.plan.targets.slo import parse_goodput
 from pytest_mooncake.records import Kind, Phase, Round
 from tests.support.made_records import as_first_version
-from tests.support.made_rounds import request
-from tests.unit.analysis.claims.test_judge_claims import noisy
+from tests.support.made_rounds import noisy, request
 
 
 def record(directory: Path, rounds: tuple[Round, ...]) -> Path:

@@ -140,18 +140,18 @@ def test_what_a_round_was_planned_to_reuse_comes_back_with_it(tmp_path: Path, pl
 
 def test_what_a_workload_could_not_be_is_read_back_once(tmp_path: Path, plan: Plan) -> None:
     directory = recorded(tmp_path / "run", plan, measured(0))
-    assert read(directory).aftermath.workload_notes == ()
+    assert read(directory).run_notes.workload_notes == ()
     for _ in range(2):
         append_event(directory, "workload", notes=["kb-qa: 1 of 8 documents"])
-    assert read(directory).aftermath.workload_notes == ("kb-qa: 1 of 8 documents",)
+    assert read(directory).run_notes.workload_notes == ("kb-qa: 1 of 8 documents",)
 
 
 def test_what_the_client_lacked_is_read_back_once(tmp_path: Path, plan: Plan) -> None:
     directory = recorded(tmp_path / "run", plan, measured(0))
-    assert read(directory).aftermath.client_notes == ()
+    assert read(directory).run_notes.client_notes == ()
     for _ in range(2):
         append_event(directory, "client", notes=["stamped late"])
-    assert read(directory).aftermath.client_notes == ("stamped late",)
+    assert read(directory).run_notes.client_notes == ("stamped late",)
 
 
 def test_a_record_without_planned_reuse_is_read_as_not_known(tmp_path: Path, plan: Plan) -> None:
@@ -264,6 +264,6 @@ def test_what_is_known_beside_the_rounds_comes_back_too(tmp_path: Path) -> None:
         journal.event("casualties", sentences=["master is no longer running; its log: logs/master.log"])
         journal.event("run_end", reason="decided")
     recorded = read(tmp_path / "run")
-    assert recorded.aftermath.casualties == ("master is no longer running; its log: logs/master.log",)
-    assert recorded.aftermath.probes == (answer,)
-    assert recorded.aftermath.store_notes == ("keys of this run stay in the store: no RPC",)
+    assert recorded.run_notes.casualties == ("master is no longer running; its log: logs/master.log",)
+    assert recorded.run_notes.probes == (answer,)
+    assert recorded.run_notes.store_notes == ("keys of this run stay in the store: no RPC",)

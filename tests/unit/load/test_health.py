@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_mooncake.analysis.claims.client_validity import saturation
 from pytest_mooncake.load.health import HealthSampler, peak_share, rank_percentile, send_delay_ns, tainted_requests
 from pytest_mooncake.load.spec import LagSample
-from pytest_mooncake.records import ClientHealth, Kind, Phase, RequestRecord
+from pytest_mooncake.records import Kind, Phase, RequestRecord
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -68,27 +67,6 @@ def test_the_send_delay_counts_from_the_slot_or_from_the_schedule() -> None:
     assert send_delay_ns(record(intended_ns=5, sent_ns=9)) == 4
     assert send_delay_ns(record(intended_ns=5, ready_ns=7, sent_ns=9)) == 2
     assert send_delay_ns(record()) is None
-
-
-@pytest.mark.parametrize(
-    ("health", "ttft_mean_ms", "reason"),
-    [
-        (ClientHealth(), 100.0, None),
-        (ClientHealth(cpu_peak_share=0.85), 100.0, None),
-        (ClientHealth(cpu_peak_share=0.86), 100.0, "86% of a core in one second (at most 85%)"),
-        (ClientHealth(send_delay_mean_ms=5.0), 100.0, None),
-        (ClientHealth(send_delay_mean_ms=5.1), 100.0, "5.10 ms late on average, 5.1% of mean TTFT (at most 5%)"),
-        (ClientHealth(send_delay_mean_ms=5.1), None, None),
-        (ClientHealth(loop_lag_max_ms=5000.0), 100.0, None),
-    ],
-)
-def test_the_client_is_saturated_by_cpu_or_by_delay_never_by_lag(
-    health: ClientHealth, ttft_mean_ms: float | None, reason: str | None
-) -> None:
-    said = saturation(health, ttft_mean_ms=ttft_mean_ms)
-    assert (said is None) is (reason is None)
-    assert (reason or "") in (said or "")
-    assert said is None or "--mooncake-workers" in said
 
 
 def test_a_request_is_tainted_when_a_token_came_while_the_loop_lagged() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -74,3 +75,15 @@ def test_a_quick_run_with_a_confirmed_regression_is_not_accepted() -> None:
 def test_without_a_verdict_commands_exit_4() -> None:
     report = runs.report(crash=Crash(type="KeyError", message="x"))
     assert exit_codes.of_command(report) == exit_codes.of_command(report, fail_only=True) == 4
+
+
+def test_the_reference_page_has_the_table_of_the_code() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "exit-codes.md").read_text(encoding="utf-8")
+    assert [line for line in page.splitlines() if line.startswith("|")] == exit_codes.table().splitlines()
+
+
+def test_the_readme_says_the_codes_that_pytest_exits_with() -> None:
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+    for verdict in Verdict:
+        row = next(line for line in readme.splitlines() if line.startswith(f"| **{verdict}**"))
+        assert row.endswith(f"| {exit_codes.of_pytest(runs.report(verdict))} |")

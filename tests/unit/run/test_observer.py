@@ -11,7 +11,7 @@ from pytest_mooncake.journal import Journal, read
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import CORRECTNESS, Gate, GateStatus, Judgement, ProbeAnswer, ProbeRole, Trial, Verdict
-from pytest_mooncake.run.observer import Witness
+from pytest_mooncake.run.observer import RunObserver
 
 
 class Said:
@@ -47,9 +47,9 @@ def test_targets_that_cannot_be_met_together_are_warned_of_once_and_early(
 ) -> None:
     said = Said()
     with Journal(tmp_path / "run", resolve(Options(stack="simulated"), tmp_path)) as journal:
-        witness = Witness(journal, said)
-        witness.judged(after(1, found))
-        witness.judged(after(2, found))
+        observer = RunObserver(journal, said)
+        observer.judged(after(1, found))
+        observer.judged(after(2, found))
     assert [line for line in said.lines if line.startswith("after")] == [
         "after 1 trial, so far: INCONCLUSIVE",
         "after 2 trials, so far: INCONCLUSIVE",
@@ -62,10 +62,10 @@ def test_targets_that_cannot_be_met_together_are_warned_of_once_and_early(
 def test_what_is_going_to_be_cleared_is_said_once_and_before(tmp_path: Path) -> None:
     said = Said()
     with Journal(tmp_path / "run", resolve(Options(stack="simulated"), tmp_path)) as journal:
-        witness = Witness(journal, said)
+        observer = RunObserver(journal, said)
         for plan in (("a", "b"), ("a", "b"), ("a",)):
-            witness.note("clearing", plan=plan)
-            witness.note("cleared", plan=plan, outcome=())
+            observer.note("clearing", plan=plan)
+            observer.note("cleared", plan=plan, outcome=())
     start = "clearing, as --mooncake-allow-clear permits: "
     assert said.lines == [f"{start}a; b", f"{start}a"]
 
@@ -73,9 +73,9 @@ def test_what_is_going_to_be_cleared_is_said_once_and_before(tmp_path: Path) -> 
 def test_a_need_of_the_store_that_nobody_could_work_out_is_said_before_anything_is_sent(tmp_path: Path) -> None:
     said = Said()
     with Journal(tmp_path / "run", resolve(Options(stack="simulated"), tmp_path)) as journal:
-        witness = Witness(journal, said)
-        witness.note("store_budget", sentence="the run will store 1 GB of at most 2 GB", known=True)
-        witness.note("store_budget", sentence="how many bytes the run will store is not known", known=False)
+        observer = RunObserver(journal, said)
+        observer.note("store_budget", sentence="the run will store 1 GB of at most 2 GB", known=True)
+        observer.note("store_budget", sentence="how many bytes the run will store is not known", known=False)
     assert said.lines == ["WARNING: how many bytes the run will store is not known"]
 
 
@@ -85,13 +85,13 @@ def test_a_gate_and_its_answers_are_on_record_with_what_became_of_it(tmp_path: P
     answer = ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1, error="HTTP 500")
     made, other = Gate(id=CORRECTNESS, status=GateStatus.MADE), GateStatus.NOT_APPLICABLE
     with Journal(tmp_path / "run", plan) as journal:
-        Witness(journal, said).probed((answer, answer), made)
+        RunObserver(journal, said).probed((answer, answer), made)
     with Journal(tmp_path / "text", plan) as journal:
-        Witness(journal, said).probed((), Gate(id=CORRECTNESS, status=other, reason="prompts were sent as text"))
-    assert read(tmp_path / "run").aftermath.gates == (made,)
-    assert read(tmp_path / "run").aftermath.probes == (answer, answer)
-    assert read(tmp_path / "text").aftermath.gates[0].status is other
-    assert read(tmp_path / "text").aftermath.probes == ()
+        RunObserver(journal, said).probed((), Gate(id=CORRECTNESS, status=other, reason="prompts were sent as text"))
+    assert read(tmp_path / "run").run_notes.gates == (made,)
+    assert read(tmp_path / "run").run_notes.probes == (answer, answer)
+    assert read(tmp_path / "text").run_notes.gates[0].status is other
+    assert read(tmp_path / "text").run_notes.probes == ()
     assert said.lines == [
         "correctness gate: 2 short requests, 2 FAILED",
         "correctness gate: not applicable: prompts were sent as text",

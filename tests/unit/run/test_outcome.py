@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from pytest_mooncake.analysis import judge as judging
+from pytest_mooncake.analysis import judge
 from pytest_mooncake.analysis.regression.alarm import PastRun, compare_release
 from pytest_mooncake.analysis.regression.release import finding_of
 from pytest_mooncake.errors import JournalError
@@ -20,8 +20,7 @@ from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.report.content.document import TrendRun
 from pytest_mooncake.report.formats.html import render
 from pytest_mooncake.run.runner import reported
-from tests.unit.analysis.test_judge import Script
-from tests.unit.history.test_prior_runs import record
+from tests.support.judged_chains import Script, record
 
 LEVEL = {"warm.ttft_mean_ms": 400.0, "warm.hit_share": 1.0}
 RUNS = tuple(
@@ -40,7 +39,7 @@ RUNS = tuple(
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(judging, "round_evidence", Script().round_evidence)
+    monkeypatch.setattr(judge, "round_evidence", Script().round_evidence)
     plan: Plan = resolve(Options(stack="simulated", evidence="timing"), tmp_path)
     record(plan, tmp_path)
     return tmp_path / LATEST

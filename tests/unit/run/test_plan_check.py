@@ -11,7 +11,7 @@ from pytest_mooncake.errors import MooncakeError, PlanError, UsageError, Workloa
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
-from pytest_mooncake.run.plan_check import misfit, refuse_the_impossible
+from pytest_mooncake.run.plan_check import check_plan, misfit
 from tests.support.scripted_world import view
 
 SMALL_STORE = "kind: simulated\nstore:\n  nodes: 2\n  segment_bytes: 8388608\n"
@@ -37,21 +37,21 @@ def test_what_cannot_be_made_is_refused(
     tmp_path: Path, options: dict[str, object], error: type[MooncakeError], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        refuse_the_impossible(plan_of(tmp_path, **options))
+        check_plan(plan_of(tmp_path, **options))
 
 
 def test_what_can_be_made_is_let_through(tmp_path: Path) -> None:
-    refuse_the_impossible(plan_of(tmp_path))
-    refuse_the_impossible(plan_of(tmp_path, stack="small.yaml", steady=True))
+    check_plan(plan_of(tmp_path))
+    check_plan(plan_of(tmp_path, stack="small.yaml", steady=True))
 
 
 def test_an_endpoint_that_runs_is_asked_itself(tmp_path: Path) -> None:
-    refuse_the_impossible(plan_of(tmp_path, url=("http://127.0.0.1:1",), workload="kb-qa", requests="2"))
+    check_plan(plan_of(tmp_path, url=("http://127.0.0.1:1",), workload="kb-qa", requests="2"))
 
 
 def test_only_a_running_store_tells_how_much_it_holds(tmp_path: Path) -> None:
     store = ("mooncakestore://127.0.0.1:50051",)
-    refuse_the_impossible(plan_of(tmp_path, url=store, steady=True, allow_clear="2"))
+    check_plan(plan_of(tmp_path, url=store, steady=True, allow_clear="2"))
 
 
 LINE = '{"timestamp": %d, "input_length": %d, "output_length": 64, "hash_ids": %s}\n'

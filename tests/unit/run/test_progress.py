@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_mooncake.run.progress import PLAIN_EVERY_S, Console, Silent
+from pytest_mooncake.run.progress import PLAIN_EVERY_S, WARNING, Console, Quiet, Silent
 
 
 class Clock:
@@ -55,3 +55,12 @@ def test_a_log_gets_a_plain_line_now_and_then() -> None:
 def test_silence_is_silent() -> None:
     Silent().say("x")
     Silent().tick("x")
+
+
+def test_where_little_is_to_be_said_warnings_are() -> None:
+    written: list[str] = []
+    quiet = Quiet(written.append)
+    quiet.tick("round C0")
+    quiet.say("round C0 took 3 s")
+    quiet.say(f"{WARNING}nobody knows how much will be stored")
+    assert written == ["\nWARNING: nobody knows how much will be stored\n"]

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from pytest_mooncake.analysis import judge as judging
+from pytest_mooncake.analysis import judge
 from pytest_mooncake.errors import StackError, UsageError
 from pytest_mooncake.journal import (
     CRASHED,
@@ -33,11 +33,11 @@ from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import CORRECTNESS, Crash, Gate, GateStatus, ProbeAnswer, ProbeRole, Round, Verdict
 from pytest_mooncake.report import exit_codes
 from pytest_mooncake.report.formats.terminal import summary_lines
-from pytest_mooncake.run import runner as conducting
-from pytest_mooncake.run.observer import Witness
+from pytest_mooncake.run import runner
+from pytest_mooncake.run.observer import RunObserver
 from pytest_mooncake.run.progress import Silent
 from pytest_mooncake.run.runner import Outcome, conduct, reported
-from tests.unit.analysis.test_judge import VIEW, Script, noisy_chain
+from tests.support.judged_chains import VIEW, Script, noisy_chain
 
 ANSWER = ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1)
 End = Callable[[], None]
@@ -62,24 +62,24 @@ class Runs:
         self._patch = monkeypatch
         self.plan: Plan = resolve(Options(stack="simulated", evidence="timing"), directory)
         self.handed: list[Outcome] = []
-        monkeypatch.setattr(judging, "round_evidence", Script().round_evidence)
-        monkeypatch.setattr(judging, "probe_evidence", lambda _answers: ())
+        monkeypatch.setattr(judge, "round_evidence", Script().round_evidence)
+        monkeypatch.setattr(judge, "probe_evidence", lambda _answers: ())
 
     def then(self, outcome: Outcome) -> Outcome:
         self.handed.append(outcome)
         return outcome
 
     def conduct(self, *, trials: int = 4, before_gate: End = nothing, after_gate: End = nothing) -> Outcome:
-        def measure(_plan: Plan, _view: object, witness: Witness, _restart: object) -> int:
+        def measure(_plan: Plan, _view: object, observer: RunObserver, _restart: object) -> int:
             rounds = noisy_chain(trials, 30)
             for one in rounds if trials else ():
-                keep(witness, one)
+                keep(observer, one)
             before_gate()
-            witness.probed((ANSWER,), Gate(id=CORRECTNESS, status=GateStatus.MADE))
+            observer.probed((ANSWER,), Gate(id=CORRECTNESS, status=GateStatus.MADE))
             after_gate()
             return len(rounds)
 
-        self._patch.setattr(conducting, "_measure", measure)
+        self._patch.setattr(runner, "_measure", measure)
         return conduct(self.plan, VIEW, self.directory, Silent(), then=self.then)
 
     @property
@@ -91,10 +91,10 @@ class Runs:
         return exit_codes.of_command(reported(self.record)[0])
 
 
-def keep(witness: Witness, one: Round) -> None:
+def keep(observer: RunObserver, one: Round) -> None:
     for request in one.requests:
-        witness._journal.request(request)
-    witness._journal.round(one)
+        observer._journal.request(request)
+    observer._journal.round(one)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_run_that_is_decided_has_its_gate_on_record_before_its_end_and_is_hand
 
 
 def test_a_run_whose_time_is_over_in_the_gate_is_invalid_and_says_so_first(runs: Runs) -> None:
-    outcome = runs.conduct(before_gate=raising(conducting._TimeIsOver()))
+    outcome = runs.conduct(before_gate=raising(runner._TimeIsOver()))
     assert outcome.judgement.verdict is Verdict.INVALID
     assert outcome.judgement.reasons[0].startswith("the correctness gate was planned and not made")
     assert (runs.record.end, runs.verdict, len(runs.handed)) == (TIME_LIMIT, 11, 1)
@@ -213,12 +213,12 @@ async def test_only_the_runs_own_limit_is_its_time_limit(monkeypatch: pytest.Mon
             raise TimeoutError
 
     monkeypatch.setattr("pytest_mooncake.run.instruments.instruments_for", Nothing)
-    one_start: Any = conducting._one_start
+    one_start: Any = runner._one_start
     world = (None, None, SimpleNamespace(note=None), ())
-    monkeypatch.setattr(conducting, "Experiment", Endless)
-    with pytest.raises(conducting._TimeIsOver):
+    monkeypatch.setattr(runner, "Experiment", Endless)
+    with pytest.raises(runner._TimeIsOver):
         await one_start(*world, time.monotonic() - 1)
-    monkeypatch.setattr(conducting, "Experiment", Impatient)
+    monkeypatch.setattr(runner, "Experiment", Impatient)
     with pytest.raises(TimeoutError):
         await one_start(*world, time.monotonic() + 60)
 

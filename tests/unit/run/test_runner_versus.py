@@ -9,9 +9,9 @@ import pytest
 from pytest_mooncake.errors import EndpointError, StackError
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.records import StackView
-from pytest_mooncake.run import runner as conduct
+from pytest_mooncake.run import runner
 from pytest_mooncake.run.progress import Silent
-from pytest_mooncake.stack import attach as attaching
+from pytest_mooncake.stack import attach as attach_module
 from tests.support import runs
 
 OLD = StackPlan(name="versus", kind="attached", urls=("http://127.0.0.1:1",))
@@ -31,13 +31,13 @@ def looked_at(monkeypatch: pytest.MonkeyPatch, found: StackView) -> StackView | 
     async def attach(_plan: StackPlan, **_: Any) -> StackView:
         return found
 
-    monkeypatch.setattr(attaching, "attach", attach)
-    return conduct._versus_view(runs.plan(versus=OLD), runs.view(), Silent())
+    monkeypatch.setattr(attach_module, "attach", attach)
+    return runner._versus_view(runs.plan(versus=OLD), runs.view(), Silent())
 
 
 def test_an_old_endpoint_of_the_same_model_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     assert looked_at(monkeypatch, runs.view(name="old")) == runs.view(name="old")
-    assert conduct._versus_view(runs.plan(), runs.view(), Silent()) is None
+    assert runner._versus_view(runs.plan(), runs.view(), Silent()) is None
 
 
 def test_an_old_endpoint_of_another_model_is_refused_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,10 +53,10 @@ def turns(
             raise raised
         return stopped
 
-    monkeypatch.setattr(conduct, "measure_visits", visits)
+    monkeypatch.setattr(runner, "measure_visits", visits)
     notes = Notes()
     views = (runs.view(), runs.view(name="old"))
-    conduct._measure_versus(runs.plan(versus=OLD), views, notes, Silent(), first=9)  # type: ignore[arg-type] # what is used
+    runner._measure_versus(runs.plan(versus=OLD), views, notes, Silent(), first=9)  # type: ignore[arg-type] # what is used
     return notes.kept
 
 

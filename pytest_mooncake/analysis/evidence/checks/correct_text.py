@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pytest_mooncake.analysis.evidence.checks.near_ties import TIE_NATS, Comparison, alternatives, compare
-from pytest_mooncake.records import Evidence, Fault, ProbeAnswer, ProbeRole, Rung, Status
+from pytest_mooncake.analysis.evidence.faults import outcome_of
+from pytest_mooncake.records import Evidence, ProbeAnswer, ProbeRole, Rung, Status
 
 __all__ = [
     "ALTERNATIVES",
@@ -105,23 +106,18 @@ def answered(answers: Iterable[ProbeAnswer], role: ProbeRole) -> tuple[ProbeAnsw
 
 
 def checked(
-    check: str, status: Status, expected: str, observed: str, detail: str = "", rung: Rung = Rung.USAGE
+    check: str, what: str | None, expected: str, observed: str, detail: str = "", rung: Rung = Rung.USAGE
 ) -> Evidence:
-    """A check of the gate."""
+    """A check of the gate: it holds where `what` is None, else the catalogue of faults says what becomes of it."""
+    status, fault = outcome_of(check, what)
     return Evidence(
-        id=check,
-        status=status,
-        rung=rung,
-        expected=expected,
-        observed=observed,
-        fault=Fault.PRODUCT,
-        detail=detail,
+        id=check, status=status, rung=rung, expected=expected, observed=observed, fault=fault, detail=detail
     )
 
 
-def not_measured(check: str, expected: str, why: str) -> Evidence:
-    """A check of the gate that could not be made."""
-    return checked(check, Status.UNAVAILABLE, expected, "not measured", why)
+def not_measured(check: str, what: str, expected: str, why: str) -> Evidence:
+    """A check of the gate that could not be made, for a reason that the catalogue of faults holds as `what`."""
+    return checked(check, what, expected, "not measured", why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,10 +168,10 @@ def check_text(answers: Sequence[ProbeAnswer]) -> Evidence:
     proof = [pair for pair in known if pair.tier in _PROVING and pair.compared.status is Status.HELD]
     rung = _RUNGS.get(min((p.tier for p in broken or proof), key=list(Tier).index, default=Tier.UNKNOWN), Rung.USAGE)
     if broken:
-        return checked(check, Status.BROKEN, expected, _observed(known), _WRONG, rung)
+        return checked(check, "differs", expected, _observed(known), _WRONG, rung)
     if any(pair.compared.status is not Status.HELD for pair in pairs) or not proof:
-        return not_measured(check, expected, _why_not_compared(answers, pairs))
-    return checked(check, Status.HELD, expected, _observed(proof), _notes(answers, pairs, proof), rung)
+        return not_measured(check, *_why_not_compared(answers, pairs, expected))
+    return checked(check, None, expected, _observed(proof), _notes(answers, pairs, proof), rung)
 
 
 _WRONG = (
@@ -218,20 +214,22 @@ def _notes(answers: Sequence[ProbeAnswer], pairs: Sequence[Pair], proof: Sequenc
     return "; ".join(notes)
 
 
-def _why_not_compared(answers: Sequence[ProbeAnswer], pairs: Sequence[Pair]) -> str:
+def _why_not_compared(answers: Sequence[ProbeAnswer], pairs: Sequence[Pair], expected: str) -> tuple[str, str, str]:
+    """What was seen instead, by its name in the catalogue; what was expected; and why that could not be told."""
     served = [a for a in answers if a.error is None]
     if not served:
-        return "no short request was answered"
+        return "nothing_cached", expected, "no short request was answered"
     if not any(a.tokens for a in served):
-        return NO_TOKENS
+        return "not_comparable", expected, NO_TOKENS
     open_pairs = [pair.compared for pair in pairs if pair.compared.status is Status.UNAVAILABLE]
     if open_pairs:
         many = f"{len(open_pairs)} of {len(pairs)} answers from the cache cannot be compared"
-        return f"{many}: {open_pairs[0].why} ({open_pairs[0].case})"
+        return "not_comparable", expected, f"{many}: {open_pairs[0].why} ({open_pairs[0].case})"
     if any(pair.compared.status is Status.BROKEN for pair in pairs):
-        return "an answer differs, and nothing tells whether it came from a cache"
+        return "nearer_tier", expected, "an answer differs, and nothing tells whether it came from a cache"
     tiers = Counter(pair.tier for pair in pairs)
-    return next((why for tier, why in _WRONG_TIERS.items() if tiers[tier]), _NOTHING)
+    nearer = next((why for tier, why in _WRONG_TIERS.items() if tiers[tier]), None)
+    return ("nearer_tier", expected, nearer) if nearer else ("nothing_cached", expected, _NOTHING)
 
 
 _NOTHING = "nothing of the short prompts was cached, so there is nothing to compare"

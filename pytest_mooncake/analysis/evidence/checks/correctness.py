@@ -117,7 +117,7 @@ def _answered(answers: Sequence[ProbeAnswer]) -> Evidence:
     check, expected = "probes_answered", f"{len(required)} short requests answered"
     refused = _refused(answers)
     if refused:
-        return not_measured(check, expected, refused)
+        return not_measured(check, "refused", expected, refused)
     left_out = {a.case for a in required if a.role is ProbeRole.COLD and is_refusal(a.error)}
     failed = [a for a in required if a.error is not None and a.case not in left_out]
     proven = next((a for a in failed if is_proven_failure(a, answers)), None)
@@ -125,13 +125,13 @@ def _answered(answers: Sequence[ProbeAnswer]) -> Evidence:
     told = f"{first.case} ({first.role}): {first.error}" if first else ""
     if first and not proven:
         why = f"{told}; a proxy, a time limit and the engine cannot be told apart"
-        return not_measured(check, expected, why)
+        return not_measured(check, "failed_untold", expected, why)
     again = sum(a.retried is not None and a.error is None for a in answers)
     notes = [told] if told else []
     notes += [f"{len(left_out)} lengths were refused and left out"] if left_out else []
     notes += [f"{again} at the second try"] if again else []
     observed = f"{sum(a.error is None for a in required)} answered"
-    return checked(check, Status.BROKEN if proven else Status.HELD, expected, observed, "; ".join(notes))
+    return checked(check, "failed" if proven else None, expected, observed, "; ".join(notes))
 
 
 def _edges(answers: Sequence[ProbeAnswer]) -> Evidence:
@@ -140,22 +140,22 @@ def _edges(answers: Sequence[ProbeAnswer]) -> Evidence:
     warm = [a for a in answered(answers, ProbeRole.WARM) if a.cached_expected is not None]
     expected = ", ".join(f"{a.prompt_tokens}: {a.cached_expected}" for a in warm) or "whole chunks cached"
     if not warm:
-        return not_measured(check, expected, "chunk size and ranks of this stack are not known")
+        return not_measured(check, "chunks_unknown", expected, "chunk size and ranks of this stack are not known")
     told = [a for a in warm if cached_of(a) is not None]
     if not told:
-        return not_measured(check, expected, "the replies carry no cached_tokens")
+        return not_measured(check, "untold", expected, "the replies carry no cached_tokens")
     observed = ", ".join(f"{a.prompt_tokens}: {cached_of(a)}" for a in told)
     wrong = [a for a in told if _is_wrong_edge(a)]
     named = ", ".join(a.case for a in wrong)
     if wrong:
         why = f"{named}: chunk size, save_unfull_chunk or the rule for the last token differ"
-        return checked(check, Status.BROKEN, expected, observed, why)
+        return checked(check, "differs", expected, observed, why)
     if any((cached_of(a) or 0) > (a.cached_expected or 0) and not a.local_tokens for a in told):
-        return not_measured(check, expected, _MORE_CACHED)
+        return not_measured(check, "more", expected, _MORE_CACHED)
     local = sum(bool(a.local_tokens) for a in told)
     notes = [f"{local} answers came from the engine's own prefix cache, in part at least"] if local else []
     notes += [f"{len(warm) - len(told)} replies carry no cached_tokens"] if len(told) < len(warm) else []
-    return checked(check, Status.HELD, expected, observed, "; ".join(notes))
+    return checked(check, None, expected, observed, "; ".join(notes))
 
 
 _MORE_CACHED = (
@@ -180,21 +180,22 @@ def _tenants(answers: Sequence[ProbeAnswer]) -> Evidence:
     check, expected = "tenants_share_nothing", "0 cached tokens under another tag"
     asked = next((a for a in answers if a.role is ProbeRole.OTHER_TENANT), None)
     if asked is None:
-        return not_measured(check, expected, "requests to this stack carry no tag (lmcache.tag.*)")
+        return not_measured(check, "not_asked", expected, "requests to this stack carry no tag (lmcache.tag.*)")
     if asked.error is not None:
-        return not_measured(check, expected, f"the request under another tag was not answered ({asked.error})")
+        why = f"the request under another tag was not answered ({asked.error})"
+        return not_measured(check, "not_asked", expected, why)
     warm, found = _warm_document(answers), cached_of(asked)
     if not warm:
-        return not_measured(check, expected, "the document was not cached under its own tag either")
+        return not_measured(check, "untold", expected, "the document was not cached under its own tag either")
     if asked.external_tokens:
         why = "one tenant is served what another one stored: the tag does not reach the keys"
         observed = f"{asked.external_tokens} cached tokens ({warm} under its own)"
-        return checked(check, Status.BROKEN, expected, observed, why, Rung.ENGINE)
+        return checked(check, "shared", expected, observed, why, Rung.ENGINE)
     if found is None:
-        return not_measured(check, expected, "the replies carry no cached_tokens")
+        return not_measured(check, "untold", expected, "the replies carry no cached_tokens")
     if found:
-        return not_measured(check, expected, _TAGLESS)
-    return checked(check, Status.HELD, expected, f"0 cached tokens ({warm} under its own)")
+        return not_measured(check, "nearer_tier", expected, _TAGLESS)
+    return checked(check, None, expected, f"0 cached tokens ({warm} under its own)")
 
 
 _TAGLESS = (
@@ -209,12 +210,13 @@ def _salt(answers: Sequence[ProbeAnswer]) -> Evidence:
     found = next(iter(answered(answers, ProbeRole.SALTED)), None)
     warm, cached = _warm_document(answers), None if found is None else cached_of(found)
     if cached is None or not warm:
-        return not_measured(check, expected, "no document was cached, or the request with a salt was refused")
+        why = "no document was cached, or the request with a salt was refused"
+        return not_measured(check, "not_asked", expected, why)
     if not cached:
-        return checked(check, Status.HELD, expected, "a prompt with another cache_salt finds nothing")
+        return checked(check, "found", expected, "a prompt with another cache_salt finds nothing")
     detail = "cache_salt isolates the engine's own prefix cache only; use lmcache.tag.<name> (LMCache#2878)"
     said = f"{cached} of {warm} cached tokens are served across cache_salt"
-    return checked(check, Status.HELD, expected, said, detail)
+    return checked(check, "found", expected, said, detail)
 
 
 def _warm_document(answers: Sequence[ProbeAnswer]) -> int:

@@ -143,13 +143,13 @@ def nats(value: object) -> float | None:
     return float(value)
 
 
-def _at(values: Sequence[object], step: int) -> float | None:
-    return nats(values[step]) if step < len(values) else None
+def _at(values: Sequence[object] | None, step: int) -> float | None:
+    return nats(values[step]) if values and step < len(values) else None
 
 
-def alternatives(top: Sequence[object], step: int) -> dict[str, float]:
-    """The best tokens of a step with their log-probabilities; what is none is left out."""
-    listed = top[step] if step < len(top) else None
+def alternatives(top: Sequence[object] | None, step: int) -> dict[str, float]:
+    """The best tokens of a step with their log-probabilities; what is none is left out, `null` for the list too."""
+    listed = top[step] if top and step < len(top) else None
     if not isinstance(listed, Mapping):
         return {}
     return {token: value for token, raw in listed.items() if (value := nats(raw)) is not None}

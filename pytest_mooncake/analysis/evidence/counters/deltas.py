@@ -14,7 +14,7 @@ from pytest_mooncake.analysis.evidence.counters.names import TABLE, Place, Term
 from pytest_mooncake.analysis.evidence.counters.processes import Change, change_of
 from pytest_mooncake.records import Round, Scrape
 
-__all__ = ["CounterDeltas", "changed_between", "deltas", "missing_quantities", "read", "sum_by_label", "untold_sources"]
+__all__ = ["CounterDeltas", "changed_between", "deltas", "read", "sum_by_label", "untold_sources"]
 
 
 def _term_value(samples: Mapping[str, float], term: Term) -> float | None:
@@ -198,12 +198,3 @@ def _reasons(before: tuple[Scrape, ...], after: tuple[Scrape, ...]) -> dict[str,
     start = sum_by_label(before, "vllm:request_success_total", "finished_reason")
     end = sum_by_label(after, "vllm:request_success_total", "finished_reason")
     return {reason: value - start.get(reason, 0.0) for reason, value in end.items()}
-
-
-def missing_quantities(scrapes: tuple[Scrape, ...]) -> tuple[str, ...]:
-    """Name the quantities that sources which did answer do not show: an unknown version, or a feature that is off."""
-    answered = tuple(scrape for scrape in scrapes if scrape.error is None)
-    places = {scrape.source.partition(":")[0] for scrape in answered}
-    return tuple(
-        name for name, quantity in TABLE.items() if quantity.place.value in places and read(answered, name) is None
-    )

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from pytest_mooncake.border.values import finite
 
-__all__ = ["MAX_SERIES", "Exposition", "exposition_of", "parse_samples", "series_name", "split_series"]
+__all__ = ["MAX_SERIES", "Exposition", "exposition_of", "series_name", "split_series"]
 
 MAX_SERIES = 5_000
 MAX_LINE = 4_096
@@ -54,10 +54,16 @@ class Exposition:
 
 
 def exposition_of(text: str) -> Exposition:
-    """Read Prometheus text.
+    r"""Read the series of interest in Prometheus text, named as written, labels sorted.
+
+    Lines that cannot be parsed are skipped, and so are values that cannot be counted with (NaN: a gauge never set;
+    infinities, and more than a counter of 64 bits can show).
 
     Raises:
         ValueError: nothing of interest is in the text (a web page, another service's metrics), or too much is.
+
+    >>> exposition_of('# TYPE mem_cache_hit_nums_ counter\nmem_cache_hit_nums_ 1920\n').samples
+    {'mem_cache_hit_nums_': 1920.0}
     """
     samples: dict[str, float] = {}
     created: list[float] = []
@@ -71,21 +77,6 @@ def exposition_of(text: str) -> Exposition:
     if not samples:
         raise ValueError("no vLLM, LMCache or Mooncake series in the answer; is this a /metrics address of the stack?")
     return Exposition(samples=samples, started_s=samples.get(START_TIME, min(created, default=None)))
-
-
-def parse_samples(text: str) -> dict[str, float]:
-    r"""Return the series of interest in Prometheus text, named as written, labels sorted.
-
-    Lines that cannot be parsed are skipped, and so are values that cannot be counted with (NaN: a gauge never set;
-    infinities, and more than a counter of 64 bits can show).
-
-    Raises:
-        ValueError: as `exposition_of`.
-
-    >>> parse_samples('# TYPE mem_cache_hit_nums_ counter\nmem_cache_hit_nums_ 1920\n')
-    {'mem_cache_hit_nums_': 1920.0}
-    """
-    return dict(exposition_of(text).samples)
 
 
 def _sample_lines(text: str) -> Iterator[tuple[str, dict[str, str], float]]:

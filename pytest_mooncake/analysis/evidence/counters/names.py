@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["GAUGES", "TABLE", "Place", "Quantity", "Term"]
+__all__ = ["TABLE", "Place", "Quantity", "Term"]
 
 
 class Place(StrEnum):
@@ -158,4 +158,3 @@ _MASTER_GAUGES = (
 TABLE: dict[str, Quantity] = {
     quantity.name: quantity for quantity in (*_ENGINE_COUNTERS, *_ENGINE_GAUGES, *_MASTER_COUNTERS, *_MASTER_GAUGES)
 }
-GAUGES = frozenset(name for name, quantity in TABLE.items() if quantity.gauge)

@@ -25,7 +25,6 @@ __all__ = [
     "kv_bytes_per_token",
     "object_bytes",
     "prompt_bytes",
-    "tokens_read",
 ]
 
 
@@ -98,15 +97,6 @@ def computed_tokens(prompt_tokens: int, chunk_tokens: int, *, local_tokens: int 
     1
     """
     return prompt_tokens - cached_tokens(prompt_tokens, chunk_tokens, local_tokens=local_tokens)
-
-
-def tokens_read(prompt_tokens: int, chunk_tokens: int, *, local_tokens: int = 0) -> int:
-    """Return the tokens read from the store: whole chunks, H - floor(C / S) S; may exceed E by up to one chunk.
-
-    >>> tokens_read(1024, 256, local_tokens=384)
-    768
-    """
-    return max(0, _hit_tokens(prompt_tokens, chunk_tokens, None) - local_tokens // chunk_tokens * chunk_tokens)
 
 
 def object_bytes(kv: KVGeometry) -> int:

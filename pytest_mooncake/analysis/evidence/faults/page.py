@@ -36,7 +36,7 @@ tokens. Prompts longer than $most tokens that are served nothing are a miss by a
 than a chunk. A request that is served nothing beside others that are is not excused by a larger chunk where a smaller
 one fits those as well: then it cannot be told.
 
-This page is generated from the catalogue that the checks take their faults from (`pytest_mooncake/cache/faults`).
+This page is generated from the catalogue that the checks take their faults from (`analysis/evidence/faults/`).
 """)
 
 

@@ -44,10 +44,18 @@ GATE = (
     Observation(
         "correct_text",
         "not_comparable",
-        "too few alternatives, or none, where tokens differ",
+        "too few alternatives, or none, where tokens differ; or no tokens at all",
         U,
         U,
         "no distance can be told",
+    ),
+    Observation(
+        "correct_text",
+        "nothing_cached",
+        "nothing of the short requests came from a cache, or none was answered",
+        U,
+        U,
+        "what was computed anew says nothing about a cache",
     ),
     Observation(
         "correct_text",
@@ -81,6 +89,7 @@ GATE = (
         U,
         "there is nothing to hold the replies against",
     ),
+    Observation("cached_at_chunk_edges", "untold", "replies do not tell what was cached", U, U, "None is never 0"),
     Observation(
         "tenants_share_nothing",
         "shared",
@@ -97,7 +106,31 @@ GATE = (
         U,
         "it knows no tags, by design",
     ),
+    Observation(
+        "tenants_share_nothing",
+        "not_asked",
+        "requests carry no tags, or the one under another tag was not answered",
+        U,
+        U,
+        "a field that is not taken says nothing of a cache",
+    ),
+    Observation(
+        "tenants_share_nothing",
+        "untold",
+        "nothing was cached under the own tag either, or replies do not tell",
+        U,
+        U,
+        "that another tag finds nothing is no proof then",
+    ),
     Observation("cache_salt", "found", "what `cache_salt` isolates, whatever it is", N, N, "reported, not judged"),
+    Observation(
+        "cache_salt",
+        "not_asked",
+        "the salted request was refused, or nothing was cached without salt",
+        U,
+        U,
+        "a field that is not taken says nothing of a cache",
+    ),
 )
 
 CLIENT = (
@@ -121,6 +154,8 @@ CLIENT = (
 )
 
 RUN = (
+    Observation("record", "damaged", "lines of the record are missing, altered or cannot be read", I, I,
+                "their checksums say so; what is left may be judged, never passed"),
     Observation("audit", "broken", "figures of valid trials contradict each other", I, I,
                 "numbers that cannot be true at once must not be published"),
     Observation("run", "rung", "the least rung asked for was not reached", I, I,
@@ -128,11 +163,11 @@ RUN = (
     Observation("run", "repeats", "more trials were invalid than may be repeated", I, I,
                 "a third of the planned trials may be"),
     Observation("run", "gate_not_made", "a gate that was planned was not made", I, I,
-                "what was not looked at is not passed; a product fault stays one, and so does an undecided run"),
+                "what was not looked at decides nothing: INVALID; a product fault stays a FAIL, an undecided run open"),
     Observation("run", "gate_not_applicable", "a gate does not apply to this stack", N, N,
                 "the stack has not what it looks at; said in the first lines of every report"),
     Observation("run", "cut", "the run ended before it was decided", U, U,
-                "judged on the trials that stand: INCONCLUSIVE, or INVALID where its claims would pass"),
+                "judged on the trials that stand: INCONCLUSIVE, or INVALID where its claims would be decided"),
     Observation("failures", "failed", "requests of any round failed", P, P, "they were our own; none is rerun"),
     Observation("failures", "new_endpoint", "in a comparison, requests of the new endpoint failed", P, P,
                 "they were our own, and the old endpoint answered the same ones"),

@@ -14,7 +14,7 @@ from pytest_mooncake.border.values import finite, printable
 from pytest_mooncake.records import Scrape
 from pytest_mooncake.stack.preflight.configuration import Connector, EngineConfig, Fact, Part
 
-__all__ = ["Seen", "Shown", "shown_by", "told_by_metrics"]
+__all__ = ["Seen", "Shown", "config_from_metrics", "shown_by"]
 
 
 class Seen(StrEnum):
@@ -239,7 +239,7 @@ def _of_master(samples: Samples) -> Iterator[Row]:
         yield "evidence", "the store rung is out of reach: this master is older than 0.3.12"
 
 
-def told_by_metrics(
+def config_from_metrics(
     name: str, text: str, *, where: str = "/metrics", lmcache: Mapping[str, Fact] | None = None
 ) -> EngineConfig:
     """What an engine's `/metrics` tell of its configuration; everything else stays unknown.

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 _SYLLABLES = tuple(consonant + vowel for consonant in "bdfghjklmnprstvz" for vowel in "aeio")
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 END_OF_TEXT, MESSAGE_START, MESSAGE_END = range(3)
-GENERATION_PROMPT_TOKENS = 2
 
 
 class Vocabulary:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_mooncake.analysis.audit.external_figures import figures_from_mapping, round_figures, rows_to_mapping
+from pytest_mooncake.analysis.audit.external_figures import figures_from_mapping, round_figures
 from pytest_mooncake.analysis.claims.point_estimates import figure_of, judge_figures, limits_of_figures
 from pytest_mooncake.analysis.figures.summary import summarise
 from pytest_mooncake.errors import PlanError
@@ -113,17 +113,6 @@ def test_given_values_outrank_what_a_config_tells() -> None:
     model = figures_from_mapping(SPEC_TABLE | {"model": {"config": QWEN_72B, "kv_bytes_per_token": 5}}).model
     assert model.kv_bytes_per_token == 5
     assert model.attention_layers == 80
-
-
-def test_a_table_of_rows_reads_like_the_mapping() -> None:
-    rows = [("cold.ttft_ms.mean", " 1200"), ("warm.ttft_ms.mean", "400"), ("requests", "30")]
-    figures = figures_from_mapping(rows_to_mapping(rows))
-    assert (figures.requests, figures.cold.ttft_ms.mean, figures.warm.ttft_ms.mean) == (30, 1200, 400)
-
-
-def test_a_row_below_a_number_is_refused() -> None:
-    with pytest.raises(PlanError, match="cold is a number already"):
-        rows_to_mapping([("cold", "5"), ("cold.ttft_ms", "4")])
 
 
 def test_absent_figures_are_none_never_zero() -> None:

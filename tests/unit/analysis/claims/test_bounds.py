@@ -20,8 +20,7 @@ from pytest_mooncake.analysis.statistics.looks import Look
 from pytest_mooncake.analysis.statistics.observed import Observed, observe
 from pytest_mooncake.plan.targets.models import Target, TargetsPlan
 from pytest_mooncake.records import Claim, Kind, Round, Verdict
-from tests.support.made_rounds import a_round, chain, request, serial
-from tests.unit.analysis.claims.test_judge_claims import LOOKS, noisy
+from tests.support.made_rounds import LOOKS, a_round, chain, noisy, request, serial
 
 
 def observed(rounds: tuple[Round, ...]) -> tuple[Observed, ...]:

@@ -9,11 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_mooncake.analysis.claims.client_validity import BiasedRound, allowance, bias_shift, coarseness
+from pytest_mooncake.analysis.claims.client_validity import (
+    BiasedRound,
+    allowance,
+    bias_shift,
+    coarseness,
+    idle_share,
+    saturation,
+)
 from pytest_mooncake.analysis.figures.summary import Summary, summarise
 from pytest_mooncake.plan.targets.models import Target
-from pytest_mooncake.records import Claim, Verdict
-from tests.support.made_rounds import a_round, request, serial
+from pytest_mooncake.records import Claim, ClientHealth, RequestRecord, Round, Verdict
+from tests.support.made_rounds import MS, a_round, request, serial
 
 TTFT = Target(metric="ttft_mean", target="down 60 %")
 TPOT = Target(metric="tpot_mean", target="stable")
@@ -155,3 +162,76 @@ def test_an_interval_that_reaches_zero_is_not_held_against_the_bias() -> None:
     stalls = Target(metric="stall_share", target="<= 5 %")
     said = replace(claim(stalls, 1, 1, 1), estimate_ratio=None, ci_ratio=None)
     assert allowance(stalls, replace(said, details={"estimate": 0.01, "interval": (0.0, 0.06)})) is None
+
+
+def late(delay_ms: float, *, each_ms: float = 300, requests: int = 8, slots: int = 2) -> Round:
+    """A closed loop whose client needs `delay_ms` from a free slot to the send; requests of one length each."""
+    sent: list[RequestRecord] = []
+    for index in range(requests):
+        ready_ms = (index // slots) * (each_ms + delay_ms)
+        one = request(index, sent_ms=ready_ms + delay_ms, ttft_ms=each_ms - 40)
+        sent.append(replace(one, ready_ns=round(ready_ms * MS), intended_ns=0))
+    health = ClientHealth(send_delay_mean_ms=delay_ms)
+    return replace(a_round(sent), client=health)
+
+
+@pytest.mark.parametrize(("delay_ms", "share"), [(0, 0.0), (100, 0.25), (300, 0.5)])
+def test_slots_stand_idle_for_as_long_as_the_client_is_late(delay_ms: float, share: float) -> None:
+    assert idle_share(late(delay_ms).requests, 2) == pytest.approx(share)
+
+
+def test_more_slots_than_requests_count_as_many_as_there_are_requests() -> None:
+    assert idle_share(late(100, requests=2).requests, 50) == pytest.approx(0.25)
+
+
+def test_nothing_sent_leaves_nothing_idle() -> None:
+    assert idle_share((), 4) == 0
+    assert idle_share((replace(request(), sent_ns=None),), 4) == 0
+
+
+def test_a_client_that_was_late_by_a_busy_machine_is_no_reason_in_a_closed_loop() -> None:
+    """Its TTFT counts from the send; 18 to 250 ms at a TTFT of 300 made healthy trials invalid."""
+    assert saturation(late(18), slots=2, ttft_mean_ms=260) is None
+    assert saturation(late(60), slots=2, ttft_mean_ms=260) is None
+    said = saturation(late(100), slots=2, ttft_mean_ms=260)
+    assert said is not None
+    assert "left 25.0% of the slots' time idle (at most 20%)" in said
+    assert "--mooncake-workers" in said
+
+
+@pytest.mark.parametrize(
+    ("health", "ttft_mean_ms", "reason"),
+    [
+        (ClientHealth(), 100.0, None),
+        (ClientHealth(cpu_peak_share=0.85), 100.0, None),
+        (ClientHealth(cpu_peak_share=0.86), 100.0, "86% of a core in one second (at most 85%)"),
+        (ClientHealth(send_delay_mean_ms=5.0), 100.0, None),
+        (ClientHealth(send_delay_mean_ms=5.1), 100.0, "5.10 ms late on average, 5.1% of mean TTFT (at most 5%)"),
+        (ClientHealth(send_delay_mean_ms=5.1), None, None),
+        (ClientHealth(loop_lag_max_ms=5000.0), 100.0, None),
+    ],
+)
+def test_in_an_open_loop_the_client_is_saturated_by_cpu_or_lateness_never_by_lag(
+    health: ClientHealth, ttft_mean_ms: float | None, reason: str | None
+) -> None:
+    said = saturation(replace(a_round([request()]), client=health), slots=None, ttft_mean_ms=ttft_mean_ms)
+    assert (said is None) is (reason is None)
+    assert (reason or "") in (said or "")
+    assert said is None or "--mooncake-workers" in said
+
+
+def test_idle_slots_shift_throughput_and_no_time_of_a_request() -> None:
+    idle = BiasedRound(summary=WARM, bias_ms=0, idle_share=0.1)
+    assert bias_shift("request_throughput", idle) == pytest.approx(math.log(0.9))
+    assert bias_shift("makespan", idle) == pytest.approx(-math.log(0.9))
+    assert bias_shift("ttft_mean", idle) == bias_shift("tpot_mean", idle) == 0
+
+
+def test_slots_as_idle_cold_as_warm_shift_no_claim_and_otherwise_the_client_is_too_coarse() -> None:
+    target = Target(metric="request_throughput", target="up 150 %")
+    judged = claim(target, 2.6, 2.5, 2.7)
+    alike = BiasedRound(summary=COLD, bias_ms=0, idle_share=0.1)
+    assert coarseness([target], [judged], alike, replace(alike, summary=WARM)) is None
+    said = coarseness([target], [judged], replace(alike, idle_share=0.0), replace(alike, summary=WARM))
+    assert said is not None
+    assert "slots idle for it (0.0% of the cold round, 10.0% of the warm)" in said

@@ -7,7 +7,7 @@ import pytest
 from pytest_mooncake.analysis.claims.gates import ENDED_BY_FAULT, NO_ANSWERS, NO_LONGER, NO_STATUS, gates_of, unmade
 from pytest_mooncake.plan.gates import planned_gates
 from pytest_mooncake.plan.models import Plan
-from pytest_mooncake.records import CORRECTNESS, Aftermath, Gate, GateStatus, ProbeAnswer, ProbeRole
+from pytest_mooncake.records import CORRECTNESS, Gate, GateStatus, ProbeAnswer, ProbeRole, RunNotes
 from tests.support import runs
 
 ANSWER = ProbeAnswer(case="document", role=ProbeRole.COLD, engine=0, prompt_tokens=1)
@@ -15,9 +15,9 @@ MADE, NOT_APPLICABLE, NOT_MADE = GateStatus
 
 
 def the_gate(
-    plan: Plan, aftermath: Aftermath = Aftermath(), *, product_fault: bool = False, decided: bool = True  # noqa: B008
+    plan: Plan, run_notes: RunNotes = RunNotes(), *, product_fault: bool = False, decided: bool = True  # noqa: B008
 ) -> Gate:  # fmt: skip
-    (found,) = gates_of(plan, aftermath, runs.rounds(), product_fault=product_fault, decided=decided)
+    (found,) = gates_of(plan, run_notes, runs.rounds(), product_fault=product_fault, decided=decided)
     return found
 
 
@@ -27,8 +27,8 @@ def plan() -> Plan:
     return bare.model_copy(update={"gates": planned_gates(bare)})
 
 
-def recorded(status: GateStatus, reason: str = "", *, answers: int = 1) -> Aftermath:
-    return Aftermath(gates=(Gate(id=CORRECTNESS, status=status, reason=reason),), probes=(ANSWER,) * answers)
+def recorded(status: GateStatus, reason: str = "", *, answers: int = 1) -> RunNotes:
+    return RunNotes(gates=(Gate(id=CORRECTNESS, status=status, reason=reason),), probes=(ANSWER,) * answers)
 
 
 def test_a_gate_on_record_is_what_the_record_says(plan: Plan) -> None:
@@ -43,7 +43,7 @@ def test_a_planned_gate_that_is_not_on_record_was_not_made_even_where_its_answer
     plan: Plan, decided: bool
 ) -> None:
     assert the_gate(plan, decided=decided).status is NOT_MADE
-    assert the_gate(plan, Aftermath(probes=(ANSWER,)), decided=decided).status is NOT_MADE
+    assert the_gate(plan, RunNotes(probes=(ANSWER,)), decided=decided).status is NOT_MADE
 
 
 def test_a_gate_whose_answers_are_gone_was_not_made(plan: Plan) -> None:
@@ -62,7 +62,7 @@ def test_a_product_fault_makes_the_gate_superfluous_only_while_it_is_one(plan: P
 def test_of_records_without_a_status_answers_count_as_made() -> None:
     old = runs.plan()
     assert old.gates is None
-    assert the_gate(old, Aftermath(probes=(ANSWER,))).status is MADE
+    assert the_gate(old, RunNotes(probes=(ANSWER,))).status is MADE
 
 
 @pytest.mark.parametrize(

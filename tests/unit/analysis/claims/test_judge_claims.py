@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,20 +14,8 @@ from pytest_mooncake.analysis.statistics.looks import Look, settling_trials, ver
 from pytest_mooncake.errors import PlanError
 from pytest_mooncake.plan.targets.models import Target
 from pytest_mooncake.records import Claim, Round, Verdict
-from tests.support.made_rounds import a_round, chain, request
+from tests.support.made_rounds import LOOKS, a_round, chain, noisy, request
 from tests.support.spec_figures import SPEC, TPOT, TTFT
-
-LOOKS = (3, 4, 5, 6, 8, 10)
-
-
-def noisy(trials: int, ttft: float, tpot: float = 1.0, sigma: float = 0.02, seed: int = 0) -> tuple[Round, ...]:
-    generator = np.random.default_rng(seed)
-
-    def pairs(count: int, ttft_ms: float, tpot_ms: float) -> list[tuple[float, float]]:
-        factors = np.exp(generator.normal(scale=sigma, size=(count, 2)))
-        return [(ttft_ms * float(a), tpot_ms * float(b)) for a, b in factors]
-
-    return chain(pairs(trials + 1, 1200, 15), pairs(trials, 1200 * ttft, 15 * tpot))
 
 
 def judged(

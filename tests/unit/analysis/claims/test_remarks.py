@@ -22,9 +22,8 @@ from pytest_mooncake.analysis.statistics.drift import (
 )
 from pytest_mooncake.analysis.statistics.tail import paired_ratios, rate_bound, warm_tail
 from pytest_mooncake.records import Kind
-from tests.support.made_rounds import a_round, chain, request
+from tests.support.made_rounds import a_round, chain, noisy, request
 from tests.support.spec_figures import SPEC
-from tests.unit.analysis.claims.test_judge_claims import noisy
 
 
 def cold(values: list[float]) -> list[Point]:

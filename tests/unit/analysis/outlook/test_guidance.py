@@ -18,9 +18,8 @@ from pytest_mooncake.analysis.outlook.guidance import (
 from pytest_mooncake.analysis.statistics.levels import TABLE
 from pytest_mooncake.plan.targets.models import Target, TargetsPlan
 from pytest_mooncake.records import Claim, Settle, Verdict
-from tests.support.made_rounds import chain
+from tests.support.made_rounds import LOOKS, chain, noisy
 from tests.support.spec_figures import SPEC, TTFT
-from tests.unit.analysis.claims.test_judge_claims import LOOKS, noisy
 
 
 def undecided(metric: str, settling: int | None, *, gating: bool = True) -> Claim:

@@ -11,8 +11,8 @@ from pytest_mooncake.analysis.claims.judge_claims import judge_claims
 from pytest_mooncake.analysis.outlook.forecast import assumed_of
 from pytest_mooncake.analysis.outlook.power_lines import BEYOND, Past, _assumed, power_lines
 from pytest_mooncake.plan.targets.models import Target, TargetsPlan
+from tests.support.made_rounds import LOOKS, noisy
 from tests.support.spec_figures import SPEC
-from tests.unit.analysis.claims.test_judge_claims import LOOKS, noisy
 
 
 def said(targets: TargetsPlan = SPEC, looks: tuple[int, ...] = LOOKS, past: Past | None = None) -> dict[str, str]:

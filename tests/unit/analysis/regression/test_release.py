@@ -13,7 +13,7 @@ from pytest_mooncake.analysis.regression.alarm import PastRun, compare_release
 from pytest_mooncake.analysis.regression.release import ReleaseFinding, finding_of, gated
 from pytest_mooncake.analysis.regression.versus import Standing, Versus, VersusMetric
 from pytest_mooncake.records import Verdict
-from tests.unit.analysis.regression.test_alarm import TTFT, history, run
+from tests.support.past_releases import TTFT, history, run
 
 
 def turns(standing: Standing, metric: str = TTFT) -> Versus:

@@ -19,9 +19,8 @@ from pytest_mooncake.analysis.figures.summary import summarise, summarise_column
 from pytest_mooncake.analysis.statistics.chain_simulation import batches, statistics, sums
 from pytest_mooncake.analysis.statistics.observed import observe, observe_columns, points_of, trial_ratios, up_to_trial
 from pytest_mooncake.records import Kind, Round, Verdict
-from tests.support.made_rounds import a_round, chain, request
+from tests.support.made_rounds import LOOKS, a_round, chain, noisy, request
 from tests.support.spec_figures import SPEC
-from tests.unit.analysis.claims.test_judge_claims import LOOKS, noisy
 
 TTFT = metric_named("ttft_mean")
 ROOT = Path(__file__).parents[4]

@@ -15,9 +15,8 @@ from pytest_mooncake.analysis.claims.judge_claims import judge_claims
 from pytest_mooncake.analysis.statistics.contrast import Contrast, Point, contrast
 from pytest_mooncake.analysis.statistics.levels import SEGMENTED, SINGLE, TABLE, segmented
 from pytest_mooncake.records import Kind
-from tests.support.made_rounds import a_round, serial
+from tests.support.made_rounds import LOOKS, a_round, serial
 from tests.support.spec_figures import SPEC
-from tests.unit.analysis.claims.test_judge_claims import LOOKS
 
 RUNS = 40_000
 ERROR = 3 * math.sqrt(0.05 * 0.95 / RUNS)

@@ -14,8 +14,8 @@ from pytest_mooncake.analysis.outlook.forecast import assumed_of, forecast, outl
 from pytest_mooncake.analysis.statistics.levels import nominal_level
 from pytest_mooncake.analysis.statistics.power import Assumed, Design, least_distance, least_effect, simulate
 from pytest_mooncake.records import Verdict
+from tests.support.made_rounds import LOOKS, noisy
 from tests.support.spec_figures import SPEC
-from tests.unit.analysis.claims.test_judge_claims import LOOKS, noisy
 
 DESIGN = Design(looks=LOOKS, level=nominal_level(LOOKS))
 

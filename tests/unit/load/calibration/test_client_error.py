@@ -12,7 +12,7 @@ import pytest
 
 from pytest_mooncake.errors import MooncakeError
 from pytest_mooncake.load.calibration.calibrate import Calibration
-from pytest_mooncake.load.calibration.client_error import LATE_STAMPS, MOST_STREAMS, OwnError, most_in_flight
+from pytest_mooncake.load.calibration.client_error import LATE_STAMPS, MOST_STREAMS, ClientErrorMeter, most_in_flight
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.records import ClientHealth, Kind, Phase, RequestRecord
 
@@ -72,7 +72,7 @@ def test_requests_open_at_once_are_counted_from_their_stamps() -> None:
 
 async def test_it_calibrates_before_and_after_the_chain_at_the_load_of_the_left_out_round() -> None:
     world = Scripted()
-    own = OwnError(world.note, measure=world.calibrate)
+    own = ClientErrorMeter(world.note, measure=world.calibrate)
     await own.before(Phase.LEFT_OUT, concurrency=4)
     assert own.seen(sent(), ()).health.bias_ms is None
     for _ in range(3):
@@ -90,7 +90,7 @@ async def test_it_calibrates_before_and_after_the_chain_at_the_load_of_the_left_
 
 async def test_without_a_cap_the_streams_are_those_that_were_open() -> None:
     world = Scripted()
-    own = OwnError(world.note, workers=2, measure=world.calibrate)
+    own = ClientErrorMeter(world.note, workers=2, measure=world.calibrate)
     await own.before(Phase.LEFT_OUT, concurrency=None)
     own.seen(sent(), [record(0, 9), record(1, 9), record(2, 9)])
     await own.before(Phase.CHAIN, concurrency=None)
@@ -102,7 +102,7 @@ async def test_without_a_cap_the_streams_are_those_that_were_open() -> None:
 
 async def test_a_run_that_never_reached_its_chain_is_not_calibrated() -> None:
     world = Scripted()
-    own = OwnError(world.note, measure=world.calibrate)
+    own = ClientErrorMeter(world.note, measure=world.calibrate)
     await own.before(Phase.LEFT_OUT, concurrency=4)
     await own.after()
     assert world.events == []
@@ -110,7 +110,7 @@ async def test_a_run_that_never_reached_its_chain_is_not_calibrated() -> None:
 
 async def test_a_calibration_that_fails_is_said_and_leaves_no_figure() -> None:
     world = Scripted(error="the calibration server did not start")
-    own = OwnError(world.note, measure=world.calibrate)
+    own = ClientErrorMeter(world.note, measure=world.calibrate)
     await own.before(Phase.CHAIN, concurrency=4)
     assert own.seen(sent(), ()).health.bias_ms is None
     assert world.events[0]["error"] == "the calibration server did not start"
@@ -135,7 +135,7 @@ async def test_however_a_calibration_fails_the_run_goes_on(raised: Exception, to
         raise raised
 
     world = Scripted()
-    own = OwnError(world.note, measure=fails)
+    own = ClientErrorMeter(world.note, measure=fails)
     await own.before(Phase.CHAIN, concurrency=4)
     await own.after()
     assert [event["error"] for event in world.events if event["event"] == "calibration"] == [told, told]
@@ -146,12 +146,12 @@ async def test_an_interruption_is_no_failure_of_the_calibration() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await OwnError(Scripted().note, measure=interrupted).before(Phase.CHAIN, concurrency=4)
+        await ClientErrorMeter(Scripted().note, measure=interrupted).before(Phase.CHAIN, concurrency=4)
 
 
 async def test_a_calibration_that_fails_after_the_chain_leaves_the_one_before() -> None:
     world = Scripted()
-    own = OwnError(world.note, measure=world.calibrate)
+    own = ClientErrorMeter(world.note, measure=world.calibrate)
     await own.before(Phase.CHAIN, concurrency=4)
     world.error = "no"
     await own.after()
@@ -161,7 +161,7 @@ async def test_a_calibration_that_fails_after_the_chain_leaves_the_one_before() 
 
 async def test_late_stamps_are_told() -> None:
     world = Scripted()
-    own = OwnError(world.note, measure=world.calibrate)
+    own = ClientErrorMeter(world.note, measure=world.calibrate)
     own.seen(sent(), ())
     assert world.events == []
     own.seen(replace(sent(), stamping="read"), ())
@@ -171,7 +171,7 @@ async def test_late_stamps_are_told() -> None:
 @pytest.mark.parametrize("result", [sent(chunks=0), sent(seconds=0)])
 async def test_a_round_without_chunks_tells_no_rate(result: RoundResult) -> None:
     world = Scripted()
-    own = OwnError(world.note, measure=world.calibrate)
+    own = ClientErrorMeter(world.note, measure=world.calibrate)
     own.seen(result, ())
     await own.before(Phase.CHAIN, concurrency=1)
     assert world.loads[0]["chunks_per_s"] is None

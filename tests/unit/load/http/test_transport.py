@@ -43,8 +43,8 @@ class Later(Turnstile):
         super().__init__()
         self.works: list[tuple[Callable[[], object], bool]] = []
 
-    def let(self, work: Callable[[], object], *, hurried: bool) -> None:
-        self.works.append((work, hurried))
+    def schedule(self, work: Callable[[], object], *, priority: bool) -> None:
+        self.works.append((work, priority))
 
     def turn(self) -> None:
         for work, _ in self.works:
@@ -114,7 +114,7 @@ def test_enough_reads_are_parsed_in_a_turn_to_come_without_hurry(loop: asyncio.A
     connection.receive(*[one] * (ENOUGH_PUT_OFF - 1))
     assert connection.later.works == []
     connection.receive(one, one)
-    assert [hurried for _, hurried in connection.later.works] == [False], "once, not for every read after"
+    assert [priority for _, priority in connection.later.works] == [False], "once, not for every read after"
     assert connection.noted.body == b""
     connection.later.turn()
     assert connection.noted.body == b"data: 1\n\n" * (ENOUGH_PUT_OFF + 1)
@@ -124,7 +124,7 @@ def test_enough_reads_are_parsed_in_a_turn_to_come_without_hurry(loop: asyncio.A
 def test_the_end_of_a_body_hurries(loop: asyncio.AbstractEventLoop) -> None:
     connection = Connection(loop, is_framed=True)
     connection.receive(framed(b"1") + b"0\r\n\r\n")
-    assert [hurried for _, hurried in connection.later.works] == [True]
+    assert [priority for _, priority in connection.later.works] == [True]
     assert not connection.reader.is_eof()
     connection.later.turn()
     assert connection.reader.is_eof()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from pytest_mooncake.load.http.turnstile import A_TURN, UNHURRIED_EVERY, Turnstile
+from pytest_mooncake.load.http.turnstile import A_TURN, OTHERS_EVERY, Turnstile
 
 
 class Turns:
@@ -24,8 +24,8 @@ class Turns:
     def work(self, name: str) -> Callable[[], None]:
         return lambda: self.done.append((self.turn, name))
 
-    async def come(self, turnstile: Turnstile, name: str, *, hurried: bool) -> None:
-        await turnstile.come_through(hurried=hurried)
+    async def come(self, turnstile: Turnstile, name: str, *, priority: bool) -> None:
+        await turnstile.wait_turn(priority=priority)
         self.done.append((self.turn, name))
 
     @property
@@ -46,17 +46,17 @@ async def turned(turns: Turns, count: int) -> None:
 
 async def test_who_comes_when_nobody_waits_is_through_at_once() -> None:
     turnstile, turns = Turnstile(), Turns()
-    await turns.come(turnstile, "a", hurried=True)
+    await turns.come(turnstile, "a", priority=True)
     for _ in range(3):
         await asyncio.sleep(0)
     before = turns.turn
-    await turns.come(turnstile, "b", hurried=False)
+    await turns.come(turnstile, "b", priority=False)
     assert turns.turn == before
 
 
 async def test_a_turn_lets_only_so_many_through_and_all_in_order() -> None:
     turnstile, turns = Turnstile(), Turns()
-    tasks = [asyncio.create_task(turns.come(turnstile, str(place), hurried=True)) for place in range(5 * A_TURN)]
+    tasks = [asyncio.create_task(turns.come(turnstile, str(place), priority=True)) for place in range(5 * A_TURN)]
     await asyncio.gather(*tasks)
     assert turns.names == [str(place) for place in range(5 * A_TURN)]
     assert turns.in_one_turn() <= A_TURN + 1, "the first of all is through before the first turn"
@@ -65,7 +65,7 @@ async def test_a_turn_lets_only_so_many_through_and_all_in_order() -> None:
 async def test_work_is_done_in_turns_too() -> None:
     turnstile, turns = Turnstile(), Turns()
     for place in range(3 * A_TURN):
-        turnstile.let(turns.work(str(place)), hurried=False)
+        turnstile.schedule(turns.work(str(place)), priority=False)
     assert turns.done == [], "not where it was handed in: other bytes may wait to be stamped"
     await turned(turns, 3 * A_TURN)
     assert turns.names == [str(place) for place in range(3 * A_TURN)]
@@ -74,17 +74,17 @@ async def test_work_is_done_in_turns_too() -> None:
 
 async def test_who_hurries_goes_first_but_not_for_ever() -> None:
     turnstile, turns = Turnstile(), Turns()
-    count = 2 * A_TURN * UNHURRIED_EVERY
-    turnstile.let(turns.work("patient"), hurried=False)
+    count = 2 * A_TURN * OTHERS_EVERY
+    turnstile.schedule(turns.work("patient"), priority=False)
     for _ in range(count):
-        turnstile.let(turns.work("hurried"), hurried=True)
+        turnstile.schedule(turns.work("priority"), priority=True)
     await turned(turns, count + 1)
-    assert turns.names.index("patient") == A_TURN * (UNHURRIED_EVERY - 1)
+    assert turns.names.index("patient") == A_TURN * (OTHERS_EVERY - 1)
 
 
 async def test_who_was_cancelled_while_waiting_holds_nobody_up() -> None:
     turnstile, turns = Turnstile(), Turns()
-    tasks = [asyncio.create_task(turns.come(turnstile, name, hurried=True)) for name in "abc"]
+    tasks = [asyncio.create_task(turns.come(turnstile, name, priority=True)) for name in "abc"]
     await asyncio.sleep(0)
     tasks[1].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -95,8 +95,8 @@ async def test_work_that_raises_ends_nothing() -> None:
     turnstile, turns = Turnstile(), Turns()
     said: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context.get("exception")))
-    turnstile.let(lambda: [][0], hurried=True)
-    turnstile.let(turns.work("next"), hurried=False)
+    turnstile.schedule(lambda: [][0], priority=True)
+    turnstile.schedule(turns.work("next"), priority=False)
     await turned(turns, 1)
     assert turns.names == ["next"]
     assert isinstance(said[0], IndexError)

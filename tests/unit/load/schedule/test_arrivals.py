@@ -14,15 +14,13 @@ from hypothesis import strategies as st
 from pytest_mooncake.load.schedule.arrivals import (
     constant_offsets,
     gamma_offsets,
-    poisson_offsets,
     ramp_offsets,
-    trace_offsets,
 )
 
 RATES = st.floats(min_value=0.01, max_value=10_000)
 SCHEDULES: list[Callable[[int], tuple[int, ...]]] = [
     lambda count: constant_offsets(count, rate_per_s=3.0),
-    lambda count: poisson_offsets(count, rate_per_s=3.0, seed=5),
+    lambda count: gamma_offsets(count, rate_per_s=3.0, burstiness=1.0, seed=5),
     lambda count: gamma_offsets(count, rate_per_s=3.0, burstiness=0.3, seed=5),
     lambda count: ramp_offsets(count, from_per_s=1.0, to_per_s=9.0),
 ]
@@ -54,16 +52,10 @@ def test_gamma_gaps_have_the_mean_and_variation_they_promise(burstiness: float) 
     assert statistics.stdev(gaps) / statistics.fmean(gaps) == pytest.approx(1 / math.sqrt(burstiness), rel=0.05)
 
 
-def test_poisson_is_gamma_of_shape_one() -> None:
-    one = poisson_offsets(100, rate_per_s=7, seed=9)
-    assert one == gamma_offsets(100, rate_per_s=7, burstiness=1.0, seed=9)
-    assert one != poisson_offsets(100, rate_per_s=7, seed=10)
-
-
-def test_poisson_gaps_are_exponential() -> None:
+def test_gaps_of_shape_one_are_exponential() -> None:
     from scipy.stats import kstest
 
-    gaps = gaps_s(poisson_offsets(5000, rate_per_s=50, seed=1))
+    gaps = gaps_s(gamma_offsets(5000, rate_per_s=50, burstiness=1.0, seed=1))
     assert kstest(gaps, "expon", args=(0, 1 / 50)).pvalue > 0.001
 
 
@@ -82,25 +74,14 @@ def test_a_level_ramp_is_a_constant_rate() -> None:
     assert ramp_offsets(20, from_per_s=4, to_per_s=4) == constant_offsets(20, rate_per_s=4)
 
 
-def test_a_trace_keeps_its_gaps_divided_by_the_speed_up() -> None:
-    assert trace_offsets([100.0, 100.5, 103.0]) == (0, 500_000, 3_000_000)
-    assert trace_offsets([100.0, 100.5, 103.0], speed_up=10) == (0, 50_000, 300_000)
-    assert trace_offsets([]) == ()
-
-
-def test_a_trace_that_goes_back_in_time_is_refused() -> None:
-    with pytest.raises(ValueError, match="must ascend"):
-        trace_offsets([1, 3, 2])
-
-
 @pytest.mark.parametrize("rate", [0, -1, math.inf, math.nan])
 def test_rates_must_be_positive_numbers(rate: float) -> None:
     with pytest.raises(ValueError, match=r"rate_per_s must be a positive number, got"):
         constant_offsets(3, rate_per_s=rate)
-    with pytest.raises(ValueError, match="speed_up"):
-        trace_offsets([1.0], speed_up=rate)
+    with pytest.raises(ValueError, match="burstiness"):
+        gamma_offsets(3, rate_per_s=1, burstiness=rate, seed=0)
 
 
 def test_a_count_must_not_be_negative() -> None:
     with pytest.raises(ValueError, match="count must not be negative, got -1"):
-        poisson_offsets(-1, rate_per_s=1, seed=0)
+        constant_offsets(-1, rate_per_s=1)

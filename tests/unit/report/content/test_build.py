@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from pytest_mooncake.plan.models import EconomicsPlan, Target, TraceSpec, WorkloadPlan
+from pytest_mooncake.plan.parsing.arrivals import Arrivals
 from pytest_mooncake.records import ClientHealth, KVGeometry, Rung, Status, Trial, Verdict
 from pytest_mooncake.report.content.build import build
 from pytest_mooncake.report.content.document import as_text
 from pytest_mooncake.report.formats.terminal import summary_lines
 from tests.support import runs
 from tests.support.original_report import original_report
-
-SCHEMA = Path(__file__).parents[4] / "docs" / "schema" / "report.schema.json"
-
-
-def validated(text: str) -> Any:
-    document = json.loads(text)
-    Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8"))).validate(document)
-    return document
+from tests.support.report_schema import validated
 
 
 @pytest.mark.parametrize("verdict", list(Verdict))
@@ -135,7 +127,8 @@ def test_the_client_reports_its_worst_round_and_its_cost_per_chunk() -> None:
 )
 def test_a_saturated_round_makes_the_client_saturated(health: ClientHealth) -> None:
     rounds = [replace(r, client=health) if r.round == 1 else r for r in runs.rounds()]
-    report = build(runs.plan(), runs.view(), rounds, runs.judgement(), runs.ENVIRONMENT, economics=None)
+    work = runs.plan().workload.model_copy(update={"arrivals": Arrivals(rate_per_s=5.0)})
+    report = build(runs.plan(workload=work), runs.view(), rounds, runs.judgement(), runs.ENVIRONMENT, economics=None)
 
     assert report.client is not None
     assert report.client.saturated is True

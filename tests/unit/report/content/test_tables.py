@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_mooncake.plan.models import ConnectorSpec, EngineSpec, StackPlan, TraceSpec, WorkloadPlan
 from pytest_mooncake.records import AuditFinding, Claim, Fault, Rung, Status, Verdict
-from pytest_mooncake.report.content import evidence_groups as evidence
-from pytest_mooncake.report.content import reasons
+from pytest_mooncake.report.content import evidence_groups, reasons
 from pytest_mooncake.report.content.setting import rows_of, setting_of
 from pytest_mooncake.report.content.tables import rows, target_text
 from pytest_mooncake.report.formats.markdown import date
@@ -62,21 +61,21 @@ def test_evidence_is_grouped_by_check_and_the_worst_round_is_shown() -> None:
     held = runs.judgement().evidence[0]
     broken = replace(held, status=Status.BROKEN, round=6, observed="0 tokens")
     unknown = replace(held, id="other", status=Status.UNAVAILABLE)
-    first, second = evidence.groups((held, broken, replace(held, round=8), unknown))
+    first, second = evidence_groups.groups((held, broken, replace(held, round=8), unknown))
 
     assert (first.id, first.held, first.broken, first.unavailable) == (held.id, 2, 1, 0)
     assert (first.status, first.shown.round) == (Status.BROKEN, 6)
     assert (second.status, second.shown) == (Status.UNAVAILABLE, unknown)
-    assert evidence.groups((held,))[0].status is Status.HELD
+    assert evidence_groups.groups((held,))[0].status is Status.HELD
 
 
 def test_the_strongest_rung_is_that_of_a_held_check() -> None:
     held = runs.judgement().evidence[0]
     weak = replace(held, rung=Rung.TIMING)
 
-    assert evidence.strongest((weak, held)) is Rung.STORE
-    assert evidence.strongest((weak, replace(held, status=Status.BROKEN))) is Rung.TIMING
-    assert evidence.strongest(()) is None
+    assert evidence_groups.strongest((weak, held)) is Rung.STORE
+    assert evidence_groups.strongest((weak, replace(held, status=Status.BROKEN))) is Rung.TIMING
+    assert evidence_groups.strongest(()) is None
 
 
 def test_claims_of_no_known_metric_stand_below_the_table_with_their_title() -> None:

@@ -13,7 +13,7 @@ from pytest_mooncake.report.content.document import Report
 from pytest_mooncake.report.formats.terminal import summary_lines
 from pytest_mooncake.report.formats.write import write_reports
 from tests.support import runs
-from tests.unit.report.content.test_build import validated
+from tests.support.report_schema import validated
 
 SAID = "ITL unknown: the server does not tell how many tokens each chunk carries (28 of 28 answers)."
 SAID_ZH = "ITL 未知：服务端未告知每个数据块含多少 Token（28/28 个回复）。"

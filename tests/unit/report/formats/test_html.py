@@ -17,7 +17,7 @@ from pytest_mooncake.report.formats.html import render
 from pytest_mooncake.report.text.labels import LANGUAGES, Lang
 from tests.support import runs
 from tests.support.original_report import original_report
-from tests.unit.report.charts.test_trend import series
+from tests.support.trend_runs import series
 
 TWO_MB = 2_000_000
 REPORT = runs.report()

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from jsonschema import Draft202012Validator
 
-from pytest_mooncake.cli import app as cli
+from pytest_mooncake.cli import app
 from pytest_mooncake.records import CORRECTNESS, Crash, Gate, GateStatus, Verdict
 from pytest_mooncake.report.content import document
 from pytest_mooncake.report.content.build import build
@@ -19,7 +19,7 @@ from pytest_mooncake.report.formats.terminal import summary_lines
 from pytest_mooncake.report.formats.write import OF_A_RUN, TEXTS
 from pytest_mooncake.report.text.labels import LANGUAGES, Lang
 from tests.support import runs
-from tests.unit.report.content.test_build import SCHEMA
+from tests.support.report_schema import SCHEMA
 
 TEXT = Gate(
     id=CORRECTNESS,
@@ -74,7 +74,7 @@ def test_pipelines_are_told() -> None:
 
 
 def test_the_verdict_command_says_it_right_below_the_verdict() -> None:
-    lines = list(cli._verdict_lines(with_gate(TEXT)))
+    lines = list(app._verdict_lines(with_gate(TEXT)))
     assert (lines[0], lines[1].strip()[:35]) == ("PASS", SAID["en"][:35])
 
 

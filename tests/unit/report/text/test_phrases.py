@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_mooncake.report.text.phrases import told
+from pytest_mooncake.report.text.phrases import translate
 from tests.support.original_report import original_report
 
 PHRASES = tomllib.loads(files("pytest_mooncake.report").joinpath("templates/phrases.toml").read_text(encoding="utf-8"))
@@ -50,8 +50,8 @@ PHRASES = tomllib.loads(files("pytest_mooncake.report").joinpath("templates/phra
     ],
 )
 def test_a_recorded_sentence_reads_in_chinese(recorded: str, chinese: str) -> None:
-    assert told(recorded, "zh") == chinese
-    assert told(recorded, "en") == recorded
+    assert translate(recorded, "zh") == chinese
+    assert translate(recorded, "en") == recorded
 
 
 @pytest.mark.parametrize(("english", "chinese"), [pair for section in PHRASES.values() for pair in section.items()])
@@ -59,11 +59,11 @@ def test_every_phrase_is_found_again_with_all_its_figures(english: str, chinese:
     figures = [str(n) for n in range(11, 11 + english.count("{}"))]
 
     assert chinese.count("{}") == len(figures)
-    assert told(english.format(*figures), "zh") == chinese.format(*figures)
+    assert translate(english.format(*figures), "zh") == chinese.format(*figures)
 
 
 def test_every_law_of_the_original_figures_is_told_in_chinese() -> None:
-    details = [told(f.detail, "zh") for f in original_report().judgement.audit if f.status != "not_applicable"]
+    details = [translate(f.detail, "zh") for f in original_report().judgement.audit if f.status != "not_applicable"]
 
     assert [text for text in details if re.search(r"[a-z]{4,} [a-z]{3,} [a-z]{3,}", text)] == []
 
@@ -108,7 +108,7 @@ AUDIT = "analysis/audit/laws"
 )
 def test_every_sentence_of_the_checks_is_told_in_chinese(module: str) -> None:
     path = Path(str(files("pytest_mooncake").joinpath(f"{module}.py")))
-    untold = {text for text in sentences_of(path) if re.search(r"[a-z]{3,} [a-z]{2,} [a-z]{2,}", told(text, "zh"))}
+    untold = {text for text in sentences_of(path) if re.search(r"[a-z]{3,} [a-z]{2,} [a-z]{2,}", translate(text, "zh"))}
 
     assert {text for text in untold if not re.search(PIECES, text)} == set()
 
@@ -120,11 +120,11 @@ NOT_A_SENTENCE = r"^needs |^TTFT \\+|^Geometry"
 @pytest.mark.parametrize("module", ["law", "of_rounds", "of_machines", "open_loop"])
 def test_every_sentence_of_the_audit_is_told_in_chinese(module: str) -> None:
     path = Path(str(files("pytest_mooncake").joinpath(f"{AUDIT}/{module}.py")))
-    untold = {text for text in sentences_of(path) if re.search(r"[a-z]{3,} [a-z]{2,} [a-z]{2,}", told(text, "zh"))}
+    untold = {text for text in sentences_of(path) if re.search(r"[a-z]{3,} [a-z]{2,} [a-z]{2,}", translate(text, "zh"))}
 
     assert {text for text in untold if not re.search(NOT_A_SENTENCE, text)} == set()
 
 
 @given(st.text(alphabet="abc 0123456789,.;:=×%(){}", max_size=60))
 def test_no_figure_is_lost_whatever_was_recorded(text: str) -> None:
-    assert sorted(re.findall(r"\d", told(text, "zh"))) == sorted(re.findall(r"\d", text))
+    assert sorted(re.findall(r"\d", translate(text, "zh"))) == sorted(re.findall(r"\d", text))

@@ -10,8 +10,8 @@ import orjson
 import pytest
 import typer
 
-from pytest_mooncake.analysis import judge as judging
-from pytest_mooncake.cli import app as cli
+from pytest_mooncake.analysis import judge
+from pytest_mooncake.cli import app
 from pytest_mooncake.errors import EndpointError, UsageError
 from pytest_mooncake.history.prior_runs import LATEST
 from pytest_mooncake.journal import append_event, read
@@ -22,8 +22,7 @@ from pytest_mooncake.report.formats import html_environment, no_verdict
 from pytest_mooncake.report.formats.write import OF_A_RUN
 from pytest_mooncake.run.endings.crash import CommandCrash, about, is_ours, keep
 from pytest_mooncake.run.outcome import conclude
-from tests.unit.analysis.test_judge import Script
-from tests.unit.history.test_prior_runs import record
+from tests.support.judged_chains import Script, record
 
 NAMES = {text.name for text in OF_A_RUN}
 
@@ -42,7 +41,7 @@ def plan(tmp_path: Path) -> Plan:
 
 @pytest.fixture
 def directory(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(judging, "round_evidence", Script().round_evidence)
+    monkeypatch.setattr(judge, "round_evidence", Script().round_evidence)
     record(plan, tmp_path)
     append_event(tmp_path / LATEST, "environment", environment={"started_at": "2026-01-01T00:00:00+00:00"})
     return tmp_path / LATEST
@@ -76,15 +75,15 @@ def test_where_the_report_is_what_crashes_the_error_alone_is_reported(
     directory: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     from pytest_mooncake.report.content import document
-    from pytest_mooncake.report.formats import write as files
+    from pytest_mooncake.report.formats import write
 
     def broken(*_: object, **__: object) -> str:
         raise RuntimeError(stage)
 
     where = {
-        "judging": (judging, "audit_rounds"),
+        "judging": (judge, "audit_rounds"),
         "rendering": (document, "as_text"),
-        "writing": (files, "write_reports"),
+        "writing": (write, "write_reports"),
     }
     monkeypatch.setattr(*where[stage], broken)
     (directory / "report.html").write_text("PASS", encoding="utf-8")
@@ -144,7 +143,7 @@ def test_ends_of_commands_pass_and_everything_else_is_a_crash(tmp_path: Path) ->
 def called(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     monkeypatch.setattr(sys, "argv", ["pytest-mooncake", *arguments])
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        app.main()
     assert isinstance(caught.value.code, int)
     return caught.value.code
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from pytest_mooncake.journal import Journal, read
-from pytest_mooncake.load.spec import RoundResult
-from pytest_mooncake.records import ClientHealth, Kind, Phase, PlannedRequest, RequestRecord, Round, Scrape, Settle
-from pytest_mooncake.run.phases import cold_tax as room
-from pytest_mooncake.run.protocol import Instruments, Step
+from pytest_mooncake.records import Kind, Phase, RequestRecord, Round, Scrape, Settle
+from pytest_mooncake.run.phases import cold_tax
+from pytest_mooncake.run.protocol import Step
 from tests.support import runs
+from tests.support.scripted_instruments import ScriptedInstruments
 
 
 class Told:
@@ -34,51 +34,41 @@ class Told:
         self.rounds.append(measured)
 
 
-def instruments(error_in: int | None = None) -> Instruments:
-    async def send(
-        step: Step, requests: Sequence[PlannedRequest], on_record: Callable[[RequestRecord], None]
-    ) -> RoundResult:
-        error = "refused" if step.position == error_in else None
-        on_record(replace(runs.request(step.round, Kind.COLD, 0, ttft_ms=1000, error=error), phase=step.phase))
-        return RoundResult(started_ns=0, ended_ns=1_000_000_000, health=ClientHealth(), cut_short=None)
+class Bare(ScriptedInstruments):
+    """An engine that stores nothing, and fails a request of a round."""
 
-    async def scrape() -> tuple[Scrape, ...]:
-        return ()
+    def __init__(self, error_in: int | None = None) -> None:
+        self._error_in = error_in
 
-    async def settle(_step: Step, _before: tuple[Scrape, ...]) -> Settle:
+    def record_of(self, step: Step) -> RequestRecord:
+        error = "refused" if step.position == self._error_in else None
+        return replace(runs.request(step.round, Kind.COLD, 0, ttft_ms=1000, error=error), phase=step.phase)
+
+    async def settle(self, step: Step, before: tuple[Scrape, ...], /) -> Settle:
         raise AssertionError("nothing is stored, so nothing is waited for")
-
-    return Instruments(
-        requests=lambda _nonce, _kind: (),
-        send=send,
-        scrape=scrape,
-        settle=settle,
-        judge=lambda _rounds: runs.judgement(),
-        nonce=lambda number: f"nonce-{number}",
-    )
 
 
 async def measured(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[Round]:
     @asynccontextmanager
-    async def opened(*_: object) -> AsyncIterator[Instruments]:
-        yield instruments(**changes)
+    async def opened(*_: object) -> AsyncIterator[Bare]:
+        yield Bare(**changes)
 
-    monkeypatch.setattr(room, "instruments_for", opened)
+    monkeypatch.setattr(cold_tax, "instruments_for", opened)
     told = Told()
-    await room.measure_bare_rounds(runs.plan(), runs.view(), {}, told, first=7)  # type: ignore[arg-type] # what is used
+    await cold_tax.measure_bare_rounds(runs.plan(), runs.view(), {}, told, first=7)  # type: ignore[arg-type] # what is used
     return told.rounds
 
 
 def test_the_stack_differs_in_nothing_but_the_connector_and_serves_the_same_model() -> None:
     plan = runs.plan(keep_stack=True)
-    bare = room.without_connector(plan, runs.view(details={"heads": 8}))
+    bare = cold_tax.without_connector(plan, runs.view(details={"heads": 8}))
 
     assert bare.stack.connector.kind == "none"
     assert bare.stack.model.heads == 8
     assert not bare.keep_stack
     restored = bare.stack.model_copy(update={"connector": plan.stack.connector, "model": plan.stack.model})
     assert restored == plan.stack
-    assert room.without_connector(plan, runs.view()).stack.model == plan.stack.model
+    assert cold_tax.without_connector(plan, runs.view()).stack.model == plan.stack.model
 
 
 async def test_four_cold_rounds_with_prompts_of_their_own_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,22 +11,18 @@ import pytest
 
 from pytest_mooncake.errors import StackError
 from pytest_mooncake.journal import Journal, read
-from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.plan.models import Plan, StackPlan
 from pytest_mooncake.records import (
-    ClientHealth,
     Kind,
     Phase,
-    PlannedRequest,
     RequestRecord,
     Round,
-    Scrape,
-    Settle,
     StackView,
 )
-from pytest_mooncake.run.phases import versus as room
-from pytest_mooncake.run.protocol import Instruments, Step
+from pytest_mooncake.run.phases import versus
+from pytest_mooncake.run.protocol import Step
 from tests.support import runs
+from tests.support.scripted_instruments import ScriptedInstruments
 
 OLD_STACK = StackPlan(name="versus", kind="attached", urls=("http://old:1",))
 
@@ -47,30 +43,17 @@ class Told:
         self.rounds.append(measured)
 
 
-def instruments(slower: float, wobble: float, error_at: int | None) -> Instruments:
-    async def send(
-        step: Step, requests: Sequence[PlannedRequest], on_record: Callable[[RequestRecord], None]
-    ) -> RoundResult:
-        error = "refused" if step.position == error_at else None
-        ttft_ms = 1000 * slower * (1 + wobble * (step.position % 3))
+class Endpoint(ScriptedInstruments):
+    """An endpoint that is so many times slower than one of a second, and fails a request of a visit."""
+
+    def __init__(self, slower: float, wobble: float, error_at: int | None) -> None:
+        self._slower, self._wobble, self._error_at = slower, wobble, error_at
+
+    def record_of(self, step: Step) -> RequestRecord:
+        error = "refused" if step.position == self._error_at else None
+        ttft_ms = 1000 * self._slower * (1 + self._wobble * (step.position % 3))
         made = runs.request(step.round, step.kind, 0, ttft_ms=ttft_ms, error=error)
-        on_record(replace(made, phase=step.phase, cached_tokens=0 if step.kind is Kind.COLD else made.prompt_tokens))
-        return RoundResult(started_ns=0, ended_ns=1_000_000_000, health=ClientHealth(), cut_short=None)
-
-    async def scrape() -> tuple[Scrape, ...]:
-        return ()
-
-    async def settle(_step: Step, _before: tuple[Scrape, ...]) -> Settle:
-        return Settle(seconds=0.0, settled=True, how="at once")
-
-    return Instruments(
-        requests=lambda _nonce, _kind: (),
-        send=send,
-        scrape=scrape,
-        settle=settle,
-        judge=lambda _rounds: runs.judgement(),
-        nonce=lambda number: f"nonce-{number}",
-    )
+        return replace(made, phase=step.phase, cached_tokens=0 if step.kind is Kind.COLD else made.prompt_tokens)
 
 
 async def measured(
@@ -83,14 +66,14 @@ async def measured(
     **changes: object,
 ) -> list[Round]:
     @asynccontextmanager
-    async def opened(plan: Plan, _view: StackView, _environ: Mapping[str, str]) -> AsyncIterator[Instruments]:
+    async def opened(plan: Plan, _view: StackView, _environ: Mapping[str, str]) -> AsyncIterator[Endpoint]:
         is_old = plan.stack == OLD_STACK
-        yield instruments(1.0 if is_old else slower, wobble, error_at)
+        yield Endpoint(1.0 if is_old else slower, wobble, error_at)
 
-    monkeypatch.setattr(room, "instruments_for", opened)
+    monkeypatch.setattr(versus, "instruments_for", opened)
     told = Told()
     plan = runs.plan(versus=OLD_STACK, **{"looks": (2, 3), **changes})
-    why = await room.measure_visits(plan, runs.view(), runs.view(), {}, told, first=9)  # type: ignore[arg-type] # what is used
+    why = await versus.measure_visits(plan, runs.view(), runs.view(), {}, told, first=9)  # type: ignore[arg-type] # what is used
     if ended is not None:
         ended.append(why)
     return told.rounds
@@ -137,7 +120,7 @@ async def test_a_quick_run_visits_the_new_endpoint_once(monkeypatch: pytest.Monk
 
 def test_without_an_old_endpoint_there_is_no_plan_for_it() -> None:
     with pytest.raises(StackError, match="give --mooncake-versus URL"):
-        room.plan_of_old(runs.plan())
+        versus.plan_of_old(runs.plan())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_mooncake.errors import MissingPartError
-from pytest_mooncake.stack.local import requirements as parts
+from pytest_mooncake.stack.local import requirements
 from pytest_mooncake.stack.local.requirements import find_parts, missing_libraries
 
 
@@ -21,7 +21,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for name in ("mooncake_master", "mooncake_client", "store.so"):
         (tmp_path / name).touch()
     monkeypatch.setattr(importlib.metadata, "version", lambda name: f"1.0-{name}")
-    monkeypatch.setattr(parts, "missing_libraries", lambda _: ())
+    monkeypatch.setattr(requirements, "missing_libraries", lambda _: ())
     return tmp_path
 
 
@@ -61,13 +61,13 @@ def test_a_package_that_cannot_be_found_is_a_missing_binary(installed: Path) -> 
 
 
 def test_missing_system_libraries_come_with_the_apt_get_line(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "missing_libraries", lambda _: ("libibverbs.so.1", "libnuma.so.1"))
+    monkeypatch.setattr(requirements, "missing_libraries", lambda _: ("libibverbs.so.1", "libnuma.so.1"))
     with pytest.raises(MissingPartError, match=r"as root: apt-get install -y libibverbs1 libnuma1$"):
         find_parts(lambda _: installed)
 
 
 def test_a_library_we_do_not_know_is_named_all_the_same(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "missing_libraries", lambda _: ("libodd.so.3",))
+    monkeypatch.setattr(requirements, "missing_libraries", lambda _: ("libodd.so.3",))
     with pytest.raises(MissingPartError, match=r"libodd\.so\.3.*package manager"):
         find_parts(lambda _: installed)
 
@@ -92,10 +92,10 @@ def test_without_ldd_nothing_is_claimed_to_be_missing(monkeypatch: pytest.Monkey
 
 
 def test_the_package_directory_is_found_without_importing_the_package() -> None:
-    directory = parts._package_dir("pytest_mooncake")
+    directory = requirements._package_dir("pytest_mooncake")
     assert directory is not None
     assert (directory / "records.py").is_file()
-    assert parts._package_dir("no_such_package_anywhere") is None
+    assert requirements._package_dir("no_such_package_anywhere") is None
 
 
 def test_without_libiomp5_the_fork_launcher_is_not_offered(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

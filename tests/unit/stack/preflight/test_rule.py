@@ -14,7 +14,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pytest_mooncake.cli import app as cli
+from pytest_mooncake.cli import app
 from pytest_mooncake.stack.preflight import RULES, Severity, Subject, examine
 
 TRANSFER = {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both", "kv_load_failure_policy": "recompute"}
@@ -365,11 +365,11 @@ ALSO = {
     "E52": {"E24", "E52"},
     "W42": {"W42"},
 }
-ELSEWHERE = {"E30": "tests/integration/test_inspection.py, a master that runs", "W26": "below, this machine"}
+ELSEWHERE = {"E30": "tests/integration/test_preflight.py, a master that runs", "W26": "below, this machine"}
 
 
 def doctor(stack: Stack, folder: Path) -> tuple[str, int]:
-    result = CliRunner().invoke(cli.app, ["doctor", *stack.write(folder)])
+    result = CliRunner().invoke(app.app, ["doctor", *stack.write(folder)])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.output, result.exit_code
 
@@ -468,7 +468,7 @@ def test_a_rule_that_wants_something_says_what_and_is_counted(tmp_path: Path) ->
 
 def test_the_reference_page_is_what_the_rules_say() -> None:
     page = Path(__file__).parents[4] / "docs" / "reference" / "lints.md"
-    result = CliRunner().invoke(cli.app, ["doctor", "--rules"])
+    result = CliRunner().invoke(app.app, ["doctor", "--rules"])
     assert page.read_text(encoding="utf-8") == result.output, (
         "made by `pytest-mooncake doctor --rules > docs/reference/lints.md`"
     )
@@ -492,9 +492,9 @@ def test_a_finding_says_where_it_was_told(tmp_path: Path) -> None:
 
 
 def test_rdma_on_a_machine_without_a_device_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pytest_mooncake.run import preflight as inspection
+    from pytest_mooncake.run import preflight
 
-    monkeypatch.setattr(inspection, "_rdma_devices", lambda: ())
+    monkeypatch.setattr(preflight, "_rdma_devices", lambda: ())
     rdma = extra(protocol="rdma", mooncake_rdma_devices="mlx5_0", global_segment_size=4096, local_buffer_size=4096)
     stack = of(replace(rdma, lmcache={**LMCACHE, "max_local_cpu_size": 0.1}), options=("--here",))
     output, _ = doctor(stack, tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pytest_mooncake.cli import app as cli
+from pytest_mooncake.cli import app
 
 CASES = Path(__file__).parents[3] / "data" / "configs"
 BASE = "--vllm-args 00-base-lmcache.sh"
@@ -141,7 +141,7 @@ _LAST = re.compile(
 
 
 def run(options: str) -> tuple[str, int]:
-    result = CliRunner().invoke(cli.app, ["doctor", *options.split()])
+    result = CliRunner().invoke(app.app, ["doctor", *options.split()])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.output, result.exit_code
 

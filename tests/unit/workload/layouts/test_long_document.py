@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 
 from pytest_mooncake.errors import WorkloadError
 from pytest_mooncake.plan.models import WorkloadPlan
-from pytest_mooncake.workload.layouts.long_document import LongDocument
+from pytest_mooncake.workload.layouts.long_document import document_layout
+from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.tokens.pools import Pool, TokenPool, WordPool, pool_of_ids
 
 POOL = pool_of_ids(range(1000, 1400), "test")
 
 
-def documents(pool: Pool | None = POOL, *, max_model_len: int | None = None, **changes: int) -> LongDocument:
+def documents(pool: Pool | None = POOL, *, max_model_len: int | None = None, **changes: int) -> Workload:
     plan = WorkloadPlan(name="long-document", **{"prompt_tokens": 512, **changes})
-    return LongDocument(plan, pool, max_model_len=max_model_len)
+    return Workload(plan, document_layout(plan), pool, max_model_len=max_model_len)
 
 
 @settings(max_examples=25)
@@ -50,7 +51,9 @@ def test_a_new_nonce_changes_the_beginning_only_so_that_rounds_do_the_same_work(
 
 def test_two_runs_with_the_same_seed_and_round_send_different_documents() -> None:
     plan = WorkloadPlan(name="w", prompt_tokens=256)
-    first, second = (LongDocument(plan, POOL, run_id=run).requests("0")[0].prompt for run in ("a", "b"))
+    first, second = (
+        Workload(plan, document_layout(plan), POOL, run_id=run).requests("0")[0].prompt for run in ("a", "b")
+    )
     assert first != second
 
 

@@ -9,7 +9,7 @@ from pytest_mooncake.plan.models import WorkloadPlan
 from pytest_mooncake.workload.layouts.layout import Layout, Segments
 from pytest_mooncake.workload.layouts.segment_tree import as_tree, is_tree
 from pytest_mooncake.workload.prompts import Workload
-from pytest_mooncake.workload.reuse import chunk_index as chunks
+from pytest_mooncake.workload.reuse import chunk_index
 from pytest_mooncake.workload.reuse.planned_reuse import planned_reuse, segment_hits
 from pytest_mooncake.workload.tokens.pools import pool_of_ids
 from tests.support.brute_force_reuse import unbounded_hits
@@ -97,7 +97,7 @@ def test_the_figures_do_not_depend_on_how_the_work_is_cut_into_slabs(monkeypatch
     paths = [[i % 3, (i * 7) % 5, 5][: 1 + i % 3] for i in range(12)]
     made = layout(paths, [30, 17, 64, 20, 51, 16], [0] * 12)
     whole = planned_reuse(made, 16).cold_hits.tolist()
-    monkeypatch.setattr(chunks, "SLAB", 2)
+    monkeypatch.setattr(chunk_index, "SLAB", 2)
     assert planned_reuse(made, 16).cold_hits.tolist() == whole
     assert sum(whole) > 0
 

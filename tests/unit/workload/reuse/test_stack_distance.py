@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 from pytest_mooncake.workload.layouts.layout import Layout, Segments
 from pytest_mooncake.workload.layouts.segment_tree import as_tree
 from pytest_mooncake.workload.reuse.planned_reuse import planned_reuse
-from pytest_mooncake.workload.reuse.stack_distance import NEVER, size_curve, stack_distances
+from pytest_mooncake.workload.reuse.stack_distance import size_curve
 from tests.support.brute_force_reuse import lru_hits
 
 PATHS = st.lists(st.lists(st.integers(0, 4), min_size=1, max_size=5), min_size=1, max_size=15)
@@ -33,16 +31,6 @@ def keys(path: list[int], chunk_tokens: int) -> list[tuple[int, ...]]:
     """Chunks as the names of all segments up to their end, with the end: equal prefixes, equal keys."""
     ends = range(chunk_tokens, SEGMENT * len(path) + 1, chunk_tokens)
     return [(end, *path[: -(-end // SEGMENT)]) for end in ends]
-
-
-@given(chunks=st.lists(st.integers(0, 12), max_size=80))
-def test_distances_count_the_distinct_chunks_since_the_last_access(chunks: list[int]) -> None:
-    expected = []
-    for i, chunk in enumerate(chunks):
-        since = list(itertools.takewhile(lambda j: chunks[j] != chunk, range(i - 1, -1, -1)))  # noqa: B023 - used at once
-        seen_before = len(since) < i
-        expected.append(len({chunks[j] for j in since}) + 1 if seen_before else NEVER)
-    assert stack_distances(chunks) == expected
 
 
 @settings(max_examples=100, deadline=None)

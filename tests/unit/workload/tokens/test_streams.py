@@ -7,7 +7,7 @@ from pytest_mooncake.plan.models import Traffic, WorkloadPlan
 from pytest_mooncake.workload.layouts.scenario import scenario_layout
 from pytest_mooncake.workload.prompts import Workload
 from pytest_mooncake.workload.tokens.pools import pool_of_ids
-from pytest_mooncake.workload.tokens.streams import MARK_SYMBOLS, MadeUp, OwnText
+from pytest_mooncake.workload.tokens.streams import MARK_SYMBOLS, OwnText, SyntheticTokens
 from pytest_mooncake.workload.tokens.user_text import PIECE_CHARACTERS, pieces
 from tests.support.brute_force_reuse import unbounded_hits
 
@@ -16,20 +16,20 @@ POOL = pool_of_ids(range(1000, 1200), "test")
 
 @given(stream=st.integers(0, 10**6), offset=st.integers(0, 300), count=st.integers(0, 300))
 def test_a_part_of_a_row_is_the_same_wherever_it_is_cut(stream: int, offset: int, count: int) -> None:
-    for content in (MadeUp(range(100)), OwnText([[5, 6, 7, 8], list(range(90))], POOL.ids)):
+    for content in (SyntheticTokens(range(100)), OwnText([[5, 6, 7, 8], list(range(90))], POOL.ids)):
         whole = content.take("salt", stream, 0, offset + count).tolist()
         assert content.take("salt", stream, offset, count).tolist() == whole[offset:]
 
 
 def test_made_up_rows_differ_by_number_and_salt_and_use_all_symbols() -> None:
-    content = MadeUp(range(100))
+    content = SyntheticTokens(range(100))
     rows = {tuple(content.take(salt, stream, 0, 50).tolist()) for salt in "ab" for stream in range(50)}
     assert len(rows) == 100
     assert {place for row in rows for place in row} == set(range(100))
 
 
 def test_made_up_rows_are_pinned_because_recorded_runs_are_compared_with_them() -> None:
-    assert MadeUp(range(1000)).take("seed 0", 0, 0, 6).tolist() == [201, 532, 841, 383, 397, 933]
+    assert SyntheticTokens(range(1000)).take("seed 0", 0, 0, 6).tolist() == [201, 532, 841, 383, 397, 933]
 
 
 def test_own_text_is_read_over_and_over_behind_the_number_of_its_row() -> None:

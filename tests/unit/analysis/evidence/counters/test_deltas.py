@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_mooncake.analysis.evidence.counters.deltas import deltas, missing_quantities, read
-from pytest_mooncake.analysis.evidence.counters.names import GAUGES, TABLE, Place
+from pytest_mooncake.analysis.evidence.counters.deltas import deltas, read
+from pytest_mooncake.analysis.evidence.counters.names import TABLE, Place
 from pytest_mooncake.records import Scrape
 from tests.support.scripted_world import World
 
@@ -163,20 +163,11 @@ def test_a_mean_is_of_the_interval_only() -> None:
     assert deltas(before, world.scrapes()).mean("prefill") == 1.5
 
 
-def test_quantities_that_a_version_lacks_are_named_and_those_of_dead_sources_are_not() -> None:
-    missing = missing_quantities((engine(1), Scrape(source="master", at_ns=0, samples={}, error="refused")))
-
-    assert "local_hit_tokens" in missing
-    assert "external_hit_tokens" not in missing
-    assert "keys" not in missing
-
-
 def test_every_quantity_has_a_place_and_distinct_alternatives() -> None:
     for quantity in TABLE.values():
         assert quantity.place in Place
         assert len(set(quantity.alternatives)) == len(quantity.alternatives) > 0
         assert any(term.sign > 0 for terms in quantity.alternatives for term in terms)
-    assert {"keys", "stored_bytes", "requests_running", "requests_waiting"} <= GAUGES
 
 
 def test_a_source_that_was_not_scraped_before_is_said_to_be_so() -> None:

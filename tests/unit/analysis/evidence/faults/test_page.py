@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mooncake.analysis.evidence.checks import cold, warm
-from pytest_mooncake.analysis.evidence.checks import every_round as clean
+from pytest_mooncake.analysis.evidence.checks import cold, correct_text, correctness, every_round, warm
 from pytest_mooncake.analysis.evidence.faults import SECTIONS, Blame, blame_of, fault_of
 from pytest_mooncake.analysis.evidence.faults.page import page
 from pytest_mooncake.records import Fault, Kind
@@ -34,7 +33,7 @@ def test_every_check_of_a_round_is_in_the_catalogue() -> None:
         assert set(evidence_of(this, this if this.kind is Kind.WARM else None)) <= known
 
 
-@pytest.mark.parametrize("module", [clean, cold, warm])
+@pytest.mark.parametrize("module", [every_round, cold, warm, correctness, correct_text])
 def test_no_check_names_a_fault_by_itself(module: object) -> None:
     tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))  # type: ignore[attr-defined]
     naming = {

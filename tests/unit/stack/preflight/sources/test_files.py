@@ -10,15 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from pytest_mooncake.cli import app as cli
+from pytest_mooncake.cli import app
 from pytest_mooncake.errors import MooncakeError, PlanError
-from pytest_mooncake.stack.preflight import EngineConfig, Subject, known, lint, values
-from pytest_mooncake.stack.preflight import configuration as subject
-from pytest_mooncake.stack.preflight.configuration import Fact, values_of
+from pytest_mooncake.stack.preflight import EngineConfig, Subject, configuration, known, lint, values
+from pytest_mooncake.stack.preflight.configuration import Fact, Facts
 from pytest_mooncake.stack.preflight.sources import commands, documents, engines, live, shell
 from pytest_mooncake.stack.preflight.sources.commands import arguments_of, flags_of, process_of
 from pytest_mooncake.stack.preflight.sources.documents import MOST_BYTES, read_file, settings_of, values_in
-from pytest_mooncake.stack.preflight.sources.live import told_by_metrics
+from pytest_mooncake.stack.preflight.sources.live import config_from_metrics
 from pytest_mooncake.stack.preflight.sources.shell import Document, read_script
 from pytest_mooncake.stack.preflight.values import json_mapping, size_bytes, version_key
 
@@ -30,9 +29,13 @@ lmcache:num_lookup_tokens_total{model_name="m"} 3.0
 TRANSFER = '{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both"}'
 
 
-@pytest.mark.parametrize("module", [commands, documents, engines, known, live, shell, subject, values])
+@pytest.mark.parametrize("module", [commands, documents, engines, known, live, shell, configuration, values])
 def test_the_examples_in_the_docstrings_are_true(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
+
+
+def values_of(facts: Facts) -> dict[str, object]:
+    return {key: fact.value for key, fact in facts.items()}
 
 
 def engine_in(text: str) -> tuple[dict[str, object], tuple[str, ...]]:
@@ -211,7 +214,7 @@ NO_CONFIGURATION = {
 def test_what_is_no_configuration_is_one_line_with_what_and_where(what: str, option: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(NO_CONFIGURATION[what])
-    error = CliRunner().invoke(cli.app, ["doctor", f"--{option}", str(path)]).exception
+    error = CliRunner().invoke(app.app, ["doctor", f"--{option}", str(path)]).exception
     assert isinstance(error, MooncakeError), error
     assert error.exit_code == 4
     assert str(error).startswith(str(path))
@@ -297,7 +300,7 @@ def test_values_of_every_wrong_kind_are_findings_and_never_a_traceback(
     monkeypatch.chdir(tmp_path)
     for name, text in STRANGE.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    result = CliRunner().invoke(cli.app, ["doctor", *options.split()])
+    result = CliRunner().invoke(app.app, ["doctor", *options.split()])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "could not be applied" in result.output.splitlines()[-1]
 
@@ -328,7 +331,7 @@ def test_json_that_is_no_object_is_no_mapping() -> None:
 
 
 def test_an_engine_of_which_little_is_known_is_not_condemned_for_what_was_not_told() -> None:
-    attached = told_by_metrics("engine 0", METRICS)
+    attached = config_from_metrics("engine 0", METRICS)
     assert attached.arg("enable-prefix-caching") == "true"
     assert attached.arg("block-size") == "16"
     assert attached.uses_lmcache
@@ -337,11 +340,11 @@ def test_an_engine_of_which_little_is_known_is_not_condemned_for_what_was_not_to
 
 
 def test_an_engine_that_shows_nothing_has_no_findings() -> None:
-    silent = told_by_metrics("engine 0", "")
+    silent = config_from_metrics("engine 0", "")
     assert lint(Subject(engines=(silent, EngineConfig(name="engine 1", unknown=silent.unknown)))) == ()
 
 
 def test_settings_told_by_lmcache_itself_are_judged() -> None:
     conf = {"local_cpu": Fact(True, "/conf"), "remote_url": Fact("mooncakestore://m/", "/conf")}
-    told = told_by_metrics("engine 0", METRICS, lmcache=conf)
+    told = config_from_metrics("engine 0", METRICS, lmcache=conf)
     assert "E12" in {finding.id for finding in lint(Subject(engines=(told,)))}

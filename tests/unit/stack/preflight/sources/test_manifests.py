@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from pytest_mooncake.cli import app as cli
+from pytest_mooncake.cli import app
 
 TRANSFER = '{"kv_connector":"LMCacheConnectorV1","kv_role":"kv_both","kv_load_failure_policy":"fail"}'
 FLAGS = "--no-enable-prefix-caching --enable-prompt-tokens-details"
@@ -68,7 +68,7 @@ def deployment(local_cpu: str = "false", hostname: str = "10.0.0.1", replicas: i
 
 def ids(text: str, path: Path, option: str = "--manifest") -> tuple[set[str], str]:
     path.write_text(text, encoding="utf-8")
-    result = CliRunner().invoke(cli.app, ["doctor", option, str(path)])
+    result = CliRunner().invoke(app.app, ["doctor", option, str(path)])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return set(re.findall(r"^([EW]\d\d) (?:error|warning)", result.output, re.MULTILINE)), result.output
 
@@ -223,5 +223,5 @@ mooncake_master --enable_http_metadata_server=true &
 def test_a_command_that_is_none_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "x.service"
     path.write_text("[Service]\nExecStart=/bin/vllm serve 'm\n", encoding="utf-8")
-    error = CliRunner().invoke(cli.app, ["doctor", "--manifest", str(path)]).exception
+    error = CliRunner().invoke(app.app, ["doctor", "--manifest", str(path)]).exception
     assert f"{path}:2: not a command line" in str(error)

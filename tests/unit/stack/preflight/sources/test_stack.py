@@ -10,11 +10,11 @@ import yaml
 
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
-from pytest_mooncake.run import preflight as inspection
+from pytest_mooncake.run import preflight
 from pytest_mooncake.stack.local import components
 from pytest_mooncake.stack.preflight import Subject, lint
 from pytest_mooncake.stack.preflight.sources.commands import flags_of
-from tests.unit.stack.local.test_components import make_site
+from tests.support.local_site import make_site
 
 
 @pytest.mark.parametrize("name", ["local", "local-mooncakestore"])
@@ -28,7 +28,7 @@ def test_a_local_stack_has_no_findings(name: str, tmp_path: Path) -> None:
     for variable, file in (("LMCACHE_CONFIG_FILE", "lmcache.yaml"), ("MOONCAKE_CONFIG_PATH", "mooncake.json")):
         if variable in env:
             env[variable] = str(tmp_path / file)
-    engine = inspection._engine("vllm-0", list(command.argv), env)
+    engine = preflight._engine("vllm-0", list(command.argv), env)
     subject = Subject(
         engines=(engine,),
         versions={"vllm": "0.32.0", "lmcache": "0.5.6", "mooncake": "0.3.13.post1", "mooncake-master": "0.3.13.post1"},

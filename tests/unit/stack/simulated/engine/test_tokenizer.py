@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_mooncake.stack.simulated.engine.tokenizer import GENERATION_PROMPT_TOKENS, SPECIAL, Vocabulary
+from pytest_mooncake.stack.simulated.engine.tokenizer import SPECIAL, Vocabulary
 
 VOCABULARY = Vocabulary(8192)
 IDS = st.lists(st.integers(0, 8191), max_size=60)
@@ -45,5 +45,5 @@ def test_a_token_outside_the_vocabulary_has_no_word() -> None:
 def test_the_chat_template_adds_three_tokens_a_message_and_two_at_the_end(messages: Any) -> None:
     plain = sum(len(text.split()) for _, text in messages)
     with_prompt = VOCABULARY.encode_chat(messages)
-    assert len(with_prompt) == plain + 3 * len(messages) + GENERATION_PROMPT_TOKENS
-    assert VOCABULARY.encode_chat(messages, generation_prompt=False) == with_prompt[:-GENERATION_PROMPT_TOKENS]
+    assert len(with_prompt) == plain + 3 * len(messages) + 2
+    assert VOCABULARY.encode_chat(messages, generation_prompt=False) == with_prompt[:-2]

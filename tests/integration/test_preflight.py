@@ -16,12 +16,12 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner
 
-from pytest_mooncake.cli import app as cli
+from pytest_mooncake.cli import app as cli_app
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.options import Options
 from pytest_mooncake.plan.resolve import resolve
 from pytest_mooncake.records import Engine, KVGeometry, StackView, Store
-from pytest_mooncake.run import preflight as inspection
+from pytest_mooncake.run import preflight
 from pytest_mooncake.run.preflight import findings, inspect, subject_of
 from pytest_mooncake.stack.preflight import lint
 from pytest_mooncake.stack.preflight.configuration import Fact, Part
@@ -142,7 +142,7 @@ async def test_an_attached_engine_is_asked_and_lmcache_tells_its_effective_setti
 ) -> None:
     answers = {"/metrics": METRICS, "/conf": '{"local_cpu": true, "remote_url": null}'}
     async with server(answers) as port:
-        monkeypatch.setattr(inspection, "LMCACHE_PORTS", (1, port))
+        monkeypatch.setattr(preflight, "LMCACHE_PORTS", (1, port))
         url = f"http://127.0.0.1:{port}"
         there = view(
             provisioned=False,
@@ -160,7 +160,7 @@ async def test_whatever_else_listens_there_is_not_taken_for_lmcache(
     plan: Plan, monkeypatch: pytest.MonkeyPatch, conf: str
 ) -> None:
     async with server({"/conf": conf}) as port:
-        monkeypatch.setattr(inspection, "LMCACHE_PORTS", (port,))
+        monkeypatch.setattr(preflight, "LMCACHE_PORTS", (port,))
         there = view(provisioned=False, engines=(Engine(url=f"http://127.0.0.1:{port}"),), kv=None, versions={})
         subject = await subject_of(plan, there, {})
     assert not subject.engines[0].knows(Part.LMCACHE)
@@ -207,7 +207,7 @@ def showing(metrics: str, **paths: str) -> Iterator[str]:
 
 
 def doctor(*arguments: str) -> str:
-    result = CliRunner().invoke(cli.app, ["doctor", *arguments])
+    result = CliRunner().invoke(cli_app.app, ["doctor", *arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result.output
 
@@ -281,7 +281,7 @@ def test_a_standby_master_is_said_to_serve_nobody() -> None:
 
 def test_what_is_no_master_is_refused() -> None:
     with showing(recorded("50")) as url:
-        error = CliRunner().invoke(cli.app, ["doctor", "--master", url]).exception
+        error = CliRunner().invoke(cli_app.app, ["doctor", "--master", url]).exception
     assert "shows the counters of vLLM, not of a Mooncake master" in str(error)
 
 
@@ -307,7 +307,7 @@ def test_other_series_are_told_apart_and_values_that_are_none_are_unknown(metric
 
 
 def test_counters_that_are_too_long_are_said_and_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inspection, "METRICS_BYTES", 1000)
+    monkeypatch.setattr(preflight, "METRICS_BYTES", 1000)
     with showing(recorded("50")) as url:
         said = doctor("--url", url)
     assert re.search(r"/metrics .*; no counters, so evidence ends at usage there", said)

@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from pytest_mooncake.errors import EndpointError, MissingPartError, PlanError, WorkloadError
+from pytest_mooncake.errors import EndpointError, PlanError, WorkloadError
 from pytest_mooncake.plan.models import WorkloadPlan
 from pytest_mooncake.workload.build import build
-from pytest_mooncake.workload.tokens import user_text as own_text
+from pytest_mooncake.workload.tokens import user_text
 from pytest_mooncake.workload.tokens.pools import WordPool, pool_of_ids
-from pytest_mooncake.workload.tokens.user_text import MOST_TEXTS, fetch_own_text, local_tokenizer, read_texts
-from tests.integration.test_workload_server_tokenizer import one_token_a_word, serving, view_of
+from pytest_mooncake.workload.tokens.user_text import MOST_TEXTS, fetch_own_text, read_texts
+from tests.support.tokenizer_server import one_token_a_word, serving, view_of
 
 POOL = pool_of_ids(range(200), "test")
 
@@ -81,7 +80,7 @@ def test_half_a_character_is_replaced_so_that_the_text_can_be_sent(tmp_path: Pat
 def test_of_a_long_text_the_beginning_is_read_wherever_a_character_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_text, "MOST_CHARACTERS", 3)
+    monkeypatch.setattr(user_text, "MOST_CHARACTERS", 3)
     (tmp_path / "a.md").write_text("aä€" * 10)
     assert read_texts("a.md", tmp_path) == ("aä€",)
 
@@ -142,23 +141,3 @@ async def test_texts_that_are_no_tokens_are_refused() -> None:
     async with serving(lambda _: {"tokens": []}) as (tokenizer, _):
         with pytest.raises(WorkloadError, match="made no tokens of 1 texts"):
             await fetch_own_text(tokenizer, POOL, ["text"], most_tokens=100)
-
-
-def test_a_local_tokenizer_cuts_text_without_marks(tmp_path: Path) -> None:
-    pytest.importorskip("tokenizers", reason="comes with the extra `local`")
-    vocab = {"[UNK]": 0, "hello": 1, "world": 2}
-    model = {"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"}
-    file = tmp_path / "tokenizer.json"
-    file.write_text(
-        json.dumps({"version": "1.0", "model": model, "pre_tokenizer": {"type": "Whitespace"}, "added_tokens": []})
-    )
-    assert local_tokenizer(file)("hello world hello") == [1, 2, 1]
-    file.write_text("{}")
-    with pytest.raises(WorkloadError, match=r"tokenizer\.json: not a tokenizer\.json"):
-        local_tokenizer(file)
-
-
-def test_a_missing_tokenizers_package_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(MissingPartError, match="pip install tokenizers"):
-        local_tokenizer(Path("tokenizer.json"))
