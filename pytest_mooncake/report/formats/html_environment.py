@@ -58,7 +58,7 @@ def _filters(words: Catalogue) -> dict[str, Any]:
         "interval": numbers.interval,
         "grouped": lambda n: numbers.MISSING if n is None else f"{n:,}",
         "check": lambda check: words.find(f"check.{check}"),
-        "told": partial(phrases.told, lang=words.lang),
+        "told": partial(phrases.translate, lang=words.lang),
         "ms": lambda value: words("word.not_measured") if value is None else f"{numbers.quantity(value)} ms",
         "unmarked": _unmarked,
         "size": numbers.size,

@@ -93,7 +93,7 @@ def _filters(words: Catalogue) -> dict[str, Any]:
         "mark": lambda verdict: Trusted(VERDICT_MARKS[verdict.value] if verdict else numbers.MISSING),
         "status_mark": lambda status: Trusted(STATUS_MARKS.get(str(status), numbers.MISSING)),
         "check": lambda check: Trusted(_check(words, check)),
-        "told": partial(phrases.told, lang=words.lang),
+        "told": partial(phrases.translate, lang=words.lang),
         "ms": lambda value: words("word.not_measured") if value is None else f"{numbers.quantity(value)} ms",
         "label": lambda claim: claim_label(words, claim),
         "claim_reason": lambda claim: claim_reason(words, claim),

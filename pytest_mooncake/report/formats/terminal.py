@@ -235,7 +235,7 @@ def _checks(page: Page) -> Iterator[str]:
     for group in evidence_groups.groups(page.report.judgement.evidence):
         state = page.words(f"status.{group.status.value}")
         rounds = f"{group.held}/{group.broken}/{group.unavailable}"
-        observed = phrases.told(group.shown.observed, page.words.lang)
+        observed = phrases.translate(group.shown.observed, page.words.lang)
         yield from _labelled(page, "-", _one_line(f"{group.id}: {state} ({rounds}), {observed}"))
 
 
@@ -245,7 +245,7 @@ def _audit(page: Page) -> Iterator[str]:
     for finding in page.report.judgement.audit:
         if finding.status == "warning" and finding.detail not in told:
             label = page.words("status.warning")
-            detail = phrases.told(finding.detail, page.words.lang)
+            detail = phrases.translate(finding.detail, page.words.lang)
             yield from _labelled(page, label, _one_line(f"{law_label(page.words, finding.law)}: {detail}"))
 
 
