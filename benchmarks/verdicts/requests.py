@@ -1,7 +1,7 @@
 """Simulated requests: how often claims on percentiles, stalls and thresholds pass falsely, before and after.
 
 Before: the t test of the rounds' own percentiles, the exact interval of pooled stalls. After:
-`analysis.statistics.percentiles.order_statistics` and `analysis.statistics.percentiles.shares`, written out for many
+`analysis.statistics.percentiles.order_statistics` and `analysis.claims.shares`, written out for many
 runs at once (`tests/unit/analysis/statistics/percentiles/test_order_statistics.py` holds them together).
 A request's log latency is s·(sqrt(ρ)·round + sqrt(1 - ρ)·own): ρ of its variance belongs to the round.
 """

@@ -13,12 +13,12 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_mooncake.analysis.claims.readings import Reading, no_data, outcome, undecided, waiting
+from pytest_mooncake.analysis.claims.shares import percentile_reading, stall_reading
 from pytest_mooncake.analysis.figures.metrics import Metric, metric_named
 from pytest_mooncake.analysis.figures.percent import percent
 from pytest_mooncake.analysis.statistics.contrast import CONSTANT, t_quantile
 from pytest_mooncake.analysis.statistics.looks import LEAST_TESTABLE, Look, settling_trials, verdict_of
-from pytest_mooncake.analysis.statistics.percentiles.readings import Reading, no_data, outcome, undecided, waiting
-from pytest_mooncake.analysis.statistics.percentiles.shares import percentile_reading, stall_reading
 from pytest_mooncake.plan.targets.metrics import quantile_of
 from pytest_mooncake.records import Claim, Kind, Verdict
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_mooncake.analysis.claims.bounds import judge_bound
+from pytest_mooncake.analysis.claims.percentile_ratio import ratio_of_percentiles
+from pytest_mooncake.analysis.claims.shares import samples_of
 from pytest_mooncake.analysis.claims.thresholds import judge_thresholds
 from pytest_mooncake.analysis.claims.wording import (
     ClaimFinding,
@@ -30,8 +32,6 @@ from pytest_mooncake.analysis.statistics.levels import segmented
 from pytest_mooncake.analysis.statistics.looks import Look, settling_trials, verdict_of
 from pytest_mooncake.analysis.statistics.observed import Observed, observe, points_of, trial_ratios, up_to_trial
 from pytest_mooncake.analysis.statistics.percentiles.order_statistics import pooled_percentile
-from pytest_mooncake.analysis.statistics.percentiles.ratio import ratio_of_percentiles
-from pytest_mooncake.analysis.statistics.percentiles.shares import samples_of
 from pytest_mooncake.plan.targets.grammar import Direction
 from pytest_mooncake.plan.targets.metrics import quantile_of
 from pytest_mooncake.plan.targets.sample_sizes import percentile_level

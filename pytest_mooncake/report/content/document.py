@@ -21,8 +21,8 @@ from pytest_mooncake.analysis.regression.release import ReleaseFinding, gated
 from pytest_mooncake.analysis.regression.versus import Versus
 from pytest_mooncake.plan.models import Target
 from pytest_mooncake.records import REPORT_SCHEMA, Claim, Crash, Evidence, Judgement, Round, Rung, Status, Verdict
+from pytest_mooncake.report.content.crash_words import internal_error_json, sentence
 from pytest_mooncake.report.content.setting import Setting
-from pytest_mooncake.report.formats import no_verdict
 from pytest_mooncake.report.text.labels import catalogue, definitions
 
 BESIDE = ("remarks", "feasibility", "outlook", "settlement", "attribution")
@@ -172,8 +172,8 @@ class Report:
             "run": self.run_id,
             "label": self.label,
             "verdict": None if self.crash else self.verdict.value,
-            "reasons": [no_verdict.sentence(self.crash)] if self.crash else list(self.judgement.reasons),
-            "internal_error": no_verdict.internal_error_json(self.crash),
+            "reasons": [sentence(self.crash)] if self.crash else list(self.judgement.reasons),
+            "internal_error": internal_error_json(self.crash),
             "gates": [asdict(gate) for gate in self.judgement.gates],
             "beside_not_made": dict(self.beside_not_made),
             "simulated": self.simulated,

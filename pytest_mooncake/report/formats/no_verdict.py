@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from pytest_mooncake.records import REPORT_SCHEMA, Crash
 from pytest_mooncake.report import exit_codes
+from pytest_mooncake.report.content.crash_words import TRACEBACK, internal_error_json, sentence
 from pytest_mooncake.report.text import escape
 from pytest_mooncake.report.text.labels import Lang, catalogue
 
@@ -27,22 +28,6 @@ __all__ = [
     "sentence",
     "verdict_json",
 ]
-
-TRACEBACK = "internal-error.txt"
-"""The file that holds the traceback, in the directory of the run."""
-
-
-def sentence(crash: Crash) -> str:
-    """What happened, in one line, as reports and terminals say it in English."""
-    return f"internal error of pytest-mooncake, no verdict: {escape.one_line(f'{crash.type}: {crash.message}')}"
-
-
-def internal_error_json(crash: Crash | None) -> dict[str, str] | None:
-    """`internal_error` of `report.json` and `verdict.json`."""
-    if crash is None:
-        return None
-    words = catalogue("en")
-    return {"type": crash.type, "message": crash.message, "report_to": words("crash.report_to", file=TRACEBACK)}
 
 
 def report_json(crash: Crash, run_id: str, plan: Mapping[str, Any] | None) -> dict[str, Any]:

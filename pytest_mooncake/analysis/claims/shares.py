@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_mooncake.analysis.claims.readings import Reading, no_data, outcome, waiting
 from pytest_mooncake.analysis.statistics.looks import Look, settling_trials
 from pytest_mooncake.analysis.statistics.percentiles.clustered import (
     design_effect,
@@ -14,7 +15,6 @@ from pytest_mooncake.analysis.statistics.percentiles.clustered import (
     rate_limits,
 )
 from pytest_mooncake.analysis.statistics.percentiles.order_statistics import PercentileLimits, Sample, percentile_limits
-from pytest_mooncake.analysis.statistics.percentiles.readings import Reading, no_data, outcome, waiting
 from pytest_mooncake.plan.targets.sample_sizes import percentile_level, requests_needed, stall_level
 from pytest_mooncake.records import Verdict
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_mooncake.analysis.claims.shares import samples_of, too_few
 from pytest_mooncake.analysis.claims.wording import OfPercentiles
 from pytest_mooncake.analysis.statistics.percentiles.order_statistics import percentile_limits
-from pytest_mooncake.analysis.statistics.percentiles.shares import samples_of, too_few
 from pytest_mooncake.plan.targets.sample_sizes import percentile_level
 from pytest_mooncake.records import Kind
 
