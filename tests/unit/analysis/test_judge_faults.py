@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_mooncake.analysis import judge as judging
+from pytest_mooncake.analysis import judge as judge_module
 from pytest_mooncake.analysis.evidence.faults import CLIENT, RUN, Blame
 from pytest_mooncake.analysis.judge import judge
 from pytest_mooncake.analysis.regression.versus import NEW, OLD, compare_visits
@@ -46,11 +46,11 @@ def claim(verdict: Verdict = Verdict.PASS, **details: Any) -> Claim:
 @pytest.fixture(autouse=True)
 def sound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is wrong but what a test makes so."""
-    monkeypatch.setattr(judging, "round_evidence", lambda *_args, **_options: ())
-    monkeypatch.setattr(judging, "probe_evidence", lambda _answers: ())
-    monkeypatch.setattr(judging, "judge_claims", lambda *_args, **_options: (claim(),))
-    monkeypatch.setattr(judging, "warm_hit_share", lambda *_args, **_options: None)
-    monkeypatch.setattr(judging, "audit_rounds", lambda *_args, **_options: ())
+    monkeypatch.setattr(judge_module, "round_evidence", lambda *_args, **_options: ())
+    monkeypatch.setattr(judge_module, "probe_evidence", lambda _answers: ())
+    monkeypatch.setattr(judge_module, "judge_claims", lambda *_args, **_options: (claim(),))
+    monkeypatch.setattr(judge_module, "warm_hit_share", lambda *_args, **_options: None)
+    monkeypatch.setattr(judge_module, "audit_rounds", lambda *_args, **_options: ())
 
 
 Make = Callable[[pytest.MonkeyPatch], Judgement]
@@ -61,7 +61,7 @@ def judged(rounds: tuple[Round, ...] = (), plan: Plan = PLAN, ended: str = DECID
 
 
 def of_claims(monkeypatch: pytest.MonkeyPatch, made: Claim) -> Judgement:
-    monkeypatch.setattr(judging, "judge_claims", lambda *_args, **_options: (made,))
+    monkeypatch.setattr(judge_module, "judge_claims", lambda *_args, **_options: (made,))
     return judged()
 
 
@@ -71,17 +71,17 @@ def with_client(trials: int = 3, **health: Any) -> tuple[Round, ...]:
 
 def unsound(monkeypatch: pytest.MonkeyPatch) -> Judgement:
     broken = AuditFinding(law="little", status="broken", left=4.0, right=8.0, detail="4 ≠ 8")
-    monkeypatch.setattr(judging, "audit_rounds", lambda *_args, **_options: (broken,))
+    monkeypatch.setattr(judge_module, "audit_rounds", lambda *_args, **_options: (broken,))
     return judged()
 
 
 def unserved(monkeypatch: pytest.MonkeyPatch) -> Judgement:
-    monkeypatch.setattr(judging, "warm_hit_share", lambda *_args, **_options: 0.5)
+    monkeypatch.setattr(judge_module, "warm_hit_share", lambda *_args, **_options: 0.5)
     return judged()
 
 
 def coarse(monkeypatch: pytest.MonkeyPatch) -> Judgement:
-    monkeypatch.setattr(judging, "coarseness", lambda *_args: "the client was too coarse")
+    monkeypatch.setattr(judge_module, "coarseness", lambda *_args: "the client was too coarse")
     return judged()
 
 
@@ -129,7 +129,7 @@ def test_what_is_seen_over_a_run_comes_to_what_the_catalogue_says(one: Any, monk
 
 
 def test_a_cut_run_that_was_undecided_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "judge_claims", lambda *_args, **_options: (claim(Verdict.INCONCLUSIVE),))
+    monkeypatch.setattr(judge_module, "judge_claims", lambda *_args, **_options: (claim(Verdict.INCONCLUSIVE),))
     assert judged(ended=KILLED).verdict is Verdict.INCONCLUSIVE
 
 
