@@ -119,8 +119,7 @@ async def run_gate(
         clear: empties what stands nearer to the engines than the store; None where that was not permitted.
         fresh: client session that keeps no connections: other engines behind the same address may answer it.
         longest: length of the run's own prompts, which were served; for stacks whose chunk is not known.
-        limit_s: for the whole gate, whatever the endpoint does.
-        request_s: for one request.
+        limit_s: for the whole gate, whatever the endpoint does; `request_s` for one request.
 
     Returns:
         The answers so far, and what became of the gate.
