@@ -119,7 +119,8 @@ async def run_gate(
         clear: empties what stands nearer to the engines than the store; None where that was not permitted.
         fresh: client session that keeps no connections: other engines behind the same address may answer it.
         longest: length of the run's own prompts, which were served; for stacks whose chunk is not known.
-        limit_s: for the whole gate, whatever the endpoint does; `request_s` for one request.
+        limit_s: for the whole gate, whatever the endpoint does.
+        request_s: for one request.
 
     Returns:
         The answers so far, and what became of the gate.
@@ -129,8 +130,7 @@ async def run_gate(
     ask = _Asking(sessions=(session, fresh or session), view=view, headers=headers, params=params, request_s=request_s)
     conduct = _Conduct(ask, (run_id, ids, view), read=read, clear=clear, longest=longest)
     cut = await _cut_off(conduct, limit_s)
-    answers = tuple(conduct.answers)
-    return answers, gate_of(answers, cut)
+    return (answers := tuple(conduct.answers)), gate_of(answers, cut)
 
 
 def _no_room(view: StackView) -> Gate:
