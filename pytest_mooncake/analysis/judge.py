@@ -24,6 +24,7 @@ from pytest_mooncake.analysis.claims.gates import gates_of, unmade
 from pytest_mooncake.analysis.claims.judge_claims import judge_claims
 from pytest_mooncake.analysis.claims.remarks import remarks
 from pytest_mooncake.analysis.evidence.checks.correctness import probe_evidence
+from pytest_mooncake.analysis.evidence.checks.refusals import is_refused_round
 from pytest_mooncake.analysis.evidence.faults import Blame, Seen, blamed_on
 from pytest_mooncake.analysis.evidence.hit_share import warm_hit_share
 from pytest_mooncake.analysis.evidence.round_evidence import attribution_table, round_evidence
@@ -82,6 +83,7 @@ def judge_round(measured: Round, rounds: Sequence[Round], view: StackView, plan:
         evidence=evidence,
         product_faults=_broken(evidence, Fault.PRODUCT, measured),
         instrument_faults=(*_broken(evidence, Fault.INSTRUMENT, measured), *_client_faults(measured, plan)),
+        refusal=measured.requests[-1].error if is_refused_round(measured, view) else None,
     )
 
 
@@ -304,7 +306,7 @@ def _biased(measured: Round, slots: int | None) -> BiasedRound:
 
 def _product_claims(plan: Plan, view: StackView, rounds: Sequence[Round], trials: int) -> tuple[Claim, ...]:
     """What no test is needed for: nothing failed, and every warm round was served. All rounds count, none is rerun."""
-    requests = [record for r in rounds for record in r.requests]
+    requests = [record for r in rounds if not is_refused_round(r, view) for record in r.requests]
     failed = sum(record.error is not None for record in requests)
     shares = [
         warm_hit_share(r, view, reference=_reference(r, rounds), least=plan.targets.warm_hit_share, rounds=rounds)

@@ -11,11 +11,15 @@ from pytest_mooncake.records import Evidence, Kind, Phase, Round, Trial
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundFindings:
-    """One round's evidence and what is wrong with it, as sentences."""
+    """One round's evidence and what is wrong with it, as sentences.
+
+    `refusal` is what an endpoint said that refused every request of the first round: it cannot be measured like this.
+    """
 
     evidence: tuple[Evidence, ...]
     product_faults: tuple[str, ...]
     instrument_faults: tuple[str, ...]
+    refusal: str | None = None
 
 
 def trials_of(rounds: Sequence[Round], findings: Mapping[int, RoundFindings], *, quick: bool) -> tuple[Trial, ...]:

@@ -22,6 +22,7 @@ from typing import Protocol
 from pytest_mooncake.analysis.claims.gates import ENDED_BY_FAULT
 from pytest_mooncake.analysis.judge import is_decided
 from pytest_mooncake.analysis.trials import RoundFindings
+from pytest_mooncake.errors import EndpointError
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.records import (
@@ -241,10 +242,20 @@ class Experiment:
         return replace(cold, round=len(self.rounds), kind=Kind.WARM, position=cold.position + 1)
 
     async def _round(self, step: Step) -> bool:
-        """Send one round and record it. False when it shows a product fault, which ends the run."""
+        """Send one round and record it. False when it shows a product fault, which ends the run.
+
+        Raises:
+            EndpointError: the endpoint refuses whatever is sent: it cannot be measured like this.
+        """
         measured = await measure_round(step, self._instruments, self._observer)
         self.rounds.append(measured)
-        self._product_fault = bool(self._instruments.judge_round(measured, self.rounds).product_faults)
+        found = self._instruments.judge_round(measured, self.rounds)
+        if found.refusal is not None:
+            raise EndpointError(
+                f"the endpoint refused every request of the first round ({found.refusal}); of the fields that are sent "
+                "not every endpoint takes ignore_eos, min_tokens, stream_options and kv_transfer_params"
+            )
+        self._product_fault = bool(found.product_faults)
         return not self._product_fault
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_mooncake.analysis.claims.gates import ENDED_BY_FAULT
 from pytest_mooncake.analysis.trials import RoundFindings, trials_of
+from pytest_mooncake.errors import EndpointError
 from pytest_mooncake.load.spec import RoundResult
 from pytest_mooncake.plan.models import Plan
 from pytest_mooncake.plan.options import Options
@@ -46,6 +47,7 @@ class World:
     plan: Plan
     product_fault_in: int | None = None
     instrument_fault_in: frozenset[int] = frozenset()
+    refusal: str | None = None
     verdict_at: dict[int, Verdict] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
@@ -95,6 +97,7 @@ class World:
             evidence=(),
             product_faults=("warm miss",) if measured.round == self.product_fault_in else (),
             instrument_faults=("lag",) if measured.round in self.instrument_fault_in else (),
+            refusal=self.refusal,
         )
 
     def judge(self, rounds: tuple[Round, ...]) -> Judgement:
@@ -146,6 +149,13 @@ async def test_a_run_is_one_round_left_out_and_a_chain_until_the_first_deciding_
     await lived(world)
     assert world.names == ["left-out", "C0", "W1", "C1", "W2", "C2", "W3", "C3"]
     assert [s.phase for s in world.steps] == [Phase.LEFT_OUT] + [Phase.CHAIN] * 7
+
+
+async def test_an_endpoint_that_refuses_all_of_the_first_round_ends_the_run_with_its_words(plan: Plan) -> None:
+    world = World(plan, refusal="HTTP 400: unknown field ignore_eos")
+    with pytest.raises(EndpointError, match="refused every request of the first round"):
+        await lived(world)
+    assert world.names == ["left-out"]
 
 
 async def test_warm_rounds_repeat_the_prompts_of_the_cold_round_before_and_cold_rounds_never_do(plan: Plan) -> None:

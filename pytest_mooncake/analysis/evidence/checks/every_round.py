@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_mooncake.analysis.evidence.checks.refusals import is_refused_round
 from pytest_mooncake.analysis.evidence.counters.deltas import deltas
 from pytest_mooncake.analysis.evidence.counters.sources import MASTER, is_gone
 from pytest_mooncake.analysis.evidence.expected.service import served_own
@@ -40,11 +41,12 @@ def _requests_served(facts: Facts) -> Evidence:
     missing = facts.planned - len(facts.round.requests)
     reasons = dict.fromkeys(record.error or "" for record in failed)
     cut = facts.round.cut_short
+    what = "refused" if is_refused_round(facts.round, facts.view) else "failed" if failed or cut else "not_sent"
     return checked(
         facts,
         "requests_served",
         Rung.TIMING,
-        "failed" if failed or cut else "not_sent",
+        what,
         held=not failed and not missing and cut is None,
         expected=f"{facts.planned} requests served",
         observed=f"{len(facts.succeeded)} served, {len(failed)} failed"

@@ -1,8 +1,10 @@
-"""What an error of the correctness gate says: that the endpoint does not do it, or that it failed."""
+"""What an error of a request says: that the endpoint does not do what was asked for, or that it failed."""
 
 from __future__ import annotations
 
 import re
+
+from pytest_mooncake.records import Round, StackView
 
 _STATUS = re.compile(r"HTTP (\d{3})\b")
 
@@ -25,3 +27,13 @@ def is_refusal(error: str | None) -> bool:
     """
     status = http_status(error)
     return status == 501 or (status is not None and 400 <= status < 500 and status not in _NOT_ABOUT_THE_REQUEST)
+
+
+def is_refused_round(measured: Round, view: StackView) -> bool:
+    """Whether an endpoint that was there before refused every request of a run's first round, so that none was served.
+
+    It does not take the form of the requests: a field, a length, a model. What that is it says; of a cache it says
+    nothing.
+    """
+    errors = [record.error for record in measured.requests]
+    return measured.round == 0 and not view.provisioned and bool(errors) and all(is_refusal(e) for e in errors)

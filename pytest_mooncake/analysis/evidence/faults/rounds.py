@@ -256,6 +256,10 @@ ANY = (
         "they were our own requests, and the plan keeps within what the endpoint takes",
     ),
     Observation(
+        "requests_served", "refused", "an endpoint refused every request of the first round (HTTP 400, 404, 422, 501)",
+        I, I, "it does not take a field, a length or a model, and none was served: that says nothing of a cache",
+    ),
+    Observation(
         "requests_served", "not_sent", "requests of the plan were not sent", I, I, "the client did not do as planned"
     ),
     Observation(

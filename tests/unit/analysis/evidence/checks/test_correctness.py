@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_mooncake.analysis.evidence.checks.correct_text import SHARED, Tier, tier_of
 from pytest_mooncake.analysis.evidence.checks.correctness import TIE_NATS, compare, gate_of, probe_evidence
 from pytest_mooncake.cache.probes import gate as gate_module
 from pytest_mooncake.cache.probes.prompts import longer
@@ -564,3 +565,28 @@ def test_the_keys_that_cold_probes_leave_are_known_where_the_geometry_is() -> No
 def test_an_impossible_token_is_very_unlikely_and_not_a_crash() -> None:
     warm = replace(answer("a", "b", cached=1024), logprobs=(-9999.0, -0.7))
     assert compare(COLD, warm).status is Status.BROKEN
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "cached", "tier"),
+    [
+        (1279, 1024, Tier.CHUNKED),
+        (1279, 1088, Tier.CHUNKED),
+        (1279, 1278, Tier.CACHED),
+        (1279, 1264, Tier.CACHED),
+        (1279, 1216, Tier.CACHED),
+        (1279, 1152, Tier.CACHED),
+        (256, 255, Tier.CACHED),
+        (257, 256, Tier.CACHED),
+        (1041, 1024, Tier.CHUNKED),
+        (1041, 1040, Tier.CACHED),
+        (1279, 0, Tier.NOTHING),
+    ],
+)
+def test_without_counters_an_amount_tells_chunks_from_an_engines_blocks(
+    prompt_tokens: int, cached: int, tier: Tier
+) -> None:
+    given = replace(answer("a", cached=cached), prompt_tokens=prompt_tokens)
+    assert tier_of(given) is tier
+    shared = replace(given, case=SHARED)
+    assert tier_of(shared) is (Tier.CACHED if cached else Tier.NOTHING)
