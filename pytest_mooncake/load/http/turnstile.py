@@ -19,15 +19,15 @@ A_TURN = 4
 """Most that a turn lets through. One alone finds the CPU's caches cold each time, so that all takes longer."""
 
 OTHERS_EVERY = 32
-"""Every so many turns belong to those who do not hurry, however many do."""
+"""Every so many turns belong to work without priority, however much with priority waits."""
 
 Work = Callable[[], object]
 
 
 class Turnstile:
-    """Lets at most `A_TURN` through per turn of the running loop: who hurries first, else in order of their coming.
+    """Lets at most `A_TURN` through per turn of the event loop: those with priority first, else in order of arrival.
 
-    In a hurry is what the next request depends on: the end of a response, and a send. Reading responses is not.
+    Priority has what the next request depends on: the end of a response, and a send. Reading responses has none.
     """
 
     def __init__(self) -> None:
