@@ -17,9 +17,9 @@ from benchmarks.verdicts.figure import svg
 from benchmarks.verdicts.noises import NOISES, STALL_SIGMA, normal
 from benchmarks.verdicts.operate import operate
 from benchmarks.verdicts.rivals import RIVALS, acceptance
-from pytest_mooncake.analysis.claims.wording import Direction
 from pytest_mooncake.analysis.statistics.levels import TABLE, nominal_level, simulated_level
 from pytest_mooncake.analysis.statistics.power import Assumed, Design, simulate
+from pytest_mooncake.plan.targets.grammar import Direction
 
 DEFAULT = (3, 4, 5, 6, 8, 10)
 SIGMA = 0.08

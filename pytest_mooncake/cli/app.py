@@ -19,6 +19,7 @@ from pytest_mooncake.cli.doctor import doctor
 from pytest_mooncake.cli.history import history_app
 from pytest_mooncake.cli.judge import judge
 from pytest_mooncake.cli.report import report
+from pytest_mooncake.cli.saying import say, was_unheard
 from pytest_mooncake.cli.workload import workload_app
 from pytest_mooncake.errors import ExitCode, MooncakeError, UsageError
 from pytest_mooncake.plan.options import Options
@@ -48,6 +49,10 @@ def main() -> None:
 
         sys.stderr.write(f"ERROR: {message_of(error)}\n")
         raise SystemExit(error.exit_code) from None
+    except SystemExit as end:
+        if was_unheard(end):
+            raise SystemExit(MooncakeError.exit_code) from None
+        raise
     except Exception as error:
         from pytest_mooncake.run.endings.crash import CommandCrash, keep
 
@@ -175,8 +180,7 @@ def verdict(
 
     with about(directory):
         report, _ = reported(read(directory))
-        for line in _verdict_lines(report):
-            typer.echo(line)
+        say(_verdict_lines(report))
         raise typer.Exit(exit_codes.of_command(report, fail_only=fail_only))
 
 

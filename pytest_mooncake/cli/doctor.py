@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pytest_mooncake.cli.saying import say
 from pytest_mooncake.errors import ExitCode, UsageError
 from pytest_mooncake.stack.preflight import RULES, Ending, Examination, Intent, LintFinding, Severity, Subject, examine
 from pytest_mooncake.stack.preflight.rule import page_of
@@ -112,8 +113,7 @@ def doctor(
 
 
 def _tell(examination: Examination) -> None:
-    for line in lines(examination):
-        typer.echo(line)
+    say(lines(examination))
     if any(finding.severity is Severity.ERROR for finding in examination.findings):
         raise typer.Exit(ExitCode.FAIL)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pytest_mooncake.cli.saying import say
 from pytest_mooncake.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,8 +51,7 @@ def judge(
             base=here,
         )
         files = write_reports(made, directory, lang=language)
-        for line in summary_lines(made, files=files, lang=language):
-            typer.echo(line)
+        say(summary_lines(made, files=files, lang=language))
         raise typer.Exit(exit_codes.of_command(made))
 
 

@@ -62,12 +62,14 @@ def _kv_bytes(config: Path | None, given: int | None) -> int | None:
     import json
 
     from pytest_mooncake.analysis.audit.model.geometry import geometry_of
+    from pytest_mooncake.plan.sources.hardware import MOST_CONFIG_BYTES
+    from pytest_mooncake.plan.sources.yaml_text import read_bounded
 
     try:
-        shape = geometry_of(json.loads(config.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise UsageError(f"--config {config}: cannot be read ({error.strerror})") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        shape = geometry_of(json.loads(read_bounded(config, MOST_CONFIG_BYTES)))
+    except PlanError as error:
+        raise PlanError(f"--config {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise PlanError(f"--config {config}: not a model's config.json ({error}); give Hugging Face's file") from None
     for doubt in shape.doubts:
         typer.echo(f"--config {config}: {doubt}; --kv-bytes-per-token tells them without it", err=True)

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_mooncake.border.local_files import open_binary
 from pytest_mooncake.errors import UsageError
 from pytest_mooncake.history.store import History
 from pytest_mooncake.history.stored_run import Anchor, Finding, StoredRun
 
 __all__ = ["EXPORT_SCHEMA", "Content", "content_of", "export_lines", "import_file", "read_content"]
 
+MOST_BYTES = 512 * 2**20
+"""Of a file; a run takes a few KB in it."""
 EXPORT_SCHEMA = "pytest-mooncake/history/1"
 KINDS: dict[str, type[Any]] = {"run": StoredRun, "finding": Finding, "anchor": Anchor}
 
@@ -73,9 +76,13 @@ def import_file(history: History, path: Path) -> tuple[Content, int]:
         HistoryError: a run of the same id with other content is there, or the database fails.
     """
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        with open_binary(path) as file:
+            held = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(held) > MOST_BYTES:
+        raise UsageError(f"{path}: larger than {MOST_BYTES // 2**20} MiB, which no export is; nothing was imported")
+    lines = held.splitlines(keepends=True)
     content = read_content(lines, str(path))
     return content, history.add_all(content.runs, content.findings, content.anchors)
 

@@ -28,6 +28,12 @@ CASES = (
         verdicts=FAILED,
     ),
     Case(
+        name="every cached answer is wrong, behind replicas whose prefix caches would answer the gate",
+        cluster=("--replicas", "2", "--per-request", "--apc", "--wrong-bytes", "--five"),
+        verdicts=FAILED,
+        said=("correct_text",),
+    ),
+    Case(
         name="a healthy LMCache that is sent tags",
         cluster=("--apc", "--lmcache", "--five"),
         options=("--mooncake-allow-clear",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -82,7 +83,10 @@ def test_a_context_cuts_what_does_not_fit_and_this_is_said() -> None:
         (["kb-qo"], UsageError, "did you mean 'kb-qa'"),
         (["none.yaml"], UsageError, "no such file"),
         (["none.jsonl"], UsageError, "no such file"),
-        (["kb-qa", "--config", "none.json"], UsageError, r"none\.json: cannot be read"),
+        (["kb-qa", "--config", "none.json"], PlanError, r"none\.json: cannot be read"),
+        (["kb-qa", "--config", "deep.json"], PlanError, "not a model's config.json"),
+        (["kb-qa", "--config", "/dev/zero"], PlanError, "cannot be read .larger than"),
+        (["kb-qa", "--config", "pipe.json"], PlanError, "not a model's config.json"),
         (["kb-qa", "--config", "c.json", "--kv-bytes-per-token", "1"], UsageError, "leave out --kv-bytes-per-token"),
         (["kb-qa", "--config", "broken.json"], PlanError, "not a model's config.json"),
         (["kb-qa", "--config", "list.json"], PlanError, "not a model's config.json"),
@@ -95,6 +99,8 @@ def test_what_cannot_be_described_is_refused_in_one_line(
 ) -> None:
     for name, content in (("broken", "{"), ("list", "[]"), ("other", "{}"), ("c", "{}")):
         (tmp_path / f"{name}.json").write_text(content)
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(error, match=message) as refused:
         described(*arguments)
     assert "\n" not in str(refused.value)

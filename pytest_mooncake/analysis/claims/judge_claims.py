@@ -17,7 +17,6 @@ from pytest_mooncake.analysis.claims.bounds import judge_bound
 from pytest_mooncake.analysis.claims.thresholds import judge_thresholds
 from pytest_mooncake.analysis.claims.wording import (
     ClaimFinding,
-    Direction,
     OfPercentiles,
     calm_words,
     improved_not_stable,
@@ -33,6 +32,7 @@ from pytest_mooncake.analysis.statistics.observed import Observed, observe, poin
 from pytest_mooncake.analysis.statistics.percentiles.order_statistics import pooled_percentile
 from pytest_mooncake.analysis.statistics.percentiles.ratio import ratio_of_percentiles
 from pytest_mooncake.analysis.statistics.percentiles.shares import samples_of
+from pytest_mooncake.plan.targets.grammar import Direction
 from pytest_mooncake.plan.targets.metrics import quantile_of
 from pytest_mooncake.plan.targets.sample_sizes import percentile_level
 from pytest_mooncake.records import Claim, Kind, Verdict

@@ -10,8 +10,9 @@ from pytest_mooncake.analysis.audit.limits import Limits, Reached, limits_reache
 from pytest_mooncake.analysis.audit.run_audit import audit
 from pytest_mooncake.analysis.claims.combine import combine, failures_claim
 from pytest_mooncake.analysis.claims.thresholds import judge_thresholds
-from pytest_mooncake.analysis.claims.wording import Direction, change, times
+from pytest_mooncake.analysis.claims.wording import change, times
 from pytest_mooncake.analysis.figures.metrics import metric_named
+from pytest_mooncake.plan.targets.grammar import Direction
 from pytest_mooncake.records import AuditFinding, Claim, Judgement, Verdict
 
 if TYPE_CHECKING:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from pytest_mooncake.analysis.figures.interference import CalmDecode
 from pytest_mooncake.analysis.figures.metrics import Metric
 from pytest_mooncake.analysis.figures.percent import percent
 from pytest_mooncake.analysis.statistics.contrast import Contrast, Untestable
+from pytest_mooncake.plan.targets.grammar import Direction
 from pytest_mooncake.records import Verdict
-
-Direction = Literal["lower", "higher", "equivalent"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

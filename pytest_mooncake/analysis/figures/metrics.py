@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from pytest_mooncake.analysis.figures.summary import Summary
 from pytest_mooncake.errors import PlanError
-from pytest_mooncake.plan.targets.metrics import LATENCIES, NAMED, PARTS, nearest_names
-
-Better = Literal["lower", "higher"]
+from pytest_mooncake.plan.targets.metrics import LATENCIES, NAMED, PARTS, Better, nearest_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ from pytest_mooncake.analysis.statistics.prediction import (
     smallest_caught,
     upper_bound,
 )
+from pytest_mooncake.plan.targets.metrics import Better
 
 ALPHA = 0.05
 """Largest rate of false alarms a release, over all metrics and baselines together."""
@@ -35,8 +36,6 @@ LEAST_RUNS = 10
 MOST_RUNS = 30
 """Rolling runs beyond which more of them would hardly catch less and reach back into other times."""
 RELEASES_PER_YEAR = 52.0
-
-Better = Literal["lower", "higher"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

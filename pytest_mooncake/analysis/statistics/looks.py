@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from pytest_mooncake.analysis.claims.wording import Direction
 from pytest_mooncake.analysis.statistics.levels import nominal_level, one_sample_level
+from pytest_mooncake.plan.targets.grammar import Direction
 from pytest_mooncake.records import Verdict
 
 __all__ = ["LEAST_TESTABLE", "MOST_TRIALS", "Look", "good_side", "settling_trials", "verdict_of"]

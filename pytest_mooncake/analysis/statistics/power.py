@@ -18,7 +18,7 @@ from pytest_mooncake.analysis.statistics.looks import good_side
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from pytest_mooncake.analysis.claims.wording import Direction
+    from pytest_mooncake.plan.targets.grammar import Direction
 
 RUNS = 4_000
 ALIKE, APART = 0.8, 0.3

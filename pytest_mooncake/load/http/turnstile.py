@@ -19,13 +19,13 @@ A_TURN = 4
 """Most that a turn lets through. One alone finds the CPU's caches cold each time, so that all takes longer."""
 
 OTHERS_EVERY = 32
-"""Every so many turns belong to work without priority, however much with priority waits."""
+"""Every so many turns belong to those without priority, however many have it."""
 
 Work = Callable[[], object]
 
 
 class Turnstile:
-    """Lets at most `A_TURN` through per turn of the event loop: those with priority first, else in order of arrival.
+    """Lets at most `A_TURN` through per turn of the running loop, first come, first served within their priority.
 
     Priority has what the next request depends on: the end of a response, and a send. Reading responses has none.
     """

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from pytest_mooncake.border.local_files import open_binary
 from pytest_mooncake.errors import PlanError
 from pytest_mooncake.plan.base import LEAST, MOST
 
@@ -64,7 +65,7 @@ def read_bounded(path: Path, most_bytes: int = MOST_BYTES) -> str:
         PlanError: it cannot be read, is larger than any such file, or holds no UTF-8.
     """
     try:
-        with path.open("rb") as file:
+        with open_binary(path) as file:
             held = file.read(most_bytes + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pytest_mooncake.plan.targets.metrics import NamedMetric
 
-__all__ = ["DEFAULT_MARGIN", "ParsedTarget", "parse_target"]
+__all__ = ["DEFAULT_MARGIN", "Direction", "ParsedTarget", "parse_target"]
 
 Direction = Literal["lower", "higher", "equivalent"]
 DEFAULT_MARGIN = 0.10

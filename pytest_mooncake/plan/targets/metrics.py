@@ -9,7 +9,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["LATENCIES", "NAMED", "PARTS", "NamedMetric", "nearest_names", "quantile_of"]
+__all__ = ["LATENCIES", "NAMED", "PARTS", "Better", "NamedMetric", "nearest_names", "quantile_of"]
 
 Better = Literal["lower", "higher"]
 

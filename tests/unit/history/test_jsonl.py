@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_mooncake.errors import HistoryError, UsageError
+from pytest_mooncake.history import jsonl
 from pytest_mooncake.history.jsonl import Content, content_of, export_lines, import_file, read_content
 from pytest_mooncake.history.store import History, open_history
 from tests.support.made_runs import ACCEPTED, FOUND, made_run
@@ -92,3 +94,12 @@ def test_a_run_that_is_there_with_other_content_stops_all_of_the_import(history:
 def test_a_file_that_is_not_there_is_said(history: History, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere.jsonl: cannot be read \(No such file or directory\)"):
         import_file(history, tmp_path / "nowhere.jsonl")
+
+
+def test_a_file_that_has_no_end_is_refused(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "MOST_BYTES", 2**20)
+    with pytest.raises(UsageError, match="zero: larger than 1 MiB, which no export is; nothing was imported"):
+        import_file(history, Path("/dev/zero"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe:1: not a line of JSON; nothing was imported"):
+        import_file(history, tmp_path / "pipe")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from pytest_mooncake.border.local_files import open_binary
 from pytest_mooncake.border.values import NotJson, parse_json
 from pytest_mooncake.errors import BorderError, PlanError
 from pytest_mooncake.stack.preflight.configuration import Fact, Facts
@@ -34,7 +35,7 @@ def read_file(path: Path) -> Document:
         PlanError: it cannot be read, is binary, empty or too large to be a configuration.
     """
     try:
-        with path.open("rb") as file:
+        with open_binary(path) as file:
             data = file.read(MOST_BYTES + 1)
     except OSError as problem:
         raise PlanError(f"{path}: cannot be read ({problem.strerror or problem})") from None

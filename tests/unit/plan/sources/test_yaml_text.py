@@ -103,6 +103,12 @@ def test_a_directory_and_endless_bytes_are_a_line(tmp_path: Path) -> None:
         load(Path(os.devnull).with_name("zero"), FiguresFile)
 
 
+def test_a_pipe_that_nobody_writes_to_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f.yaml")
+    with pytest.raises(PlanError, match="key 'cold' is missing"):
+        load(tmp_path / "f.yaml", FiguresFile)
+
+
 def test_dates_are_text_a_byte_order_mark_is_none_of_it_and_merges_are_made(tmp_path: Path) -> None:
     path = tmp_path / "f.yaml"
     text = "date: 2024-02-28\ncold: {ttft_ms: &t {mean: 3, p50: 1}}\nwarm: {ttft_ms: {<<: *t, mean: 2}}\n"

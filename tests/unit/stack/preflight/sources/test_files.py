@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import os
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,12 @@ def test_values_of_every_wrong_kind_are_findings_and_never_a_traceback(
 def test_a_file_that_is_not_there_is_refused() -> None:
     with pytest.raises(PlanError, match=r"absent\.sh: cannot be read \(No such file"):
         read_file(Path("absent.sh"))
+
+
+def test_a_pipe_that_nobody_writes_to_is_an_empty_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.sh")
+    with pytest.raises(PlanError, match=r"pipe\.sh: is empty"):
+        read_file(tmp_path / "pipe.sh")
 
 
 @pytest.mark.parametrize(
