@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pytest_mooncake.cli.saying import say
-from pytest_mooncake.errors import UsageError
+from pytest_mooncake.errors import ExitCode, UsageError
 from pytest_mooncake.stack.preflight import RULES, Ending, Examination, Intent, LintFinding, Severity, Subject, examine
 from pytest_mooncake.stack.preflight.rule import page_of
 from pytest_mooncake.stack.preflight.sources.files import Files, model_config_of, read_files
@@ -115,7 +115,7 @@ def doctor(
 def _tell(examination: Examination) -> None:
     say(lines(examination))
     if any(finding.severity is Severity.ERROR for finding in examination.findings):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.FAIL)
 
 
 def lines(examination: Examination) -> Iterator[str]:

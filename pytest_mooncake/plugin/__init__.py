@@ -40,7 +40,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hand out the fixtures; refuse what cannot be meant before anything is collected."""
+    """Hand out the fixtures; refuse options that make no sense before anything is collected."""
     from pytest_mooncake.plugin import fixtures
 
     # not `pytest_plugins`: for that pytest would look through every installed distribution once more

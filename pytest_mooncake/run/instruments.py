@@ -1,4 +1,4 @@
-"""The world as the protocol sees it: prompts, client, counters and settle times of a running stack."""
+"""What the protocol measures with: prompts, client, counters and settle times of a running stack."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def instruments_for(
 ) -> AsyncIterator[StackInstruments]:
     """Instruments for one run; at the end its keys are removed from the store and connections closed.
 
-    All that the world says through them is rid of what it repeats of our secrets: counters' labels, settle times, the
+    Secrets that servers repeat are taken out of all that comes through them: counters' labels, settle times, the
     gate's answers, events and errors (of our own making included) quote servers.
 
     Args:

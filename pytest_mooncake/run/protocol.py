@@ -9,7 +9,7 @@ invalid trial ends its chain, and a new segment starts with a fresh cold round.
 Where the trials are to be spread over several engine starts, a start has its share of them and its own round left out;
 the rounds of earlier starts are handed to the next one, and the looks go on counting.
 
-Nothing here knows sockets, files or pytest: the world comes in as `Instruments`.
+Nothing here knows sockets, files or pytest: what measures and what is measured comes in as `Instruments`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Sent:
 
 
 class Instruments(Protocol):
-    """All that the protocol needs of the world: prompts, a client, counters, settle times, and who judges."""
+    """All that the protocol measures with: prompts, a client, counters, settle times, and who judges."""
 
     @property
     def planned(self) -> PlannedReuse | None:
@@ -264,7 +264,7 @@ async def measure_round(step: Step, instruments: Instruments, observer: Observer
 
     Args:
         step: which round it is.
-        instruments: the world.
+        instruments: what the round is measured with.
         observer: is told as things happen.
         settles: whether anything is stored, so that there is something to wait for.
     """

@@ -50,18 +50,11 @@ def _shown(value: object) -> object:
 
 def _filters(words: Catalogue) -> dict[str, Any]:
     return {
-        "quantity": numbers.quantity,
-        "fixed": numbers.fixed,
-        "whole": numbers.whole,
-        "percent": numbers.percent,
-        "ratio": numbers.ratio,
-        "interval": numbers.interval,
-        "grouped": lambda n: numbers.MISSING if n is None else f"{n:,}",
+        **numbers.FILTERS,
         "check": lambda check: words.find(f"check.{check}"),
         "told": partial(phrases.translate, lang=words.lang),
         "ms": lambda value: words("word.not_measured") if value is None else f"{numbers.quantity(value)} ms",
         "unmarked": _unmarked,
-        "size": numbers.size,
         "label": partial(claim_label, words),
         "claim_reason": partial(claim_reason, words),
         "target": lambda claim, report: target_text(report, claim, words),

@@ -79,17 +79,10 @@ def _environment(lang: Lang) -> Environment:
 
 def _filters(words: Catalogue) -> dict[str, Any]:
     return {
-        "quantity": numbers.quantity,
-        "fixed": numbers.fixed,
-        "whole": numbers.whole,
-        "percent": numbers.percent,
-        "ratio": numbers.ratio,
-        "interval": numbers.interval,
+        **numbers.FILTERS,
         "change": change,
         "gain": lambda found: numbers.signed_percent(abs(found - 1) * 100).lstrip("+"),
         "seconds": lambda ms: numbers.MISSING if ms is None else numbers.trimmed(ms / 1000),
-        "size": numbers.size,
-        "grouped": lambda n: numbers.MISSING if n is None else f"{n:,}",
         "mark": lambda verdict: Trusted(VERDICT_MARKS[verdict.value] if verdict else numbers.MISSING),
         "status_mark": lambda status: Trusted(STATUS_MARKS.get(str(status), numbers.MISSING)),
         "check": lambda check: Trusted(_check(words, check)),

@@ -5,7 +5,8 @@ Tables print through these functions from the values that `report.json` holds, s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from pytest_mooncake.analysis.economics import rounded
 
@@ -127,3 +128,22 @@ def size(count: float | None) -> str:
             return f"{trimmed(count)} {unit}"
         count /= 1000
     return f"{trimmed(count)} TB"
+
+
+def _counted(count: int | None) -> str:
+    return MISSING if count is None else f"{count:,}"
+
+
+FILTERS: Mapping[str, Callable[..., str]] = MappingProxyType(
+    {
+        "quantity": quantity,
+        "fixed": fixed,
+        "whole": whole,
+        "percent": percent,
+        "ratio": ratio,
+        "interval": interval,
+        "grouped": _counted,
+        "size": size,
+    }
+)
+"""What the templates of Markdown and of the page call numbers by."""

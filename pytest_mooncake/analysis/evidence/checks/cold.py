@@ -6,6 +6,7 @@ hits are the workload's; above it somebody had stored its prompts before.
 
 from __future__ import annotations
 
+from pytest_mooncake.analysis.evidence.checks.engine_hits import LOCAL, at_most_hits
 from pytest_mooncake.analysis.evidence.expected.service import ADVICE
 from pytest_mooncake.analysis.evidence.facts import Facts, checked, unavailable
 from pytest_mooncake.records import Evidence, Rung
@@ -19,10 +20,6 @@ _WARM_ALREADY = (
 _CHUNKS_UNKNOWN = "how many keys a chunk has is not known, so the round's own reuse cannot be told from others' reads"
 _OTHERS_READ = "somebody else read from the store during the round"
 _OTHERS_UNTOLD = "whose they are is not counted in a shared store: the warm round tells whether ours are there"
-_TEMPLATE_UNKNOWN = (
-    "a template in front of every prompt may be what was found; its length is not known: "
-    "start vLLM with --enable-prompt-tokens-details"
-)
 _OVERTAKEN = "requests in flight together overtake the one that stores what they share; one at a time none does"
 _LAST_STEP = (
     "where prefill ends with a step of one token, LMCache takes it for decoding and stores nothing of that step"
@@ -39,7 +36,7 @@ def cold_checks(facts: Facts) -> tuple[Evidence, ...]:
     own, blocks = most_external(facts), most_local(facts)
     return (
         _no_engine_hits(facts, "cold_no_external_hits", "external_hit_tokens", "the connector", own),
-        _no_engine_hits(facts, "cold_no_local_hits", "local_hit_tokens", "the engine's own prefix cache", blocks),
+        _no_engine_hits(facts, "cold_no_local_hits", LOCAL, "the engine's own prefix cache", blocks),
         _no_cached_tokens(facts),
         *_own_reuse(facts),
         _no_store_hits(facts),
@@ -66,26 +63,15 @@ def _at_most(facts: Facts, most: int, unit: str) -> str:
 
 
 def _no_engine_hits(facts: Facts, check: str, name: str, where: str, most: int) -> Evidence:
-    hits, expected = facts.deltas.get(name), _at_most(facts, most, f"tokens from {where}")
-    if facts.engine_problem or hits is None:
-        why = facts.engine_problem or f"this engine does not count tokens from {where}"
-        return unavailable(facts, check, Rung.ENGINE, expected=expected, why=why)
-    may_be_common = check == "cold_no_local_hits" and _may_be_common(facts, hits)
-    return checked(
+    return at_most_hits(
         facts,
         check,
-        Rung.ENGINE,
-        "template" if may_be_common else "hits",
-        held=hits <= most,
-        expected=expected,
-        observed=f"{hits:,.0f} tokens",
-        detail="" if hits <= most else _TEMPLATE_UNKNOWN if may_be_common else _WARM_ALREADY,
+        name,
+        most,
+        expected=_at_most(facts, most, f"tokens from {where}"),
+        uncounted=f"this engine does not count tokens from {where}",
+        too_many=_WARM_ALREADY,
     )
-
-
-def _may_be_common(facts: Facts, hits: float) -> bool:
-    """Whether a template of unknown length explains hits: less than half of every prompt, as of no cached prompt."""
-    return facts.common_tokens is None and 2 * hits <= (facts.prompt_tokens or 0)
 
 
 def _no_cached_tokens(facts: Facts) -> Evidence:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from pytest_mooncake.analysis.evidence.checks.engine_hits import LOCAL, at_most_hits
 from pytest_mooncake.analysis.evidence.checks.miss_causes import likely_cause
 from pytest_mooncake.analysis.evidence.counters.deltas import read
 from pytest_mooncake.analysis.evidence.expected.formulae import object_bytes
@@ -22,6 +23,7 @@ from pytest_mooncake.records import Evidence, RequestRecord, Rung, Status
 __all__ = ["warm_checks"]
 
 _STEADY = "a steady state: at least what an exact LRU of the store's size keeps, at most all of it"
+_WRONG_TIER = "the wrong tier answered: start vLLM with --no-enable-prefix-caching, or reset it between the rounds"
 _OTHERS_READ = "somebody else read from the store, or reads were repeated"
 
 PREFILL_NOISE = 1.2
@@ -111,35 +113,16 @@ def _most_external(facts: Facts) -> int:
 
 
 def _no_local_hits(facts: Facts) -> Evidence:
-    check, most = "warm_no_local_hits", facts.most_common_tokens
-    what = "tokens from the engine's own prefix cache"
-    expected = f"at most {most:,} {what}, those of a common beginning" if most else f"0 {what}"
-    hits = facts.deltas.get("local_hit_tokens")
-    if facts.engine_problem or hits is None:
-        why = facts.engine_problem or "this engine does not count hits of its own prefix cache"
-        return unavailable(facts, check, Rung.ENGINE, expected=expected, why=why)
-    may_be_common = facts.common_tokens is None and 2 * hits <= (facts.prompt_tokens or 0)
-    return checked(
+    most, what = facts.most_common_tokens, "tokens from the engine's own prefix cache"
+    return at_most_hits(
         facts,
-        check,
-        Rung.ENGINE,
-        "template" if may_be_common else "hits",
-        held=hits <= most,
-        expected=expected,
-        observed=f"{hits:,.0f} tokens",
-        detail=_local_detail(hits > most, may_be_common=may_be_common),
+        "warm_no_local_hits",
+        LOCAL,
+        most,
+        expected=f"at most {most:,} {what}, those of a common beginning" if most else f"0 {what}",
+        uncounted="this engine does not count hits of its own prefix cache",
+        too_many=_WRONG_TIER,
     )
-
-
-def _local_detail(over: bool, *, may_be_common: bool) -> str:
-    if not over:
-        return ""
-    if may_be_common:
-        return (
-            "a template in front of every prompt may be what was found; its length is not known: "
-            "start vLLM with --enable-prompt-tokens-details"
-        )
-    return "the wrong tier answered: start vLLM with --no-enable-prefix-caching, or reset it between the rounds"
 
 
 def _cached_tokens(facts: Facts, service: Service) -> Evidence:
