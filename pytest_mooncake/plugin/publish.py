@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from pytest_mooncake.report.content.document import Report
     from pytest_mooncake.report.text.labels import Lang
 
+OF_OTHERS = (Exception, SystemExit, pytest.fail.Exception, pytest.skip.Exception)
+"""What a hook may end with that ends neither the run nor pytest; Ctrl-C and `pytest.exit` do."""
 STEP_SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
 ON_GITHUB_VARIABLE = "GITHUB_ACTIONS"
 
@@ -44,7 +48,7 @@ def publish(
     try:
         added = _paths(hook.pytest_mooncake_write_report(report=report, directory=directory, lang=lang))
         hook.pytest_mooncake_report_written(report=report, directory=directory, files=(*files, *added))
-    except Exception as error:  # somebody else's code may raise anything and must not cost the run
+    except OF_OTHERS as error:  # somebody else's code may raise anything and must not cost the run
         complaints.append(f"a report hook of another plugin failed: {type(error).__name__}: {error}")
     if environ.get(STEP_SUMMARY_VARIABLE):
         complaints += _step_summary(report, Path(environ[STEP_SUMMARY_VARIABLE]), lang)

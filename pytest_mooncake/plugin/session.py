@@ -25,7 +25,7 @@ from pytest_mooncake.plugin.publish import publish, workflow_commands
 from pytest_mooncake.records import StackView
 from pytest_mooncake.report import exit_codes
 from pytest_mooncake.run.endings import signals
-from pytest_mooncake.run.endings.crash import keep
+from pytest_mooncake.run.endings.crash import CRASHES, keep
 from pytest_mooncake.run.environment import describe
 from pytest_mooncake.run.phases.release import with_release
 from pytest_mooncake.run.plan_check import check_plan
@@ -222,7 +222,7 @@ class MooncakeSession:
             yield
         except (MooncakeError, pytest.UsageError, pytest.exit.Exception):
             raise
-        except Exception as error:
+        except CRASHES as error:
             self.crashed(error)
             pytest.exit("internal error of pytest-mooncake, see the last lines", returncode=INTERNAL_ERROR)
 
@@ -230,7 +230,7 @@ class MooncakeSession:
         """Keep the first error of this package itself; what follows it tells nothing new."""
         if self._crash is None:
             directory = None
-            with contextlib.suppress(MooncakeError):
+            with contextlib.suppress(Exception):  # it may be what failed
                 directory = self._directory
             run_id = self.plan.run_id
             self._crash = keep(error, directory, run_id=run_id, plan=self.plan, recorded=self._replayed)

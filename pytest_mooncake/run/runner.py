@@ -16,6 +16,7 @@ from pytest_mooncake.journal import CRASH, CRASHED, DECIDED, FAILED, INTERRUPTED
 from pytest_mooncake.plan.secrets.credentials import redactor_of
 from pytest_mooncake.records import Crash, Round, StackView
 from pytest_mooncake.run.endings import signals
+from pytest_mooncake.run.endings.crash import CRASHES
 from pytest_mooncake.run.environment import describe
 from pytest_mooncake.run.observer import RunObserver
 from pytest_mooncake.run.outcome import Outcome, RoundsOf, conclude, reported
@@ -180,7 +181,7 @@ def _crash_on_record(journal: Journal) -> Iterator[None]:
         yield
     except (MooncakeError, _TimeIsOver):
         raise
-    except Exception as error:
+    except CRASHES as error:
         crash = Crash.of(error)
         with contextlib.suppress(OSError):
             journal.event(CRASH, type=crash.type, message=crash.message)

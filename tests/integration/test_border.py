@@ -10,6 +10,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,11 +21,12 @@ from pytest_mooncake.border.http import NoReply, each_line, open_session, send, 
 from pytest_mooncake.cache import clear, keys, lmcache_api
 from pytest_mooncake.cache.keys import count_keys
 from pytest_mooncake.cache.lmcache_api import connectors_of
+from pytest_mooncake.cache.probes.gate import run_gate
 from pytest_mooncake.cache.scrape import Source, scrape
 from pytest_mooncake.errors import BorderError, MooncakeError
 from pytest_mooncake.plan.models import StackPlan
 from pytest_mooncake.plan.secrets.credentials import Credentials, credentials_of
-from pytest_mooncake.records import Engine, StackView, Store
+from pytest_mooncake.records import Engine, GateStatus, StackView, Store
 from pytest_mooncake.run.instruments import _api, _connections
 from pytest_mooncake.stack.attach import attach
 from pytest_mooncake.stack.local.host import http
@@ -156,6 +158,20 @@ async def read_local_completion(url: str, **_: Any) -> object:
     return (await asyncio.to_thread(http.post, urlsplit(url).port or 0, "/v1/completions", {}, 5.0))[0]
 
 
+async def read_gate(url: str, **_: Any) -> object:
+    """The correctness gate's own requests: whatever answers them, the gate says what became of it."""
+    read = partial(scrape, _connections_of(url), (Source(name="engine:0", url=f"{url}/metrics"),))
+    headers, ids = credentials_for(url).headers, range(100, 1100)
+    answers, gate = await run_gate(
+        _redacting(url), view_for(url), "r", ids, read=read, headers=headers, params=None, limit_s=15, request_s=3
+    )
+    assert gate.status is GateStatus.NOT_MADE, "nothing here is an answer"
+    reason = gate.reason or ""
+    assert reason.isprintable()
+    assert all(answer.error and answer.error.isprintable() for answer in answers)
+    return reason, answers
+
+
 def _auto() -> Any:
     from types import SimpleNamespace
 
@@ -201,6 +217,7 @@ READERS: dict[str, tuple[str, Callable[..., Awaitable[object]]]] = {
     "LMCache": ("/lmc_version", read_lmcache),
     "reset": ("/reset_prefix_cache", read_reset),
     "kind of API": ("/v1/completions", read_kind_of_api),
+    "gate": ("/v1/completions", read_gate),
     "local health": ("/health", read_local),
     "local completion": ("/v1/completions", read_local_completion),
 }

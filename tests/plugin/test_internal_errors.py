@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from pytest_mooncake.analysis.regression.alarm import PastRun, compare_release
 from pytest_mooncake.analysis.regression.release import finding_of
+from pytest_mooncake.journal import read
 from pytest_mooncake.plugin import session
 from pytest_mooncake.records import Verdict
 from pytest_mooncake.report import exit_codes
@@ -36,6 +39,14 @@ def test_calls_us(run):
 
     in_script({"no": object()})
 """
+
+
+def cancelled(*_: object, **__: object) -> None:
+    raise asyncio.CancelledError("by nobody")
+
+
+def exiting(*_: object, **__: object) -> None:
+    raise SystemExit(1)
 
 
 def broken(*_: object, **__: object) -> None:
@@ -68,12 +79,16 @@ def test_whatever_crashes_after_the_measurement_there_is_no_verdict_and_the_next
     assert suite("--mooncake-replay=run", "--mooncake-report=fine", where=SHORT).ret == 0
 
 
-def test_a_crash_while_measuring_keeps_what_was_measured(suite: Run, pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize("how", [broken, cancelled, pytest.param(exiting, marks=pytest.mark.full)])
+def test_a_crash_while_measuring_keeps_what_was_measured(
+    suite: Run, pytester: pytest.Pytester, how: Callable[..., None]
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol.Experiment, "_gate", broken)
+        patch.setattr(protocol.Experiment, "_gate", how)
         result = suite(*SIMULATED, "--mooncake-quick", "--mooncake-report=run")
     assert_no_verdict(result, pytester.path / "run")
     assert result.parseoutcomes().get("errors", 0) <= 1
+    assert read(pytester.path / "run").crash is not None, "whoever judges the record again learns of it"
     told = json.loads((pytester.path / "run" / "report.json").read_bytes())
     assert told["summary"]["cold"]["requests"] == 6
 
@@ -81,11 +96,14 @@ def test_a_crash_while_measuring_keeps_what_was_measured(suite: Run, pytester: p
 def test_a_crash_before_anything_is_measured_is_one_line(
     suite: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for where, name in ((session, "open_stack"), (session.MooncakeSession, "claim_ids")):
+    for where, name in ((session, "open_stack"), (session.MooncakeSession, "claim_ids"), (session, "report_directory")):
         with monkeypatch.context() as patch:
             patch.setattr(where, name, broken)
             result = suite(*SIMULATED, f"--mooncake-report={name}")
-        assert_no_verdict(result, pytester.path / name)
+        if name != "report_directory":  # else there is nowhere to keep it but mooncake-report
+            assert_no_verdict(result, pytester.path / name)
+        assert result.ret == 3
+        assert "INTERNALERROR" not in result.stdout.str()
     monkeypatch.setattr(session, "resolve", broken)
     result = suite(*SIMULATED)
     assert result.ret == 3

@@ -6,6 +6,7 @@ that there is no verdict, and one line is left for the terminal.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
     from pytest_mooncake.journal import Recorded
     from pytest_mooncake.plan.models import Plan
 
-__all__ = ["CommandCrash", "about", "is_ours", "keep"]
+__all__ = ["CRASHES", "CommandCrash", "about", "is_ours", "keep"]
 
 PACKAGE = Path(__file__).resolve().parents[2]
+CRASHES = (Exception, SystemExit, asyncio.CancelledError)
+"""What is an error of this package itself where nobody caught it: neither may a library end the process with an exit
+code that pipelines read as a verdict, nor a task that somebody cancelled leave the run without an end."""
 
 
 class CommandCrash(Exception):

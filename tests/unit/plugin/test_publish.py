@@ -44,6 +44,24 @@ def test_a_writer_that_raises_costs_a_line_and_nothing_else(tmp_path: Path) -> N
     assert found.complaints == ("a report hook of another plugin failed: RuntimeError: disk on fire",)
 
 
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (SystemExit(1), "SystemExit: 1"),
+        (pytest.fail.Exception("no"), "Failed: no"),
+        (pytest.skip.Exception("no"), "Skip"),
+    ],
+)
+def test_a_writer_that_ends_the_process_or_the_test_costs_a_line_too(
+    tmp_path: Path, ending: BaseException, said: str
+) -> None:
+    def write(**_: object) -> list[Path]:
+        raise ending
+
+    (complaint,) = published(hook(write), tmp_path).complaints
+    assert complaint.startswith(f"a report hook of another plugin failed: {said}")
+
+
 def test_the_step_summary_is_appended(tmp_path: Path) -> None:
     summary = tmp_path / "summary"
     summary.write_text("somebody else's\n", encoding="utf-8")

@@ -186,8 +186,19 @@ def test_a_directory_that_holds_another_run_is_left_alone(runs: Runs) -> None:
     assert {path: path.read_bytes() for path in runs.directory.iterdir()} == kept
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), TimeoutError("a read"), OSError(28, "full")])
-def test_an_error_of_our_own_is_on_record_and_leaves_the_run_without_a_verdict(runs: Runs, error: Exception) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        ZeroDivisionError("division by zero"),
+        TimeoutError("a read"),
+        OSError(28, "full"),
+        asyncio.CancelledError("by nobody"),
+        SystemExit(1),
+    ],
+)
+def test_an_error_of_our_own_is_on_record_and_leaves_the_run_without_a_verdict(
+    runs: Runs, error: BaseException
+) -> None:
     with pytest.raises(type(error)):
         runs.conduct(before_gate=raising(error))
     assert runs.record.end == CRASHED
