@@ -24,7 +24,12 @@ def test_a_pipe_that_nobody_writes_to_is_empty(pipe: Path) -> None:
 
 def test_a_writer_that_is_there_is_waited_for() -> None:
     reads, writes = os.pipe()
-    timer = threading.Timer(0.05, lambda: (os.write(writes, b"kind: simulated\n"), os.close(writes)))
+
+    def write() -> None:
+        os.write(writes, b"kind: simulated\n")
+        os.close(writes)
+
+    timer = threading.Timer(0.05, write)
     timer.start()
     try:
         with open_binary(Path(f"/dev/fd/{reads}")) as file:

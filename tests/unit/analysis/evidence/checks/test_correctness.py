@@ -563,3 +563,11 @@ def test_the_keys_that_cold_probes_leave_are_known_where_the_geometry_is() -> No
 def test_an_impossible_token_is_very_unlikely_and_not_a_crash() -> None:
     warm = replace(answer("a", "b", cached=1024), logprobs=(-9999.0, -0.7))
     assert compare(COLD, warm).status is Status.BROKEN
+
+
+@pytest.mark.parametrize("token", [None, True, {}, [], 1.5])
+def test_what_is_no_token_is_no_text_that_could_equal_another(token: object) -> None:
+    steps = [{"token": token, "logprob": -0.1, "top_logprobs": [{"token": "a", "logprob": -0.1}]}]
+    plain = {"tokens": [token], "token_logprobs": [-0.1], "top_logprobs": [{"a": -0.1}]}
+    for logprobs in ({"content": steps}, plain):
+        assert "tokens" not in read_reply(json.dumps({"choices": [{"logprobs": logprobs}]}))
