@@ -2,7 +2,8 @@
 
     MooncakeError                exit code 4: nothing could be measured
     ├── UsageError               an option, ini value or flag that is unknown, contradictory or out of range
-    │   └── PlanError            a YAML file that does not say what it should (carries file and line)
+    │   ├── PlanError            a YAML file that does not say what it should (carries file and line)
+    │   └── ReportError          reports that cannot be written where they were to go; what was measured stands
     ├── EndpointError            an attached endpoint: unreachable, refused, no such model
     │   └── BorderError          an answer that cannot be taken in: too long, too deep, no number, no text
     ├── StackError               a provisioned stack that did not start or died
@@ -28,6 +29,7 @@ __all__ = [
     "MissingPartError",
     "MooncakeError",
     "PlanError",
+    "ReportError",
     "StackError",
     "UsageError",
     "WorkloadError",
@@ -60,6 +62,10 @@ class UsageError(MooncakeError):
 
 class PlanError(UsageError):
     """A YAML file is malformed or holds a key or value that does not belong; the message names file and line."""
+
+
+class ReportError(UsageError):
+    """Reports cannot be written where they were to go: no room, no permission. The record they are made of stands."""
 
 
 class EndpointError(MooncakeError):

@@ -241,6 +241,7 @@ class _Reading:
         end = self._end(events)
         self._check_ends(events, end)
         if not self._is_checked:
+            self._damage += _repeated(events)
             self._damage += _gaps(rounds, requests, decided=end == DECIDED)
         chain = self._with_worst_error([r for r in rounds if r.phase not in _BESIDE], events)
         view, run_notes = self._view(events), self._run_notes(events)
@@ -395,6 +396,13 @@ def _whole_requests(lines: Lines, *, is_checked: bool) -> Iterator[RequestRecord
 def _number(event: Mapping[str, Any]) -> int:
     number = event.get("round")
     return number if isinstance(number, int) else -1
+
+
+def _repeated(events: Events) -> Iterator[str]:
+    """What a record without checksums holds twice, though a run says it once: its end and its gates."""
+    said = [(event["event"], str(event.get("id"))) for _, event in events if event["event"] in (RUN_END, "gate")]
+    for name, _ in sorted({one for one in said if said.count(one) > 1}):
+        yield f"{EVENTS_FILE}: its event {name!r} is on record twice"
 
 
 def _gaps(rounds: Sequence[Round], left: Mapping[int, Sequence[RequestRecord]], *, decided: bool) -> Iterator[str]:

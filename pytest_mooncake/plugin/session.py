@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
-from pytest_mooncake.errors import MooncakeError
+from pytest_mooncake.errors import MooncakeError, ReportError
 from pytest_mooncake.history.store_run import Stored, refuse_unreachable, store_run
 from pytest_mooncake.journal import Recorded, read
 from pytest_mooncake.plan.models import Plan
@@ -41,6 +41,13 @@ INTERNAL_ERROR = int(pytest.ExitCode.INTERNAL_ERROR)
 LEAST_COLUMNS = 60
 MOST_COLUMNS = 120
 """Longer lines are hard to read, and tables gain nothing."""
+
+
+def _what_failed(error: MooncakeError) -> str:
+    """What an error says of the run as a whole."""
+    if isinstance(error, ReportError):
+        return "measured, but not reported (pytest-mooncake verdict and report judge the record once there is room)"
+    return "nothing could be measured"
 
 
 def _write_nothing(_line: str) -> None:
@@ -213,7 +220,7 @@ class MooncakeSession:
 
     def _give_up(self, error: MooncakeError) -> NoReturn:
         self._error = error
-        pytest.exit("nothing could be measured, see the last lines", returncode=error.exit_code)
+        pytest.exit(f"{_what_failed(error)}, see the last lines", returncode=error.exit_code)
 
     @contextlib.contextmanager
     def net(self) -> Iterator[None]:
@@ -286,7 +293,7 @@ class MooncakeSession:
         if self._error is not None:
             reporter.section("mooncake", sep="=", red=True)
             said = redactor_of(self.plan, os.environ).redacted(message_of(self._error))
-            reporter.write_line(f"ERROR: nothing could be measured: {said}", red=True)
+            reporter.write_line(f"ERROR: {_what_failed(self._error)}: {said}", red=True)
         elif self._interrupted is not None:
             reporter.section("mooncake", sep="=", yellow=True)
             reporter.write_line(f"interrupted; what was measured is kept in {self._interrupted}")

@@ -17,7 +17,7 @@ from pytest_mooncake.plugin import session
 from pytest_mooncake.records import Verdict
 from pytest_mooncake.report import exit_codes
 from pytest_mooncake.report.content import build
-from pytest_mooncake.report.formats import markdown, terminal
+from pytest_mooncake.report.formats import markdown, terminal, write
 from pytest_mooncake.run import outcome, protocol
 from pytest_mooncake.run.runner import Outcome
 from tests.plugin.conftest import SIMULATED, Run
@@ -124,3 +124,18 @@ def test_a_confirmed_regression_is_not_accepted_whatever_tests_were_selected(sui
     assert result.ret == 1
     assert result.parseoutcomes().get("failed", 0) == 0
     assert "with its release held against the past: FAIL" in result.stdout.str()
+
+
+def test_a_run_whose_reports_find_no_room_is_said_to_be_measured(suite: Run, pytester: pytest.Pytester) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    assert suite(*SIMULATED, "--mooncake-quick", "--mooncake-report=run", where=SHORT).ret == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "_write", full)
+        result = suite("--mooncake-replay=run", "--mooncake-report=again", where=SHORT)
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(
+        ["ERROR: measured, but not reported *: *again: reports cannot be written to it (No space*"]
+    )
+    assert "nothing could be measured" not in result.stdout.str()

@@ -52,6 +52,8 @@ def _tokens_of(logprobs: object) -> dict[str, Any]:
     else:
         lists = [_listed(logprobs.get(name)) for name in ("tokens", "token_logprobs", "top_logprobs")]
     tokens, values, top = lists
+    if not all(isinstance(token, str | int) and not isinstance(token, bool) for token in tokens):
+        return {}  # what is no token equals nothing, itself least of all: null and null are no equal texts
     steps = min(len(tokens), MOST_STEPS)
     return {
         "tokens": tuple(_word(token) for token in tokens[:steps]),

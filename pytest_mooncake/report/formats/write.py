@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_mooncake.errors import UsageError
+from pytest_mooncake.errors import ReportError, UsageError
 from pytest_mooncake.report.content import document
 from pytest_mooncake.report.content.document import Report
 from pytest_mooncake.report.formats import ci, html, junit, markdown, openmetrics
@@ -53,12 +53,12 @@ def write_reports(report: Report, directory: Path, *, lang: Lang = "en") -> tupl
     """Write every report file of a run into `directory`; see `write`.
 
     Raises:
-        UsageError: the directory cannot be made or written to, or the disk is full.
+        ReportError: the directory cannot be made or written to, or the disk is full.
     """
     try:
         return write(report, directory, OF_A_RUN, lang=lang)
     except OSError as error:
-        raise UsageError(f"{directory}: reports cannot be written to it ({error.strerror or error})") from None
+        raise ReportError(f"{directory}: reports cannot be written to it ({error.strerror or error})") from None
 
 
 def write(report: Report, directory: Path, texts: Sequence[Text], *, lang: Lang = "en") -> tuple[Path, ...]:

@@ -336,6 +336,15 @@ def test_what_a_record_without_checksums_obviously_lacks_is_damage(tmp_path: Pat
     assert judged(directory) is Verdict.INVALID
 
 
+@pytest.mark.parametrize("name", [b'"run_end"', b'"gate"'])
+def test_a_record_without_checksums_that_ends_twice_is_damaged(tmp_path: Path, name: bytes) -> None:
+    directory = as_first_version(passing(tmp_path / "run"))
+    events = (directory / EVENTS_FILE).read_bytes()
+    again = next(line for line in lines_of(events) if name in line)
+    (directory / EVENTS_FILE).write_bytes(events + again)
+    assert judged(directory) is Verdict.INVALID
+
+
 def test_a_record_without_checksums_never_crashes_its_reader(tmp_path: Path) -> None:
     pristine = contents(as_first_version(passing(tmp_path / "first")))
     chance, directory = random.Random(7), tmp_path / "run"

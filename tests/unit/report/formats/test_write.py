@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_mooncake.errors import UsageError
+from pytest_mooncake.errors import ReportError, UsageError
 from pytest_mooncake.report.content.document import Report
 from pytest_mooncake.report.formats.write import (
     JSON,
@@ -79,7 +79,7 @@ def test_a_file_that_cannot_be_written_whole_leaves_the_older_one(
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space left"):
         write(report, tmp_path, OF_A_RUN, lang="zh")
-    with pytest.raises(UsageError, match=r"reports cannot be written to it \(No space left on device\)"):
+    with pytest.raises(ReportError, match=r"reports cannot be written to it \(No space left on device\)"):
         write_reports(report, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

@@ -590,3 +590,11 @@ def test_without_counters_an_amount_tells_chunks_from_an_engines_blocks(
     assert tier_of(given) is tier
     shared = replace(given, case=SHARED)
     assert tier_of(shared) is (Tier.CACHED if cached else Tier.NOTHING)
+
+
+@pytest.mark.parametrize("token", [None, True, {}, [], 1.5])
+def test_what_is_no_token_is_no_text_that_could_equal_another(token: object) -> None:
+    steps = [{"token": token, "logprob": -0.1, "top_logprobs": [{"token": "a", "logprob": -0.1}]}]
+    plain = {"tokens": [token], "token_logprobs": [-0.1], "top_logprobs": [{"a": -0.1}]}
+    for logprobs in ({"content": steps}, plain):
+        assert "tokens" not in read_reply(json.dumps({"choices": [{"logprobs": logprobs}]}))
