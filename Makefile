@@ -1,6 +1,6 @@
 # Two commands for users, each doing all its own set-up on a bare Debian or Ubuntu machine with Python 3.11+:
 #   make acceptance   start the real stack here, measure it cold and warm, accept or reject it, leave the report
-#   make test         everything that has to hold before a change lands (about 10 minutes on 2 cores)
+#   make test         everything that has to hold before a change lands (about 25 minutes on 2 cores)
 #   make test-full    that, and faults on the real stack, browser pages, benchmarks; done parts are not repeated
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,6 +12,8 @@ DONE := build/full
 CHECKS := ruff-check ruff-format mypy import-linter mkdocs towncrier
 # measures clients against each other, so nothing may run beside it
 ALONE := tests/integration/test_load_benchmark.py
+# whole runs that mostly wait, two at a time: busy tests beside them would make their client the limit
+CLUSTERS := tests/integration/test_clusters.py tests/integration/test_clusters_gate.py
 
 .PHONY: help acceptance setup setup-test check $(CHECKS) test test-full chromium postgresql clean
 
@@ -49,7 +51,8 @@ towncrier: setup-test
 
 test: check
 	rm -f .coverage .coverage.*
-	$(PYTEST) tests/unit tests/integration --ignore=$(ALONE) -m "not full" -q -n 2 --dist loadfile --cov --cov-report=
+	$(PYTEST) tests/unit tests/integration $(addprefix --ignore=,$(ALONE) $(CLUSTERS)) -m "not full" -q -n 2 --dist loadfile --cov --cov-report=
+	$(PYTEST) $(CLUSTERS) -m "not full" -q -n 2 --dist loadfile --cov --cov-append --cov-report=
 	$(PYTEST) tests/plugin $(ALONE) -m "not full" -q --cov --cov-append --cov-report=
 	$(PYTEST) tests/stack -q --cov --cov-append --cov-report=
 	$(BIN)/coverage report --fail-under=$(COVERAGE)

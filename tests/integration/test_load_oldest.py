@@ -15,7 +15,7 @@ CHECK = """
 import aiohttp, asyncio
 from tests.support.faulty_server import FaultyServer
 from tests.support.measured_rounds import measure, planned, spec_for
-from pytest_mooncake.load import exchange
+from pytest_mooncake.load.http import exchange
 from pytest_mooncake.load.http.exchange import Exchange
 
 late = []

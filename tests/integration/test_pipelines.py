@@ -51,7 +51,7 @@ CODES = {
     "10 INCONCLUSIVE": (10,),
     "11 INVALID, then 0": (11, 0),
     "11 INVALID, twice": (11, 11),
-    "4 nothing measured": (4, 4),
+    "4 nothing measured, internal error": (4, 4),
 }
 
 

@@ -106,14 +106,23 @@ def accept(directory: Path, url: str, case: Case) -> tuple[subprocess.CompletedP
 EXIT_OF = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 10, "INVALID": 11}
 
 
+TRIES = 2
+"""A busy machine can leave a run undecided, or its client too coarse; it never makes one pass or fail."""
+
+
 def assert_right(case: Case, directory: Path) -> None:
     """Run the suite against the case's cluster and hold every output to what is right."""
-    with cluster(*SLOW, *case.cluster) as url:
-        done, report = accept(directory, url, case)
+    for attempt in range(TRIES):
+        here = directory / str(attempt)
+        here.mkdir()
+        with cluster(*SLOW, *case.cluster) as url:
+            done, report = accept(here, url, case)
+        if report["verdict"] in case.verdicts or report["verdict"] in {"PASS", "FAIL"}:
+            break
     told = done.stdout[-6000:]
     assert report["verdict"] in case.verdicts, told
     assert done.returncode == (0 if report["verdict"] == "PASS" else 1), told
-    assert verdict_command(directory) == EXIT_OF[report["verdict"]]
+    assert verdict_command(here) == EXIT_OF[report["verdict"]]
     text = json.dumps(report, ensure_ascii=False)
     for words in case.said:
         assert words in text, told
