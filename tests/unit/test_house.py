@@ -14,7 +14,6 @@ PACKAGE = ROOT / "pytest_mooncake"
 MOST_ENTRIES = 12
 MOST_AT_THE_TOP = 16
 MOST_LINES = 40
-MOST_ANY = 150
 NOT_COUNTED = {"__pycache__", "__init__.py", "py.typed"}
 EXEMPT = {"templates", "migrations", "versions", "pipelines"}
 
